@@ -337,22 +337,12 @@ def reference_show(
 @weights_app.command("list")
 def weights_list(form: Form = "console") -> None:
     """List the weights: state, size, what they are, licence, source."""
-    from avbench.core import InputError
-    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched, missing, user_provided, verify
+    from avbench.storage.weights import PUBLISHED, WEIGHTS, state
 
     rows = []
-    for name, weight in WEIGHTS.items():
-        package = f"{weight.package}=={weight.version}"
-        size = f"{weight.size_bytes / 1e6:.0f}"
-        rows.append((name, verify(name), size, weight.what, weight.licence, package, weight.sha256[:12]))
-    for name, weight in PUBLISHED.items():
-        state, sha256 = "not fetched", ""
-        if not missing([name]):
-            try:
-                state, sha256 = "fetched" if fetched(name) else "yours", user_provided(name)[1][:12]
-            except InputError:
-                state = "damaged"
-        rows.append((name, state, str(weight.megabytes or ""), weight.what, weight.licence, weight.address, sha256))
+    for name, weight in {**WEIGHTS, **PUBLISHED}.items():
+        size, found = f"{weight.megabytes:.0f}" if weight.megabytes else "", state(name)
+        rows.append((name, found.word, size, weight.what, weight.licence, weight.address, found.sha256[:12]))
     heads = ("name", "state", "MB", "what it is", "licence", "where from", "sha256")
     if form == "console":
         print_listing(heads[:5], [row[:5] for row in rows], form)
@@ -372,35 +362,27 @@ def weights_fetch(
     """Fetch weights from their packages, or from where they are published, and check their hashes."""
     from avbench import api
     from avbench.storage.fetching import fetch
-    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched
+    from avbench.storage.weights import WEIGHTS, fetched, named
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")
     how = api.fetching(accept_licence or True, work_of())
     for name in names or WEIGHTS:
         path = fetch(name, file=file, how=how)
-        weight = PUBLISHED.get(name) or WEIGHTS[name]
         record = fetched(name)
         print_line(f"{name}: {path}")
-        print_line(f"{name}: {record.note}" if record else f"{name}: licence: {weight.licence}", err=True)
+        print_line(f"{name}: {record.note}" if record else f"{name}: licence: {named(name).licence}", err=True)
 
 
 @weights_app.command("verify")
 def weights_verify() -> None:
     """Check every weight of a package and every fetched weight; exit code 1 if one is missing or damaged."""
-    from avbench.core import InputError
-    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched, missing, user_provided, verify
+    from avbench.storage.weights import PUBLISHED, WEIGHTS, fetched, state
 
-    states = {name: verify(name) for name in WEIGHTS}
-    for name in PUBLISHED:
-        if fetched(name) and not missing([name]):
-            try:
-                user_provided(name)
-                states[name] = "ok"
-            except InputError as error:
-                states[name] = str(error)
-    for name, state in states.items():
-        print_line(f"{name}: {state}")
+    found = {name: state(name) for name in (*WEIGHTS, *filter(fetched, PUBLISHED))}
+    states = {name: one.fault or "ok" for name, one in found.items() if one.word != "not fetched"}
+    for name, words in states.items():
+        print_line(f"{name}: {words}")
     if of_packages := [name for name in WEIGHTS if states[name] != "ok"]:
         refuse(f"run `avbench weights fetch {' '.join(of_packages)}`", code=1)
     if set(states.values()) - {"ok"}:

@@ -6,6 +6,7 @@ the hash and the hub's commit of the first download are recorded beside the weig
 them. None of these addresses was tried by avbench's authors: the machines that avbench is built on cannot reach them.
 """
 
+import urllib.parse
 from dataclasses import dataclass
 
 
@@ -57,6 +58,11 @@ class Published:
     def size(self) -> str:
         """The size in words."""
         return "size not known" if self.megabytes is None else f"about {self.megabytes} MB"
+
+    @property
+    def host(self) -> str:
+        """Who serves it: the name of a server."""
+        return urllib.parse.urlsplit(self.source.address).netloc
 
     @property
     def address(self) -> str:

@@ -22,9 +22,24 @@ class Weight:
     what: str
 
     @property
-    def megabytes(self) -> str:
-        """Size of the member as text, such as ``51 MB``."""
-        return f"{self.size_bytes / 1e6:.0f} MB"
+    def megabytes(self) -> float:
+        """Size of the member."""
+        return self.size_bytes / 1e6
+
+    @property
+    def size(self) -> str:
+        """The size in words."""
+        return f"{self.megabytes:.0f} MB"
+
+    @property
+    def host(self) -> str:
+        """Who serves it, in words."""
+        return f"the package {self.package}"
+
+    @property
+    def address(self) -> str:
+        """Where it comes from, for people."""
+        return f"{self.package}=={self.version}"
 
 
 WEIGHTS: dict[str, Weight] = {

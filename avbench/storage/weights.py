@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import os
 import shutil
-import urllib.parse
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +47,20 @@ class Fetched:
         return f"Fetched from {self.address}{at}; {self.checked}. Licence: {self.licence}{accepted}."
 
 
+@dataclass(frozen=True)
+class State:
+    """What the cache holds of a weight."""
+
+    word: str
+    """Of a weight that a package ships, what `verify` says; of another ``not fetched``, ``fetched``, ``yours`` or
+    ``damaged``.
+    """
+    sha256: str
+    """Of a package's weight the one it must have, else that of what is there; empty if that is missing or damaged."""
+    fault: str = ""
+    """What is wrong with it, in words."""
+
+
 def folder() -> Path:
     """Return the cache folder: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("AVBENCH_WEIGHTS"):
@@ -74,6 +87,19 @@ def verify(name: str) -> str:
     return "ok"
 
 
+def state(name: str) -> State:
+    """Check what the cache holds of a weight. Raises InputError on an unknown name."""
+    if name not in PUBLISHED:
+        found = verify(name)
+        return State(found, WEIGHTS[name].sha256, "" if found == "ok" else found)
+    if not _is_there(name):
+        return State("not fetched", "")
+    try:
+        return State("fetched" if fetched(name) else "yours", user_provided(name)[1])
+    except InputError as error:
+        return State("damaged", "", str(error))
+
+
 def locate(name: str) -> Path:
     """Return the cached file after checking it.
 
@@ -86,7 +112,7 @@ def locate(name: str) -> Path:
     if state != "ok":
         weight = packaged(name)
         fault = f"not in {folder()}" if state == "missing" else f"{state} ({cached_path(name)})"
-        msg = f"weight {name!r} ({weight.megabytes}) is {fault}; run `avbench weights fetch {name}`"
+        msg = f"weight {name!r} ({weight.size}) is {fault}; run `avbench weights fetch {name}`"
         raise InputError(msg)
     return cached_path(name)
 
@@ -107,9 +133,11 @@ def require(names: Iterable[str]) -> None:
 
 def how_to_fetch(lacking: Sequence[str]) -> str:
     """One sentence on missing weights: what they are, how large, and the command that fetches them."""
-    parts = ", ".join(f"{name} ({_size(name)}, from {_host(name)})" for name in lacking)
+    known = {name: named(name) for name in lacking}
+    parts = ", ".join(f"{name} ({weight.size}, from {weight.host})" for name, weight in known.items())
     are = f"{counted(len(lacking), 'weight')} {'is' if len(lacking) == 1 else 'are'}"
-    return f"{are} missing: {parts}; `{fetch_command(lacking)}` fetches {_total_size(lacking)}, {_in_place(lacking)}"
+    total = _total_size([*known.values()])
+    return f"{are} missing: {parts}; `{fetch_command(lacking)}` fetches {total}, {_in_place(lacking)}"
 
 
 def _in_place(names: Sequence[str]) -> str:
@@ -133,20 +161,9 @@ def _is_there(name: str) -> bool:
     return verify(name) == "ok"
 
 
-def _size(name: str) -> str:
-    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size
-
-
-def _total_size(names: Sequence[str]) -> str:
-    sizes = [WEIGHTS[name].size_bytes / 1e6 if name in WEIGHTS else PUBLISHED[name].megabytes for name in names]
-    known = sum(size for size in sizes if size)
-    return f"about {known:.0f} MB" + (" and more" if None in sizes else "")
-
-
-def _host(name: str) -> str:
-    if name in WEIGHTS:
-        return f"the package {WEIGHTS[name].package}"
-    return urllib.parse.urlsplit(PUBLISHED[name].source.address).netloc
+def _total_size(lacking: Sequence[Weight | Published]) -> str:
+    sizes = [weight.megabytes for weight in lacking]
+    return f"about {sum(size or 0 for size in sizes):.0f} MB" + (" and more" if None in sizes else "")
 
 
 def provide(name: str, file: Path) -> Path:
@@ -263,6 +280,11 @@ def provided_sha256(path: Path) -> str:
     if path.is_file():
         return content_sha256(path)
     return digest({str(file.relative_to(path)): content_sha256(file) for file in path.rglob("*") if file.is_file()})
+
+
+def named(name: str) -> Weight | Published:
+    """The weight of this name, whoever serves it. Raises InputError on an unknown name."""
+    return PUBLISHED[name] if name in PUBLISHED else packaged(name)
 
 
 def packaged(name: str) -> Weight:
