@@ -173,7 +173,11 @@ def test_what_a_distance_could_detect_follows_from_its_permutations(family, quan
 @pytest.mark.parametrize(
     ("plain", "why"),
     [
-        ({"margins": {}}, "'margins' is unknown; did you mean 'margin'"),
+        ({"margins": {}}, "plan: the field 'margins' is unknown; did you mean 'margin'"),
+        (
+            {"question": [{"name": "q", "subset": "s", "metrics": "fvd"}]},
+            r"'question.0.metrics' is unknown; did you mean 'metric'\? choices: metric, name, subset",
+        ),
         ({"margin": {"fdv": 1}}, "metric 'fdv' is unknown; did you mean 'fvd'"),
         ({"margin": {"fvd": -1}}, "the margin of fvd is -1"),
         ({"margin": {"fvd": True}}, "margin.fvd is True; it must be a number"),

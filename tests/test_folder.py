@@ -139,7 +139,7 @@ def test_a_field_of_a_later_version_is_a_sentence(tmp_path):
     assert folder.run().asked == {"steps": 4}
     plain = unsealed(read_json(folder.path / "run.json"))
     write_sealed(folder.path / "run.json", {**plain, "colour": 1})
-    with pytest.raises(InputError, match="has the field 'colour': a later version"):
+    with pytest.raises(InputError, match="the field 'colour' is unknown; a later version"):
         folder.run()
 
 

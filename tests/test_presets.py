@@ -95,7 +95,7 @@ def test_what_cannot_be_is_a_sentence(tmp_path, monkeypatch):
     text = (paper_presets._HERE / f"{NAME}.toml").read_text()
     for old, new, why in (
         ("version = 1\n", "", "the field 'version' is missing"),
-        ("version = 1\n", "version = 1\ncolour = 1\n", "the field 'colour' is unknown"),
+        ("version = 1\n", "version = 1\ncolour = 1\n", "the field 'colour' is unknown; .*choices: beside, caveat"),
         ('metric = "vbench_subject"\n', "", "give either its metric or"),
         ("[seeds]", "[seeds", "own.toml: "),
     ):

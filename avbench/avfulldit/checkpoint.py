@@ -5,7 +5,6 @@ how they were trained. The codecs of the toy scale have no weights; the config d
 float16 and loaded as float32.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, Wan
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
 from avbench.core import ClipSpec, InputError
-from avbench.storage.reading import read_json, shaped, tensor_header
+from avbench.storage.reading import read_json, shaped_plain, tensor_header
 from avbench.storage.writing import write_json, write_whole
 
 FORMAT = "avfulldit-2"
@@ -113,7 +112,7 @@ def build(config: Mapping[str, Any]) -> Parts:
 
 def config_part(plain: Any, shape: type[T]) -> T:
     """Convert a part of the config to its dataclass. Raises InputError that names the field that does not fit."""
-    return shaped(json.dumps(plain), shape, "")
+    return shaped_plain(plain, shape, "")
 
 
 def save(parts: Parts, folder: Path, card: Mapping[str, Any]) -> None:

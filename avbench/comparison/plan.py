@@ -16,7 +16,6 @@ lpips_consecutive = 0.005
 Without questions every comparison is primary. Margins are what "no difference" and "no worse" are tested against.
 """
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from typing import Any
 
 from avbench.core import InputError, nearest
 from avbench.metrics.table import known_metrics
-from avbench.storage.reading import naming, read_toml, shaped
+from avbench.storage.reading import naming, read_toml, shaped_plain
 
 
 @dataclass(frozen=True)
@@ -97,11 +96,7 @@ def read(path: Path | None) -> Plan:
 
 def from_plain(plain: Mapping[str, Any]) -> Plan:
     """Build a plan from plain values. Raises InputError on an unknown field, or a value of another type."""
-    fields = {"question", "margin", "alpha"}
-    if unknown := sorted({*plain} - fields):
-        msg = f"plan: {unknown[0]!r} is unknown; {nearest(unknown[0], fields)}"
-        raise InputError(msg)
-    found = shaped(json.dumps(dict(plain)), _PlanFile, "plan")
+    found = shaped_plain({**plain}, _PlanFile, "plan", by_user=True)
     return Plan(found.question, found.margin, found.alpha)
 
 

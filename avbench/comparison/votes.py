@@ -10,7 +10,6 @@ The likelihood has a maximum where every model of a group has won against, and l
 through others (Ford, 1957): strengths are given inside such groups, and a sentence where they are not.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import pandas as pd
 from scipy import sparse, special, stats
 
 from avbench.core import InputError
-from avbench.storage.reading import read_json, shaped
+from avbench.storage.reading import read_json, shaped_plain
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
 """Each possible vote, and its value for the clip on the left."""
@@ -205,7 +204,7 @@ def _checked(path: Path) -> _Ballot:
     if made != FORMAT:
         msg = f"{path} is of the format {made}, and this avbench reads {FORMAT}: use the avbench that made its page"
         raise InputError(msg)
-    ballot, seen = shaped(json.dumps(plain), _Ballot, str(path)), set()
+    ballot, seen = shaped_plain(plain, _Ballot, str(path)), set()
     for number, vote in enumerate(ballot.votes, start=1):
         if vote.vote not in CHOICES:
             msg = f"{path}, vote {number} is {vote.vote!r}; it must be one of {', '.join(CHOICES)}"

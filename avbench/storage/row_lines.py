@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -111,7 +110,7 @@ def _value_to_json(value: Value) -> Any:
 def _value_from_json(plain: Any, where: str) -> Value:
     if isinstance(plain, float):
         return plain
-    packed = reading.shaped(json.dumps(plain), _PackedArray, where)
+    packed = reading.shaped_plain(plain, _PackedArray, where)
     try:
         content = base64.b64decode(packed.base64, validate=True)
     except (binascii.Error, ValueError) as error:

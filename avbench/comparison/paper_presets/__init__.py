@@ -17,7 +17,7 @@ from avbench.features.requirements import require_ready
 from avbench.generation.detect import detect
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage.reading import exists, naming, read_toml, shaped
+from avbench.storage.reading import exists, naming, read_toml, shaped_plain
 
 TOWERS = "avfulldit-towers"
 """Name of the sampler's table for avfulldit:WAN+TANGOFLUX; other tables have the names of providers."""
@@ -155,7 +155,6 @@ class _PresetFile:
 
 _HERE = Path(__file__).parent
 _WORDS = ("name", "paper", "cited", "purpose", "caveat")
-_FIELDS = {*_WORDS, "version", "clip", "sampler", "seeds", "subsets", "beside", "column", "printed"}
 _RECORDED = ("overridden", "left_out")
 """What `record` adds."""
 
@@ -184,11 +183,7 @@ def load(name: str) -> Preset:
 def from_plain(plain: Mapping[str, Any]) -> Preset:
     """Build a preset from plain values. Raises InputError if a field is missing, unknown or wrong."""
     plain = {name: value for name, value in plain.items() if name not in _RECORDED}
-    if wrong := sorted(_FIELDS ^ {*plain}):
-        known = wrong[0] in _FIELDS
-        msg = f"the field {wrong[0]!r} is {'missing' if known else f'unknown; {nearest(wrong[0], _FIELDS)}'}"
-        raise InputError(msg)
-    found = shaped(json.dumps(plain), _PresetFile, "preset")
+    found = shaped_plain(plain, _PresetFile, "preset", by_user=True)
     spec = ClipSpec.from_json({name: value for name, value in found.clip.items() if name != "source"})
     columns, beside = found.column, found.beside.metrics
     printed = tuple(

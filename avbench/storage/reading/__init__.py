@@ -38,7 +38,7 @@ from avbench.storage.reading.text import (
     with_checksum,
     without_checksum,
 )
-from avbench.storage.reading.types import shaped
+from avbench.storage.reading.types import shaped_plain
 
 __all__ = [
     "REMOVE_LINE",
@@ -70,7 +70,7 @@ __all__ = [
     "require_no_way_out",
     "require_plain",
     "require_zip_memory",
-    "shaped",
+    "shaped_plain",
     "stream_lines",
     "tensor_header",
     "text_lines",

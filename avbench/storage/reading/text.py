@@ -190,16 +190,8 @@ def without_checksum(line: bytes, where: str) -> bytes:
     return plain
 
 
-@overload
-def read_toml(path: Path) -> dict[str, Any]: ...
-
-
-@overload
-def read_toml(path: Path, shape: type[T]) -> T: ...
-
-
-def read_toml(path: Path, shape: type | None = None) -> Any:
-    """Read a TOML file as plain values, or as a `shape` (see `parsed`). Dates are refused, because JSON has none."""
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file as plain values. Dates are refused, because JSON has none."""
     text = read_text(path)
     try:
         plain = tomllib.loads(text)
@@ -212,4 +204,4 @@ def read_toml(path: Path, shape: type | None = None) -> Any:
     except RecursionError:
         msg = f"{path}: {_TOO_DEEP.format(limits().depth)}"
         raise InputError(msg) from None
-    return plain if shape is None else shaped(json.dumps(plain), shape, str(path))
+    return plain
