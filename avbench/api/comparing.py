@@ -9,7 +9,7 @@ from avbench.api.results import ArmComparison, Comparison
 from avbench.comparison.arm_differences import arm_differences
 from avbench.comparison.arms import opened_arms
 from avbench.comparison.clip_remarks import remarks
-from avbench.comparison.differences import differences
+from avbench.comparison.differences import differences, pairs_of
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import arm_verdict, verdict
@@ -47,7 +47,7 @@ def compare(
     if not views:
         msg = "give at least one run folder"
         raise InputError(msg)
-    pairs = [(b, a) for b in range(len(views)) for a in range(b)] if all_pairs else None
+    pairs = pairs_of(len(views), all_pairs=all_pairs)
     place = None if reference is None else Path(reference)
     notes: list[str] = []
     if columns:
@@ -85,7 +85,7 @@ def compare_arms(
         InputError: an arm has fewer than two trainings, or its trainings were not made and measured alike.
     """
     opened = opened_arms(arms)
-    pairs = [(b, a) for b in range(len(opened)) for a in range(b)] if all_pairs else None
+    pairs = pairs_of(len(opened), all_pairs=all_pairs)
     found = arm_differences(
         opened, pairs=pairs, plan=plan, allow=allow, metrics=metrics, paired_trainings=paired_trainings
     )

@@ -22,8 +22,8 @@ import pandas as pd
 
 from avbench.comparison import preferences
 from avbench.comparison import votes as ballots
-from avbench.comparison.differences import common_target
-from avbench.comparison.score_table import check_comparable, clip_values, made, scored_by
+from avbench.comparison.differences import Side, common_target
+from avbench.comparison.score_table import check_comparable, scored_by
 from avbench.core import Direction, InputError, counted
 from avbench.metrics.table import Metric
 from avbench.statistics import paired, uncertainty
@@ -113,15 +113,13 @@ def agreement(
     Raises:
         InputError: a run was not evaluated, or two were made differently in a field that is not allowed.
     """
-    sides = [made(folder, metrics) for folder in folders]
+    sides = [Side(folder, metrics) for folder in folders]
     for other in sides[1:]:
-        check_comparable(other, sides[0], allow)
-    names = [one.name for one in sides]
+        check_comparable(other.made, sides[0].made, allow)
+    names = [side.made.name for side in sides]
     choice = votes["vote"].map(ballots.CHOICES.get).to_numpy(dtype=float)
-    values = [clip_values(folder) for folder in folders]
-    scores = [{(one.subset, one.metric): one for one in folder.scores()[0]} for folder in folders]
     preferred: dict[str, np.ndarray | str] = {}
-    scored = {name: folder for folder, side in zip(folders, sides, strict=True) for _, name in side.protocols}
+    scored = {name: side.folder for side in sides for _, name in side.scores}
     for name, folder in scored.items():
         metric = scored_by(folder, name)
         if (reason := unable(metric)) is not None:
@@ -130,14 +128,14 @@ def agreement(
         found, sided = np.full(len(votes), np.nan), metric.direction is not Direction.BAND
         pairs: Any = votes.groupby(["subset", "left", "right"], sort=False)
         for (subset, left, right), of_pair in pairs:
-            where, one, other = (str(subset), name), names.index(str(left)), names.index(str(right))
-            if where not in values[one] or where not in values[other]:
+            where, pair = (str(subset), name), [sides[names.index(str(run))] for run in (left, right)]
+            if any(where not in side.values for side in pair):
                 continue
             clips = pd.MultiIndex.from_frame(of_pair[["prompt", "seed"]])
-            pair = [values[number][where].reindex(clips).to_numpy(dtype=float) for number in (one, other)]
-            target = common_target(metric, scores[one][where], scores[other][where])
+            one, other = (side.values[where].reindex(clips).to_numpy(dtype=float) for side in pair)
+            target = common_target(metric, *(side.scores[where] for side in pair))
             sided = sided or target is not None
-            found[of_pair.index] = prefers(pair[0], pair[1], metric.direction, target)
+            found[of_pair.index] = prefers(one, other, metric.direction, target)
         preferred[name] = found if sided else _NO_REFERENCE
     return table(votes, choice, preferred)
 

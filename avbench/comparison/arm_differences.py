@@ -28,6 +28,7 @@ from avbench.comparison.differences import (
     common_target,
     in_family,
     kind_of,
+    pairs_of,
 )
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, check_comparable
@@ -100,7 +101,7 @@ def arm_differences(
         raise InputError(msg)
     read = [_Read(arm, metrics, allow) for arm in arms]
     rows, notes = [], [sentence for arm in arms if (sentence := unlike_models(arm))]
-    for one, other in pairs if pairs is not None else [(place, 0) for place in range(1, len(arms))]:
+    for one, other in pairs_of(len(arms)) if pairs is None else pairs:
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)
         rows += _rows(read[one], read[other], order, plan, allow)

@@ -83,7 +83,7 @@ def differences(
     known = known_metrics()
     sides = [Side(folder, metrics) for folder in folders]
     rows = []
-    for one, other in pairs if pairs is not None else [(number, 0) for number in range(1, len(folders))]:
+    for one, other in pairs_of(len(folders)) if pairs is None else pairs:
         run, against = sides[one], sides[other]
         marks = check_comparable(run.made, against.made, allow)
         names = {"run": run.made.name, "against": against.made.name}
@@ -105,6 +105,11 @@ def differences(
                 )
                 rows += [{"metric": name, **names, **row} for row in over_all]
     return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan))
+
+
+def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
+    """The pairs (run, against) of places that are compared: each with the first, or every one with all before it."""
+    return [(run, against) for run in range(count) for against in range(run if all_pairs else min(run, 1))]
 
 
 class Side:
