@@ -65,7 +65,7 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
     one, two = clips(tmp_path / "one", "x-0", "y-0"), clips(tmp_path / "two", "y-0", "z-0")
     found = paired([one, two], None, scoring._fits)
     assert [prompt.id for prompt in found.subset.prompts] == ["x-0", "y-0", "z-0"]
-    assert found.prompts_file is None and found.alone == 2
+    assert found.prompts_file is None and found.alone == 2 and found.apart is None
     (tmp_path / "prompts.jsonl").write_text('{"id": "other", "prompt": "of other clips"}\n')
     assert paired([one, two], None, scoring._fits).prompts_file is None, "it names none of these clips"
     (tmp_path / "prompts.jsonl").write_text('{"id": "y", "prompt": "a ball"}\n')
@@ -89,6 +89,35 @@ def test_names_that_are_the_prompts_stand_for_one_clip_each(tmp_path, a, b, clip
     made = [one for one in RunFolder(tmp_path / "out" / "b").samples().values() if one.path is not None]
     assert len(made) == clips_of_b and {one.key.seed for one in made} == {0}
     assert found.failed == 0 and len({one.sha256 for one in made}) == clips_of_b
+
+
+def test_folders_without_a_common_name_are_said_once(tmp_path):
+    folders = [clips(tmp_path / "a" / "deep", "c1", "c2").parent, clips(tmp_path / "b", "c1", "c2")]
+    asked = {"metrics": ["motion_amount"], "workers": 0}
+    found = api.score(folders, out=tmp_path / "out", **asked)
+    assert found.failed == 0 and found.notes == [
+        "the folders have no common names, for example deep/c1 and c1, so their clips have no partners; a name is a "
+        "clip's path below its folder, without suffix"
+    ]
+    notes = api.score([*folders, clips(tmp_path / "c", "c1")], out=tmp_path / "more", **asked).notes
+    assert "no common names, for example deep/c1 and c1, " in notes[0], "the first has none with any"
+    notes = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked).notes
+    assert notes[0].startswith("in the scores, but not compared, ") and notes[0].endswith(": 4 clips")
+
+
+def test_names_that_look_like_seeds_are_said_with_what_makes_them_seeds(tmp_path):
+    made = clips(tmp_path / "made", "cat-0", "cat-1", "dog-0", "dog-1")
+    asked = {"metrics": ["motion_amount"], "workers": 0}
+    (note,) = api.score(made, out=tmp_path / "one", **asked).notes
+    assert "look like 2 seeds of 2 prompts, but count as 4 prompts" in note
+    line = note[note.index("{") :]
+    assert line == '{"id": "cat", "prompt": "its caption"}'
+    (tmp_path / "two.jsonl").write_text(f"{line}\n{line.replace('cat', 'dog')}\n")
+    found = api.score(made, prompts=tmp_path / "two.jsonl", out=tmp_path / "two", **asked)
+    assert not found.notes and found.failed == 0
+    assert {(key.prompt, key.seed) for key in found.runs[0].samples()} == {
+        *(("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1))
+    }
 
 
 def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):

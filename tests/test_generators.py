@@ -158,6 +158,11 @@ def folder(tmp_path):
         ("by-seed", 1, "c", {}, "by-seed-1.mkv"),
         ("by-folder", 2, "c", {}, "by-folder/2.mkv"),
         ("by-id", 0, "c", {}, "by-id.mkv"),
+        ("x", 0, "c", {"filename": "by-id.mkv"}, "by-id.mkv"),
+        ("x", 0, "c", {"File_Name": "by-id.mp4"}, "by-id.mkv"),
+        ("x", 0, "c", {"video_path": "/data/out/by-seed-1.mkv"}, "by-seed-1.mkv"),
+        ("x", 0, "c", {"path": "out/by-folder/2.mkv"}, "by-folder/2.mkv"),
+        ("by-id", 0, "c", {"video": "inputs/by-seed-1.mkv"}, "by-id.mkv"),
         ("x", 0, "A cat. It runs", {}, "A cat. It runs-0.mkv"),
     ],
 )
@@ -183,6 +188,29 @@ def test_ambiguity_absence_and_frames(folder):
     assert made.clip.fps == 8 and made.clip.frames[:, 0, 0, 0].tolist() == [9, 10]
     with pytest.raises(InputError, match="fps"):
         generators.build(f"clips:{folder}", {}).generate([wanted[2]])
+
+
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [
+        (
+            {"file": "out/no.mp4"},
+            "the prompts file names out/no.mp4, which is not in {}; also looked in {} for x-0 with",
+        ),
+        ({"file": "other/2.mkv"}, "the prompts file names other/2.mkv, which is not in {}; also looked in {} for x-0"),
+        (
+            {"name": "by-id.mkv", "colour": "red", "stem": "by-id"},
+            "not read in the prompts file: name, stem; a clip's file is named by file, filename, ",
+        ),
+        ({"colour": "red"}, "looked in {} for x-0 with or without the '-0', and for its caption"),
+    ],
+)
+def test_a_clip_that_is_not_found_is_told_by_the_name_that_was_given(folder, tags, words):
+    source = generators.build(f"clips:{folder}", {})
+    with pytest.raises(InputError) as missing:
+        source.generate([Request(Key("s", "x", 0), Prompt("x", "c", tags=tags), None)])
+    assert words.format(folder, folder) in str(missing.value)
+    assert ("not read" in str(missing.value)) == ("name" in tags)
 
 
 def test_the_truth_beside_a_clip_is_plain_json():

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from avbench.core import all_of
+from avbench.generation.providers.clips import FILE_TAGS
 from avbench.metrics.table import METRICS
 
 ROOT = Path(__file__).parent.parent
@@ -110,6 +112,20 @@ def test_every_link_leads_somewhere(page):
         assert target.is_file(), f"{page.name}: {link}"
         assert page.name == "README.md" or target.parent == ROOT / "docs", f"{page.name}: {link} is not on the site"
         assert not anchor or anchor in _anchors(target), f"{page.name}: {link}"
+
+
+def test_pages_on_distances_say_how_few_clips_are_too_few():
+    least = {metric.name: metric.least_clips for metric in METRICS if metric.least_clips}
+    assert least["motion_amount_distance"] == 12 and {
+        least[name] for name in ("fvd", "kvd", "motion_frechet", "fad")
+    } == {24}
+    for page in ("two-folders.md", "real-clips.md"):
+        assert "at least 24 clips on both sides" in (ROOT / "docs" / page).read_text(), page
+
+
+def test_the_fields_that_name_a_clip_are_listed():
+    listed = all_of([f"`{name}`" for name in FILE_TAGS])
+    assert listed in (ROOT / "docs" / "two-folders.md").read_text().replace("\n", " ")
 
 
 def test_every_page_is_on_the_site_and_linked_from_the_index():

@@ -1,7 +1,7 @@
 """Scores folders of finished clips."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from avbench.api.choices import fetching, named_folders, shard_folder
@@ -11,7 +11,7 @@ from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
-from avbench.core import Shard, Subset, all_of, counted, frame_rate
+from avbench.core import Key, Shard, Subset, all_of, counted, frame_rate
 from avbench.features.requirements import reads_captions, require_ready, require_reference_clips
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
@@ -20,10 +20,8 @@ from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import Metric
 from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
-from avbench.subsets.from_folders import paired
-
-MOST_SEEDS = 64
-"""How many seeds of a prompt are looked for in a folder of clips."""
+from avbench.subsets.from_folders import Paired, paired
+from avbench.subsets.seeds_in_names import MOST_SEEDS, seeds_note
 
 
 def score(
@@ -92,35 +90,55 @@ def score(
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))
-    if found.prompts_file and prompts is None:
-        work.reporter.note(f"the prompts are those of {found.prompts_file}")
-    if not found.prompts_file and (reading := _with_captions(chosen)):
-        first = found.subset.prompts[0].video_caption
-        work.reporter.note(
-            f"there is no prompts file, so file names are the captions of {all_of(reading)}, for example {first!r}; "
-            "--prompts FILE names the captions"
-        )
-    if found.alone and not found.prompts_file:
-        work.reporter.note(
-            "in the scores, but not compared, because only some of the folders have them: "
-            f"{counted(found.alone, 'clip')}"
-        )
+    for note in _pairing(found, chosen, given=prompts is not None):
+        work.reporter.note(note)
     real = None if reference is None else reference_of(Path(reference), chosen, work)
     place = shard_folder(Path(out), part)
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
         view, missing = sampled(
-            place / name, f"clips:{folder}", SamplingJob([found.subset], seeds, settings, shard=part, renew=True), work
+            place / name,
+            f"clips:{folder}",
+            SamplingJob([found.subset], seeds, settings, shard=part, renew=True),
+            work,
+            noted=lacking if by_file and found.apart else (),
         )
         look = early_look_at(views[0], view, chosen, real) if views else None
         failed += (
-            missing - lacking + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
+            missing - len(lacking) + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
         )
         evaluated(view, chosen, real, work=work)
         views.append(view)
     found, lost = compared(views, plan=plan, reference=real), len(mirrors.lost) if mirrors else 0
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
+
+
+def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterator[str]:
+    """Sentences on how clips found their prompts and partners; `given` is whether --prompts named the file."""
+    if found.prompts_file:
+        if not given:
+            yield f"the prompts are those of {found.prompts_file}"
+        return
+    if reading := _with_captions(metrics):
+        first = found.subset.prompts[0].video_caption
+        yield (
+            f"there is no prompts file, so file names are the captions of {all_of(reading)}, for example {first!r}; "
+            "--prompts FILE names the captions"
+        )
+    if found.apart:
+        one, other = found.apart
+        yield (
+            f"the folders have no common names, for example {one} and {other}, so their clips have no partners; a name "
+            "is a clip's path below its folder, without suffix"
+        )
+    elif found.alone:
+        yield (
+            "in the scores, but not compared, because only some of the folders have them: "
+            f"{counted(found.alone, 'clip')}"
+        )
+    if seeds := seeds_note([prompt.video_caption for prompt in found.subset.prompts]):
+        yield seeds
 
 
 def _with_captions(metrics: Sequence[Metric]) -> list[str]:
@@ -133,11 +151,11 @@ def _fits(folder: Path, subset: Subset) -> bool:
     return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
 
 
-def _in_folder(folder: Path, subset: Subset, shard: Shard | None, *, by_file: bool) -> tuple[range, int]:
-    """Return the seeds, counted from 0, for which a folder has clips, and how many clips of a shard it lacks."""
+def _in_folder(folder: Path, subset: Subset, shard: Shard | None, *, by_file: bool) -> tuple[range, set[Key]]:
+    """Return the seeds, counted from 0, for which a folder has clips, and the clips of a shard that it lacks."""
     model = ClipsFolder(str(folder), by_file=by_file)
     seeds = 0
     while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
         seeds += 1
     asked = range(max(1, seeds))
-    return asked, sum(not model.has(request) for request in sampling.plan([subset], asked, shard))
+    return asked, {request.key for request in sampling.plan([subset], asked, shard) if not model.has(request)}

@@ -1,7 +1,7 @@
 """Runs one stage on one run and reports it: sample, open, measure, evaluate."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,11 @@ MOST_LISTED = 5
 """A note names at most so many clips and counts the others."""
 
 
-def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[RunView, int]:
-    """Make the clips of a model; return the run and how many clips failed, without those that the model refused."""
+def sampled(path: Path, model: str, asked: SamplingJob, work: Work, noted: Container[Key] = ()) -> tuple[RunView, int]:
+    """Make the clips of a model; return the run and how many clips failed, without those that the model refused.
+
+    Failures of the clips `noted` get no note, because another note says why they fail.
+    """
     folder = RunFolder(path, asked.placed_by)
     with _writing(folder, work) as mirror:
         count, made, remarks = sampling.sample(
@@ -66,7 +69,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work) -> tuple[Run
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")
     failed = [one for one in samples if one.failure and not one.refused]
-    _list("not made", {one.key: str(one.failure) for one in failed}, view, work)
+    _list("not made", {one.key: str(one.failure) for one in failed if one.key not in noted}, view, work)
     return view, len(failed)
 
 

@@ -23,6 +23,8 @@ class Paired:
     """The file of its prompts; None if the clips' names are its prompts."""
     alone: int
     """Number of clips whose name is not in all folders, so that they cannot be compared in pairs."""
+    apart: tuple[str, str] | None
+    """A name in the first folder and one in another, if the first has no name in common with any; else None."""
 
 
 def prompts_file_of(folders: Sequence[Path]) -> Path | None:
@@ -57,7 +59,7 @@ def paired(
             from_folder(folder, frames=frames)  # raises, with the reason
         stems.append({without_suffix(path.relative_to(folder)) for path in paths})
     if prompts is not None:
-        return Paired(from_prompts_file(prompts), prompts, _alone(stems))
+        return Paired(from_prompts_file(prompts), prompts, *_unpaired(stems))
     if lying := prompts_file_of(folders):
         try:
             subset = from_prompts_file(lying)
@@ -68,13 +70,13 @@ def paired(
             )
             raise InputError(msg) from None
         if any(fits(folder, subset) for folder in folders):
-            return Paired(subset, lying, _alone(stems))
+            return Paired(subset, lying, *_unpaired(stems))
     united: dict[str, Prompt] = {}
     for folder in folders:
         for prompt in from_folder(folder, frames=frames).prompts:
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
-    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _alone(stems))
+    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, *_unpaired(stems))
 
 
 def _require_clips(folder: Path) -> None:
@@ -89,5 +91,10 @@ def _require_clips(folder: Path) -> None:
         raise InputError(msg)
 
 
-def _alone(stems: Sequence[set[str]]) -> int:
-    return len(set().union(*stems) - set.intersection(*stems)) if len(stems) > 1 else 0
+def _unpaired(stems: Sequence[set[str]]) -> tuple[int, tuple[str, str] | None]:
+    """The fields `alone` and `apart`."""
+    if len(stems) == 1:
+        return 0, None
+    first, others = stems[0], set[str]().union(*stems[1:])
+    alone = len((first | others) - set.intersection(*stems))
+    return alone, None if first & others else (min(first), min(others))

@@ -1,10 +1,10 @@
 """Uses a folder of existing clips as a generator: ``clips:FOLDER``.
 
-A prompt's clip is looked up in this order: for seed 0, by the tag ``file`` (or ``video``, ``path``) of the prompt; by
-prompt id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as
-``<caption>-<seed>``. Suffixes are those that `read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files
-are kept byte for byte. A prompt without a file is recorded as a failure; files that match no prompt and files that are
-skipped are reported.
+A prompt's clip is looked up in this order: for seed 0, by the path in the prompt's tag ``file`` (or another of
+`FILE_TAGS`); by prompt id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as
+``<caption>-<seed>``; for seed 0, by the end of that path, as ``c1`` for ``out/x/c1.mp4``. Suffixes are those that
+`read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt without a file
+is recorded as a failure; files that match no prompt and files that are skipped are reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,12 @@ from typing import Any
 
 from avbench.core import InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
-from avbench.storage.clip_files import clips_in, same_name, without_suffix
+from avbench.storage.clip_files import clips_in, is_clip, same_name, without_suffix
 from avbench.storage.content import content_sha256
 from avbench.storage.media import MEDIA_SUFFIXES, read_clip
+
+FILE_TAGS = ("file", "filename", "file_name", "video_path", "video", "path")
+"""Tags of a prompt that name its clip's file, the first of them first; small and capital letters are the same."""
 
 
 class ClipsFolder:
@@ -87,30 +90,34 @@ class ClipsFolder:
     def _path(self, request: Request) -> Path:
         candidates = self._candidates(request)
         if len(candidates) != 1:
-            key = request.key
             names = ", ".join(path.name for path in candidates)
             problem = f"several files match: {names}" if candidates else "no file matches"
-            also = " with or without the '-0'" if key.seed == 0 else ""
-            looked = f"{key.prompt}-{key.seed}{also}, and for its caption"
-            if self._by_file:
-                looked = f"{request.prompt.tags.get('file')}, with any suffix"
-            msg = f"{problem}; looked in {self._folder} for {looked}"
+            msg = f"{problem}; {self._looked_for(request)}"
             raise InputError(msg)
         return candidates[0]
+
+    def _looked_for(self, request: Request) -> str:
+        key, named = request.key, _named_file(request)
+        if self._by_file:
+            return f"looked in {self._folder} for {named}, with any suffix"
+        also = " with or without the '-0'" if key.seed == 0 else ""
+        looked = f"looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
+        if named:
+            return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
+        values = {name: value for name, value in request.prompt.tags.items() if value and isinstance(value, str)}
+        unread = [name for name, value in values.items() if is_clip(Path(value)) or self._at(value)]
+        if key.seed or not unread:
+            return looked
+        choices = f"{', '.join(FILE_TAGS[:-1])} or {FILE_TAGS[-1]}"
+        return f"{looked}; not read in the prompts file: {listed(unread)}; a clip's file is named by {choices}"
 
     def _candidates(self, request: Request) -> list[Path]:
         """Return the files of the first rule that matches; several only if they differ in suffix or Unicode form."""
         key, prompt = request.key, request.prompt
-        named = next((prompt.tags[tag] for tag in ("file", "video", "path") if tag in prompt.tags), None)
-        usable = named if isinstance(named, str) and key.seed == 0 else ""
-        by_name = without_suffix(Path(usable)) if usable else ""
-        whole = same_name(Path(usable).as_posix()) if by_name else ""
-        if exact := [path for path in self._by_stem.get(by_name, []) if same_name(self._name(path)) == whole]:
-            return exact
-        if self._by_file:  # the prompt `dog` is not the clip dog-1, which is a prompt itself
-            return self._by_stem.get(by_name, [])
+        named = _named_file(request)
+        if (found := self._at(named)) or self._by_file:  # the prompt `dog` is not the clip dog-1, a prompt itself
+            return found
         for stem in (
-            by_name,
             f"{key.subset}/{key.prompt}-{key.seed}",
             f"{key.prompt}-{key.seed}",
             f"{key.prompt}/{key.seed}",
@@ -119,10 +126,23 @@ class ClipsFolder:
         ):
             if found := self._by_stem.get(stem):
                 return found
-        return []
+        parts = Path(named).parts
+        ends = (self._at("/".join(parts[start:])) for start in range(1, len(parts)))
+        return next(filter(None, ends), [])
+
+    def _at(self, named: str) -> list[Path]:
+        """The files at a path in the folder: that of the same suffix, else those of any suffix."""
+        found = self._by_stem.get(without_suffix(Path(named)), []) if named else []
+        return [path for path in found if same_name(path.name) == same_name(Path(named).name)] or found
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
+
+
+def _named_file(request: Request) -> str:
+    """The file that a prompt names as its clip of seed 0; empty for other seeds, and if it names none."""
+    tags = {name.lower(): value for name, value in request.prompt.tags.items()} if request.key.seed == 0 else {}
+    return next((value for name in FILE_TAGS if isinstance(value := tags.get(name), str) and value), "")
 
 
 def _frames_sha256(folder: Path) -> str:
