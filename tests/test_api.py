@@ -1,5 +1,6 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
+import dataclasses
 import subprocess
 import sys
 import time
@@ -17,9 +18,10 @@ import avbench.metrics
 from avbench import api
 from avbench.api import Work, references, scoring
 from avbench.api.hook import training_hook
-from avbench.core import Clip, InputError
+from avbench.core import Audio, Clip, InputError
 from avbench.features.audio.onsets import Onsets
 from avbench.metrics.evaluate import chosen_metrics
+from avbench.report.page import page
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder
@@ -38,6 +40,14 @@ def clips(folder, *stems):
     folder.mkdir(parents=True)
     for number, stem in enumerate(stems):
         write_clip(noise(number), folder / f"{stem}.mkv")
+    return folder
+
+
+def heard(folder, *stems):
+    folder.mkdir(parents=True)
+    for number, stem in enumerate(stems):
+        sound = np.random.default_rng(number).uniform(-0.5, 0.5, (1, 8000)).astype(np.float32)
+        write_clip(dataclasses.replace(noise(number), audio=Audio(sound, 16000)), folder / f"{stem}.mkv")
     return folder
 
 
@@ -133,6 +143,51 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
     write_clip(noise(9), real / "e.mkv")
     api.score(model, **asked)
     assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
+
+
+def test_an_evaluation_by_one_more_metric_keeps_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    heard(tmp_path / "real", *"abcd"), heard(tmp_path / "model", *"efgh")
+    asked = {"reference": "real", "out": "out", "workers": 0}
+    api.score("model", metrics=["motion_amount", "motion_frechet"], **asked)
+    run_avbench("measure", "out/model", "--metric", "onset_rate")
+    before = {one.metric: (one.value, one.reference) for one in RunFolder(tmp_path / "out" / "model").scores()[0]}
+    for again in (
+        lambda: run_avbench("evaluate", "out/model", "--reference", "real", "--metric", "onset_rate"),
+        lambda: api.score("model", metrics=["motion_amount_distance"], **asked),
+    ):
+        again()
+        scores = {one.metric: one for one in RunFolder(tmp_path / "out" / "model").scores()[0]}
+        assert {name: (scores[name].value, scores[name].reference) for name in before} == before
+        assert scores["onset_rate"].reference is not None
+
+
+def test_what_another_reference_changes_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    heard(tmp_path / "real", *"abcd"), heard(tmp_path / "model", *"efgh")
+    api.score("model", metrics=["motion_frechet", "motion_amount"], reference="real", out="out", workers=0)
+    run_avbench("reference", "build", "real", "--out", "other", "--metric", "onset_rate")
+    run_avbench("measure", "out/model", "--metric", "onset_rate")
+    said = run_avbench("evaluate", "out/model", "--reference", "other/real", "--metric", "onset_rate").stderr
+    (line,) = [one for one in said.splitlines() if "out/model" in one]
+    assert line.startswith("note: out/model: motion_frechet of clips was ")
+    assert "and has no value now: the reference of real has no flow-dis; it has onsets" in line
+
+
+def test_the_printed_command_scores_the_same_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    clips(tmp_path / "refs" / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
+    found = api.score("model", reference="refs/real", metrics=["motion_amount"], out="out", workers=0)
+    (run,) = found.runs
+    scored = (run.path / "scores.json").read_bytes()
+    command = page._commands(run, run.run())["evaluate"]
+    assert command == "avbench evaluate out/model --reference refs/real --metric"
+    for words in (command, "avbench evaluate out/model --metric"):  # the reference is remembered, and its name too
+        run_avbench(*words.split()[1:], "motion_amount")
+        assert (run.path / "scores.json").read_bytes() == scored
 
 
 def test_a_reference_that_two_commands_need_is_built_once(tmp_path, monkeypatch):
@@ -263,6 +318,20 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)
     assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+
+
+def test_a_clip_that_a_folder_lacks_was_not_found(tmp_path):
+    one, other = clips(tmp_path / "one", *"abc"), clips(tmp_path / "other", *"ab")
+    (other / "b.mkv").write_bytes(b"no clip")
+    found = api.score([one, other], metrics=["motion_amount"], out=tmp_path / "out", workers=0)
+    notes = [one.partition(": clips ")[::2] for one in found.notes if ": clips " in one]
+    assert [(what, why[:2]) for what, why in notes] == [("not read", "b:"), ("not found", "c:")]
+    told = run_avbench("status", tmp_path / "out" / "other").stdout
+    assert "not found: 1 clip: no file matches" in told and "not read: 1 clip" in told and "failed" not in told
+    text = found.save_report(tmp_path / "report").read_text()
+    assert "<th>without a clip</th>" in text and "other: 2 without a clip, " in text
+    assert "<b>motion_amount</b>: 2 of 3 clips without a number: no clip</li>" in text
+    assert "rests on 1 clips; 2 could not be measured: no clip" in text
 
 
 def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, monkeypatch):

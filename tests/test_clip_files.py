@@ -91,6 +91,16 @@ def test_frames_are_named_where_they_cannot_be_read(tmp_path):
         loading.from_folder(tmp_path)
 
 
+def test_a_folder_of_one_clips_frames_holds_no_clip(tmp_path):
+    written(tmp_path / "fr/1.png")
+    for look in (
+        lambda folder: loading.from_folder(folder, frames=True),
+        lambda folder: build(f"clips:{folder}", {"fps": 8}),
+    ):
+        with pytest.raises(InputError, match=r"it holds images itself; .* the folder above it, which has one"):
+            look(tmp_path / "fr")
+
+
 def test_a_folder_of_hidden_clips_holds_none(tmp_path):
     written(tmp_path / ".trash/a.mp4")
     for look in (loading.from_folder, lambda folder: build(f"clips:{folder}", {})):

@@ -22,6 +22,7 @@ from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
+from avbench.report.tables import subset_tables
 from avbench.storage import run_folder as folder_stage
 from avbench.storage import writing
 from avbench.storage.run_folder import RunFolder
@@ -351,6 +352,25 @@ def test_scores_of_clips_that_were_made_again_are_refused(tmp_path):
     run.add_sample(dataclasses.replace(run.samples()[key], sha256=digest("another clip")))
     with pytest.raises(InputError, match="its scores do not belong to its clips"):
         score_table.clip_values(run)
+
+
+def test_a_number_of_fewer_clips_has_the_reason(tmp_path):
+    flow = protocol_of("flow-dis")
+    rows = {(k, 0): {"moves": k % 2, "visible_share": 1.0, "warping_error": 0.1} for k in range(40)}
+    folder = made_up(tmp_path / "run", rows, flow)
+    frozen = "nothing in them moves, and the warping error of a frozen clip has no meaning"
+    assert _note(folder) == f"rests on 20 clips; 20 could not be measured: {frozen}"
+    for k, failure in enumerate(("no memory", "no space", "moderated")):
+        key = Key(SUBSET.name, SUBSET.prompts[2 * k].id, 0)
+        folder.add_sample(Sample(key, None, None, 0.0, failure=failure, refused=failure == "moderated"))
+    why = f"{frozen} (17), no clip (2); the model refused 1 clip"
+    assert _note(folder) == f"rests on 20 clips; 20 could not be measured: {why}"
+
+
+def _note(folder):
+    scored(folder, None, "warping_error")
+    (table,) = subset_tables(leaderboard([folder]))
+    return table.notes[0]
 
 
 def test_an_evaluation_adds_to_the_earlier_one(tmp_path, real):

@@ -1,7 +1,7 @@
 """Builds references from clips, or finds the one that was built before."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_ready, require_reference_clips, requires
 from avbench.features.table import Requires, package_of
 from avbench.metrics import reference_building
-from avbench.metrics.evaluate import SHIPPED, features_of
+from avbench.metrics.evaluate import SHIPPED, features_of, scored_together
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
@@ -48,8 +48,11 @@ def real_clips_in(path: Path) -> Subset | None:
         raise InputError(msg) from None
 
 
-def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
+def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterable[RunFolder] = ()) -> Path:
     """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
+
+    It is built for these metrics, and for those that `runs` were scored by before: `evaluate` computes them again with
+    it, and runs can be compared only if they were scored with the same reference.
 
     A built reference is kept in the cache under a hash of the clips and the protocols, and used again. While another
     command builds it, this one waits.
@@ -59,7 +62,8 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work) -> Path:
     """
     if (subset := real_clips_in(path)) is None:
         return path
-    able = [one for one in metrics if requires(one.feature) is not Requires.REFERENCE_CLIP]
+    every = {one.name: one for run in runs for one in scored_together((), run)} | {one.name: one for one in metrics}
+    able = [one for one in every.values() if requires(one.feature) is not Requires.REFERENCE_CLIP]
     content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
     key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]

@@ -20,6 +20,7 @@ from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics
 from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
+from avbench.storage.run_folder import RunFolder
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",
@@ -135,7 +136,7 @@ def run(
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
     typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
-    real = None if reference is None else reference_of(Path(reference), computed, work)
+    real = None if reference is None else reference_of(Path(reference), computed, work, map(RunFolder, folders))
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds
@@ -148,7 +149,7 @@ def run(
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)
-        evaluated(view, computed, real, beside, work)
+        evaluated(view, computed, real, beside, work, reference)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
     lost = len(mirrors.lost) if mirrors else 0

@@ -20,6 +20,7 @@ from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import Metric
 from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
+from avbench.storage.run_folder import RunFolder
 from avbench.subsets.from_folders import Paired, paired
 from avbench.subsets.seeds_in_names import MOST_SEEDS, seeds_note
 
@@ -92,8 +93,9 @@ def score(
     require_reference_clips(features_of(chosen))
     for note in _pairing(found, chosen, given=prompts is not None):
         work.reporter.note(note)
-    real = None if reference is None else reference_of(Path(reference), chosen, work)
     place = shard_folder(Path(out), part)
+    earlier = [RunFolder(place / name) for name in named]
+    real = None if reference is None else reference_of(Path(reference), chosen, work, earlier)
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
@@ -108,7 +110,7 @@ def score(
         failed += (
             missing - len(lacking) + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
         )
-        evaluated(view, chosen, real, work=work)
+        evaluated(view, chosen, real, work=work, given=reference)
         views.append(view)
     found, lost = compared(views, plan=plan, reference=real), len(mirrors.lost) if mirrors else 0
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)

@@ -1,6 +1,7 @@
 """Runs one stage on one run and reports it: sample, open, measure, evaluate."""
 
 import functools
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -8,12 +9,12 @@ from typing import Any
 
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
-from avbench.core import Key, MediaError, Score, all_of, clip_name, counted
+from avbench.core import Key, MediaError, Score, all_of, clip_name, counted, lacking
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
-from avbench.metrics.evaluate import evaluate, features_of, without_reference
+from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, without_reference
 from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
 from avbench.storage.media import has_sound
@@ -68,8 +69,10 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work, noted: Conta
         )
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")
-    failed = [one for one in samples if one.failure and not one.refused]
-    _list("not made", {one.key: str(one.failure) for one in failed if one.key not in noted}, view, work)
+    failed = {one.key: one.failure for one in samples if one.failure and not one.refused}
+    told = {key: why for key, why in failed.items() if key not in noted}
+    for what in dict.fromkeys(lacking(model, why) for why in told.values()):
+        _list(what, {key: why for key, why in told.items() if lacking(model, why) == what}, view, work)
     return view, len(failed)
 
 
@@ -171,10 +174,32 @@ def evaluated(
     reference: Path | None = None,
     against: RunFolder | None = None,
     work: Work | None = None,
+    given: str | Path | None = None,
 ) -> list[Score]:
-    """Score a measured run, with its folder locked for other avbench processes."""
-    with _writing(view, work or Work()):
-        return evaluate(view, metrics, place=reference, against=against)
+    """Score a measured run, with its folder locked for other avbench processes.
+
+    Numbers of other metrics that change are noted. `given` is what the user gave, if `reference` was built of it.
+    """
+    work = work or Work()
+    with _writing(view, work):
+        before = scores_so_far(view)
+        found = evaluate(view, metrics, place=reference, against=against, given=given)
+    for sentence in _changed([one for one in before if one.metric not in {one.name for one in metrics}], found):
+        work.reporter.note(f"{view.path}: {sentence}")
+    return found
+
+
+def _changed(before: Iterable[Score], after: Iterable[Score]) -> Iterator[str]:
+    """What became of numbers that an evaluation computed again."""
+    now = {(one.subset, one.metric): one for one in after}
+    for one in before:
+        new = now.get((one.subset, one.metric))
+        if one.value is None or (new and new.value is not None and math.isclose(one.value, new.value, rel_tol=1e-6)):
+            continue
+        became = "is no longer there, as not every clip is measured for it"
+        if new:
+            became = f"has no value now: {new.missing}" if new.value is None else f"is {new.value:.4g} now"
+        yield f"{one.metric} of {one.subset} was {one.value:.4g} and {became}"
 
 
 @contextmanager

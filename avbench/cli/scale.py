@@ -138,6 +138,8 @@ def _pace(found: "Status") -> tuple[str, str]:
 
 
 def _print_details(found: "Status") -> None:
+    from avbench.core import lacking
+
     print_line(f"{found.run}: {found.model}{f', shard {found.shard}' if found.shard else ''}")
     print_line(f"stage: {_stage(found)}; {found.made} of {found.planned} clips made")
     if (progress := found.progress) is not None and not progress.ended:
@@ -150,13 +152,15 @@ def _print_details(found: "Status") -> None:
             f"{progress.stage}: {progress.done} of {progress.total} done by {where}{stopped}{paced}; "
             f"last sign {ago} ago"
         )
-    heads = ["subset", "clips", "made", "failed", "refused", "left"]
+    heads = ["subset", "clips", "made", "no clip", "refused", "left"]
     counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
     print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")
     if found.features:
         rows = [[one.feature, str(one.rows), str(sum(one.without_value.values()))] for one in found.features]
         print_listing(["feature", "clips measured", "without a value"], rows, "console")
-    _print_sentences("not made", found.failures)
+    for what in dict.fromkeys(lacking(found.model, why) for why in found.failures):
+        failures = {why: count for why, count in found.failures.items() if lacking(found.model, why) == what}
+        _print_sentences(what, failures)
     for one in found.features:
         _print_sentences(f"{one.feature} has no value", one.without_value)
     peaks = {"": found.peak_memory_mib, " of the GPU": found.peak_gpu_memory_mib}

@@ -129,15 +129,16 @@ def evaluate(
     precision: Precision = None,
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
-    from avbench.api import measurable
+    from avbench.api import measurable, reference_of
     from avbench.core import counted
 
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     metrics = named_metrics(metric, fvd_protocol, columns)
+    for path in runs if fvd_protocol else ():
+        lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)
+    real = None if reference is None else reference_of(reference, metrics, work, map(opened_run, runs))
     for path in runs:
-        if fvd_protocol:
-            lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)
-        scored |= evaluate_run(path, metrics, work, reference, against)
+        scored |= evaluate_run(path, metrics, work, real, against, reference)
     if fvd_protocol:
         from avbench.comparison.leaderboard import leaderboard
 

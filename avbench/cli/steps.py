@@ -90,15 +90,22 @@ def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: 
 
 
 def evaluate_run(
-    path: Path, metrics: Sequence["Metric"], work: "Work", reference: Path | None, against: Path | None
+    path: Path,
+    metrics: Sequence["Metric"],
+    work: "Work",
+    reference: Path | None,
+    against: Path | None,
+    given: Path | None = None,
 ) -> bool:
-    """Score a measured run folder, and note what has no value; returns whether anything has one."""
-    from avbench.api import evaluated, reference_of
+    """Score a measured run folder, and note what has no value; returns whether anything has one.
+
+    `given` is what the user gave, if `reference` was built of it.
+    """
+    from avbench.api import evaluated
 
     view = opened_run(path, reads_clips=True)
     beside = None if against is None else opened_run(against, reads_clips=True)
-    real = None if reference is None else reference_of(reference, metrics, work)
-    scores = evaluated(view, metrics, real, beside)
+    scores = evaluated(view, metrics, reference, beside, work, given)
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
     for score in asked:
         if score.value is None:

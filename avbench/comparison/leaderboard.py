@@ -210,6 +210,8 @@ def _pooled(
     board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
     clips: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
     board[[*clips.columns]] = clips.loc[table.models].to_numpy()
+    reasons: Any = kept.dropna(subset="why_unmeasured").groupby("model")["why_unmeasured"].unique()
+    board["why_unmeasured"] = [" and ".join(reasons.get(model, ())) or None for model in table.models]
     return _with_ranks(board, board, metric, table, micro=micro)
 
 

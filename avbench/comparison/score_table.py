@@ -193,7 +193,7 @@ def sharable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame without local paths in its sentences: tables and pages are given to other people."""
     sentences = {
         name: pd.Series([without_folders(one) for one in frame[name]], frame.index, dtype=object)
-        for name in ("missing", "mark")
+        for name in ("missing", "mark", "why_unmeasured")
         if name in frame
     }
     return frame.assign(**sentences)
@@ -276,6 +276,7 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
         "high": high,
         "n": score.n,
         "unmeasured": score.unmeasured,
+        "why_unmeasured": score.why_unmeasured,
         "refused": score.refused,
         "shared": score.shared,
         "hygiene": score.hygiene,

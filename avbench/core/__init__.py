@@ -27,13 +27,14 @@ from avbench.core.protocol import (
     without_notes,
 )
 from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns, require_ids
-from avbench.core.run import Run, Sample, by_content
+from avbench.core.run import NO_FILE, Run, Sample, by_content, lacking
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
 from avbench.core.text import all_of, counted, csv_text, listed, one_line, spreadsheet_cell, visible
 
 __all__ = [
+    "NO_FILE",
     "OTHER_CONTENT",
     "Audio",
     "Clip",
@@ -74,6 +75,7 @@ __all__ = [
     "frame_rate",
     "if_missing",
     "is_sha256",
+    "lacking",
     "listed",
     "masked",
     "nearest",

@@ -120,6 +120,17 @@ def _hashes(paths: Any) -> dict[str, Any]:
     return plain if all(map(is_sha256, plain.values())) else {}
 
 
+NO_FILE = "no file matches"
+"""Begins the failure of a clip that is not in a folder of finished clips."""
+
+
+def lacking(model: str, failure: str) -> str:
+    """What became of a clip that has this failure, in two words: ``not made``, or of a finished clip ``not found``."""
+    if not model.startswith("clips:"):
+        return "not made"
+    return "not found" if failure.startswith(NO_FILE) else "not read"
+
+
 @dataclass(frozen=True)
 class Sample:
     """One (prompt, seed) of a run: the clip's file, or a sentence why there is none."""

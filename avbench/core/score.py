@@ -64,6 +64,8 @@ class Score:
     """The reference's own value, for a band metric."""
     unmeasured: int = 0
     """Number of expected clips that are missing or could not be measured."""
+    why_unmeasured: str | None = None
+    """Why those clips have no value, in a few words; None if there is no value, or if the model refused all of them."""
     refused: int = 0
     """How many of those the model refused to make (moderation)."""
     shared: int = 0

@@ -7,7 +7,7 @@ on one kind of processor, the same rows give the same bytes.
 import collections
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from avbench.core import (
     csv_text,
     digest,
     first_line,
+    listed,
     nearest,
     without_notes,
 )
@@ -102,6 +103,7 @@ def evaluate(
     *,
     place: Path | None = None,
     against: RunFolder | None = None,
+    given: str | Path | None = None,
 ) -> list[Score]:
     """Score a measured run; write scores.json, values.parquet and, if a metric needs it, near_copies.csv.
 
@@ -113,6 +115,7 @@ def evaluate(
         metrics: the metrics to compute.
         place: a reference of the user's instead of the shipped one; see `reference_to_use`.
         against: the run that holds the reference clips, for metrics that compare with them.
+        given: the folder that the user gave, if `place` was built of the clips in it.
 
     Raises:
         InputError: a clip of the run, or of `against`, was changed after it was sampled or measured.
@@ -120,22 +123,24 @@ def evaluate(
     for one in (folder, against):
         if one is not None:
             require_unchanged(one)
-    scored, scored_with = _earlier(folder)
+    typed = {"reference": given or place, "against": against and against.path}
     place = reference_to_use([folder], place)
-    earlier = scored_with.get("against")
+    earlier = _scored_with(folder).get("against")
     if against is None and earlier and (Path(earlier) / "run.json").is_file():
         against = RunFolder(Path(earlier))
-    metrics = _with_earlier(metrics, scored, folder, against)
+    metrics = scored_together(metrics, folder, against)
     ordered = _all_found(folder, metrics, place, against)
     scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
     near = [one.near for one in ordered if one.near is not None]
-    asked = {"reference": place, "against": against and against.path}
+    used = {"reference": place, "against": against and against.path}
+    asked = {name: str(path.absolute()) for name, path in used.items() if path}
+    named = {name: str(typed[name] or folder.given_with()[name]) for name in asked}
     parts = {VALUES_FILE: _table(ordered).to_parquet(index=False)}
     if near:
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
     else:  # the result of an earlier evaluation does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
-    folder.write_scores(scores, protocols, parts, {name: str(path.absolute()) for name, path in asked.items() if path})
+    folder.write_scores(scores, protocols, parts, asked, named)
     return scores
 
 
@@ -268,8 +273,7 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
         protocol["notes"] = {"device": measured.gpus}
     if metric.beside:
         protocol["beside"] = protocol_in(run.folder, metric.beside, run.against).describe()
-    asked = sum(measured.reasons.values())
-    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, asked, measured.refused)
+    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, measured.reasons, measured.refused)
     try:
         score, per_clip = _score(task, measured, run.samples)
         asked_for = metric.name == NEAR_COPIES and score.value is not None
@@ -295,7 +299,7 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
     if given is not None:
         return None if given == SHIPPED and not given.exists() else given
     for folder in reversed(folders):
-        if remembered := _earlier(folder)[1].get("reference"):
+        if remembered := _scored_with(folder).get("reference"):
             if not Path(remembered).exists():
                 msg = (
                     f"{folder.path} was scored with the reference {remembered}, which no longer exists: give "
@@ -306,19 +310,22 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
     return None
 
 
-def _earlier(folder: RunFolder) -> tuple[set[str], dict[str, str]]:
-    """The metrics of a run's last evaluation, and the paths that it used; empty if the file is damaged."""
+def scores_so_far(folder: RunFolder) -> list[Score]:
+    """The scores of a run's last evaluation; none if there is none or its file is damaged."""
     try:
-        return {score.metric for score in folder.scores()[0]}, folder.scored_with()
+        return folder.scores()[0]
     except InputError:
-        return set(), {}
+        return []
 
 
-def _with_earlier(
-    metrics: Sequence[Metric], scored: Collection[str], folder: RunFolder, against: RunFolder | None
-) -> list[Metric]:
+def _scored_with(folder: RunFolder) -> dict[str, str]:
+    """The paths that a run's last evaluation used; none if its file is damaged."""
+    return folder.scored_with() if scores_so_far(folder) else {}
+
+
+def scored_together(metrics: Sequence[Metric], folder: RunFolder, against: RunFolder | None = None) -> list[Metric]:
     """The requested metrics, and those of an earlier evaluation that have rows for all clips of the run."""
-    asked = {metric.name for metric in metrics}
+    asked, scored = {metric.name for metric in metrics}, {score.metric for score in scores_so_far(folder)}
     known = known_metrics()
     earlier = [metric for metric in known.values() if metric.name in scored and metric.name not in asked]
     if not earlier:
@@ -356,14 +363,16 @@ class _Task:
     subset: Subset
     digest: str
     real: reference.Reference | None
-    asked: int
-    """Number of clips that the run should have."""
+    reasons: Mapping[str | None, int]
+    """As of `_Measured`."""
     refused: int
     """Number of those that the model refused to make."""
 
     def scored(self, *, n: int, **known: Any) -> Score:
         """A score of this metric on this subset, from n clips."""
-        missing = {"unmeasured": self.asked - n, "refused": self.refused}
+        missing: dict[str, Any] = {"unmeasured": sum(self.reasons.values()) - n, "refused": self.refused}
+        if n:
+            missing["why_unmeasured"] = _in_short(self.reasons, n, self.metric.unable)
         hygiene = reference.hygiene(self.subset, self.real if self.metric.column else None)
         return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, hygiene=hygiene, **missing, **known)
 
@@ -388,6 +397,7 @@ class _Task:
 
 
 _VALUE_COLUMNS = [*Key._fields, "metric", "value"]
+_REFUSED, _NO_CLIP = "refused by the model", "no clip"
 
 
 def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) -> str | None:
@@ -395,7 +405,7 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     if key not in samples:
         return "the clip was not sampled"
     if failure := samples[key].failure:
-        return f"{'refused by the model' if samples[key].refused else 'no clip'}: {failure}"
+        return f"{_REFUSED if samples[key].refused else _NO_CLIP}: {failure}"
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
@@ -508,6 +518,20 @@ def _near_copies(task: _Task, of_clips: _Measured) -> pd.DataFrame:
         near_copy=nearness <= neighbours.NEAR_COPY,
     )
     return table.sort_values(["nearness", *Key._fields], kind="stable")
+
+
+def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | None:
+    """Why the clips besides n have no value: ``they are silent``; with numbers of clips if that is not true of all.
+
+    Refused clips are left out, since they are counted apart. `unable` is true of measured clips without a value.
+    """
+    short: collections.Counter[str] = collections.Counter({unable: reasons.get(None, 0) - n})
+    for sentence, count in reasons.items():
+        if sentence is not None and not sentence.startswith(_REFUSED):
+            short[_NO_CLIP if sentence.startswith(_NO_CLIP) else sentence] += count
+    found = [(text, count) for text, count in short.most_common() if count]
+    whole = sum(reasons.values()) - n
+    return listed((text if count == whole else f"{text} ({count})" for text, count in found), 2) or None
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:

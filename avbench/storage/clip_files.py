@@ -35,6 +35,15 @@ class Found:
     left_out: tuple[tuple[Path, str], ...]
     """Files and folders that could be clips and were skipped, each with the reason."""
 
+    def nothing(self, *, frames_too: bool = False) -> InputError:
+        """The error that there is no clip, and why; with `frames_too`, folders of images do not count as clips."""
+        why = self.remark(frames_too=frames_too)
+        if not self.frames and any(path.suffix.lower() in IMAGE_SUFFIXES for path in self.folder.glob("*")):
+            frames = "it holds images itself; if they are the frames of a clip, give the folder above it, which has one"
+            why.insert(0, f"{frames} subfolder per clip")
+        why = why or [f"suffixes read: {', '.join(MEDIA_SUFFIXES)}, or folders of frames"]
+        return InputError("; ".join([f"{self.folder}: no clip in it", *why]))
+
     def remark(self, *, frames_too: bool = False) -> list[str]:
         """Return one sentence that names the skipped files, or none if there are none.
 

@@ -107,6 +107,7 @@ class _ScoresFile:
     files: Mapping[str, str]
     """sha256 of each file that was written with the scores."""
     asked: Mapping[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_subset(path: Path) -> Subset:
@@ -398,6 +399,7 @@ class RunFolder:
         protocols: Mapping[str, Any],
         parts: Mapping[str, bytes],
         asked: Mapping[str, str] | None = None,
+        given: Mapping[str, str] | None = None,
     ) -> None:
         """Write an evaluation: first its other files, then scores.json, which makes it valid.
 
@@ -406,11 +408,13 @@ class RunFolder:
             protocols: by their digests, which the scores name.
             parts: name → content of the other files; scores.json holds their hashes.
             asked: the paths of the reference and of the other run that the scores were computed against.
+            given: the same paths as `asked`, as the user gave them.
         """
         for name, content in parts.items():
             write_whole(self.path / name, content)
         plain: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
-        plain |= {"protocols": dict(sorted(protocols.items())), **({"asked": dict(asked)} if asked else {})}
+        plain |= {"protocols": dict(sorted(protocols.items()))}
+        plain |= {name: dict(paths) for name, paths in (("asked", asked), ("given", given)) if paths}
         plain["clips"] = self._clips_digest()
         plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_sealed(self.path / "scores.json", plain)
@@ -460,6 +464,11 @@ class RunFolder:
     def scored_with(self) -> dict[str, str]:
         """Return the paths of the reference and the other run that the scores were computed against, if any."""
         return {**self._scores().asked}
+
+    def given_with(self) -> dict[str, str]:
+        """Return the same paths as the user gave them, valid in the folder where the command ran."""
+        found = self._scores()
+        return {**found.asked, **found.given}
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"

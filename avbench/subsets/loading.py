@@ -17,7 +17,6 @@ import tomli_w
 from avbench.core import ClipSpec, InputError, Prompt, Subset, checked_id, nearest
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, without_suffix
-from avbench.storage.media import MEDIA_SUFFIXES
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import exists, read_toml
 from avbench.storage.run_folder import read_subset
@@ -150,8 +149,7 @@ def from_folder(folder: Path, name: str | None = None, *, frames: bool = False) 
             raise InputError(msg)
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
-        why = found.remark(frames_too=True) or [f"suffixes read: {', '.join(MEDIA_SUFFIXES)}"]
-        raise InputError("; ".join([f"{folder}: no clip in it", *why]))
+        raise found.nothing(frames_too=True)
     made_name = name or _as_name(folder.resolve().name)
     return Subset(made_name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"})
 

@@ -12,11 +12,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, digest, frame_rate, listed
+from avbench.core import NO_FILE, InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import clips_in, is_clip, same_name, without_suffix
 from avbench.storage.content import content_sha256
-from avbench.storage.media import MEDIA_SUFFIXES, read_clip
+from avbench.storage.media import read_clip
 
 FILE_TAGS = ("file", "filename", "file_name", "video_path", "video", "path")
 """Tags of a prompt that name its clip's file, the first of them first; small and capital letters are the same."""
@@ -47,8 +47,7 @@ class ClipsFolder:
         for path in sorted((*found.clips, *found.frames)):
             self._by_stem.setdefault(without_suffix(path.relative_to(self._folder)), []).append(path)
         if not self._by_stem:
-            msg = f"clips:{target}: no clip in it; suffixes read: {', '.join(MEDIA_SUFFIXES)}, or folders of frames"
-            raise InputError("; ".join([msg, *self._left_out]))
+            raise found.nothing()
         self.settings: Mapping[str, Any] = {
             "folder": str(self._folder.resolve()),
             "fps": None if self._fps is None else str(self._fps),
@@ -91,7 +90,7 @@ class ClipsFolder:
         candidates = self._candidates(request)
         if len(candidates) != 1:
             names = ", ".join(path.name for path in candidates)
-            problem = f"several files match: {names}" if candidates else "no file matches"
+            problem = f"several files match: {names}" if candidates else NO_FILE
             msg = f"{problem}; {self._looked_for(request)}"
             raise InputError(msg)
         return candidates[0]

@@ -356,7 +356,8 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
             samples, seeds = folder.samples(), folder.run().seeds
             asked = [key for key in folder.planned_keys() if key.subset == subset.name]
             here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
-            gaps = [(row["metric"], row["unmeasured"], row["missing"]) for row in _records(here) if row["unmeasured"]]
+            rows = [row for row in _records(here) if row["unmeasured"]]
+            gaps = [(row["metric"], row["unmeasured"], row["missing"] or row["why_unmeasured"]) for row in rows]
             failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
             found.append(
                 {
@@ -396,7 +397,7 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     out = ["--out", str(folder.path.parent)]
     if run.shard is not None:  # whose folder is OUT/shards/i-of-n/NAME
         out = ["--out", str(folder.path.absolute().parents[2]), "--shard", run.shard]
-    beside = {name: [f"--{name}", path] for name, path in folder.scored_with().items()}
+    beside = {name: [f"--{name}", path] for name, path in folder.given_with().items()}
     scored = [word for words in beside.values() for word in words]
     return {
         "sample": shared_command(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),

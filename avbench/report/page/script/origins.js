@@ -16,7 +16,7 @@ function originOf(score) {
     ["value", score.missing ?? [score.value, metric.unit].filter((part) => part !== "").join(" ")],
     ["too few clips", score.too_few],
     ["95 % interval", score.low === null ? null : `${score.low} … ${score.high}`],
-    ["n", `${score.n} clips` + (score.unmeasured ? `; ${score.unmeasured} without a number` : "")],
+    ["n", `${score.n} clips` + (score.unmeasured ? `; ${score.unmeasured} without a number` : "") + (score.why_unmeasured ? `: ${score.why_unmeasured}` : "")],
     ["null", score.null === null ? null : `${score.null} ± ${score.null_sd} (sd); p ${score.p}; excess ${score.excess}`],
     ["floor", score.floor], ["reference", score.reference],
     ["in the reference as well", score.shared ? `${score.shared} clips` : null],
