@@ -9,6 +9,7 @@ import pytest
 from browsing import FLAGS
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which background jobs of a shell ignore, and their children
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` ignores
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: with a worker per core, more threads only wait for cores
 

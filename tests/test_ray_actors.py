@@ -251,6 +251,7 @@ def test_a_killed_command_takes_its_actors_along_and_is_continued(one_process, t
     assert before
     subprocess.run(words, check=True, capture_output=True)
     assert {path: path.stat().st_ino for path in before} == before, "a finished clip was made twice"
-    right = in_order(one_process)
-    assert {name: right[name] for name in in_order(made.parent)} == in_order(made.parent)
+    right, found = in_order(one_process), in_order(made.parent)
+    found.pop("run.json")  # the other process may have loaded more packages, whose versions it names
+    assert {name: right[name] for name in found} == found
     assert len([*made.parent.glob("clips/*/*.mkv")]) == 4

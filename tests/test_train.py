@@ -161,6 +161,7 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")  # torch's, once in a process
 def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
     place, _ = trained
     data, plan = train.Examples.open(place / "examples"), train.Plan(2, batch=2, seed=3)
