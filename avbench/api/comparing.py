@@ -69,7 +69,7 @@ def compare_arms(
     """Compare arms that were trained several times, each with the first, or every one with every other.
 
     ```python
-    found = avbench.compare_arms({"t2v": "runs/t2v-*", "t2av": "runs/t2av-*"})
+    found = avbench.compare_arms({"t2v": "runs/t2v-[0-9]", "t2av": "runs/t2av-[0-9]"})
     ```
 
     Args:

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from avbench.comparison.arms import Arm, pairing, require_alike, unlike_models
+from avbench.comparison.arms import Arm, pairing, require_alike, trainings_of, unlike_models
 from avbench.comparison.differences import (
     MACRO,
     MICRO,
@@ -68,7 +68,7 @@ class ArmTables:
     differences: pd.DataFrame
     """One row per (subset, metric, run, against): COLUMNS."""
     notes: list[str]
-    """What makes an arm doubtful, and how trainings were paired: one sentence each."""
+    """Which trainings an arm has, what makes it doubtful, and how they were paired: one sentence each."""
 
 
 @threadpool_limits.wrap(limits=1)
@@ -100,7 +100,7 @@ def arm_differences(
         msg = f"{len(arms)} arm was given; give at least two, as in A=runs/a-* B=runs/b-*"
         raise InputError(msg)
     read = [_Read(arm, metrics, allow) for arm in arms]
-    rows, notes = [], [sentence for arm in arms if (sentence := unlike_models(arm))]
+    rows, notes = [], [*map(trainings_of, arms), *(sentence for arm in arms if (sentence := unlike_models(arm)))]
     for one, other in pairs_of(len(arms)) if pairs is None else pairs:
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)

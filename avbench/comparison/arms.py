@@ -62,6 +62,11 @@ def opened_arms(groups: Mapping[str, str | Path | Sequence[str | Path]]) -> list
     return arms
 
 
+def trainings_of(arm: Arm) -> str:
+    """A sentence that names the trainings, because a pattern may match more runs than was meant."""
+    return f"Trainings of {arm.name}: {', '.join(folder.path.name for folder in arm.trainings)}."
+
+
 def pairing(arm: Arm, against: Arm, asked: bool | None = None) -> tuple[list[int] | None, str]:
     """For each training of `arm` the place of its partner in `against`, or None without pairs; and a sentence.
 

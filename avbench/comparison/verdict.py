@@ -107,7 +107,7 @@ def _named(rows: Sequence[Any]) -> str:
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
-    """The answer on arms with several trainings, how trainings were paired, and what an exact test could show.
+    """The answer on arms with several trainings, which these are and how paired, and what an exact test could show.
 
     Args:
         scores: `ArmTables.scores`.
