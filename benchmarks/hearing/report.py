@@ -5,7 +5,8 @@
     python -m benchmarks.hearing.report --plan benchmarks/hearing/ablations.toml \
         --values benchmarks/hearing/ablations.parquet --out build/ablations
 
-``--values`` needs no runs: such a file holds each clip's values and each training's distances. An arm is
+``--values`` needs no runs: such a file holds each clip's values and each training's distances, and names the plan that
+it was made by; another plan is refused. An arm is
 compared with another over the seeds that both were trained with; seeds are pairs, as they fix data, noise and order.
 """
 
@@ -13,6 +14,7 @@ import argparse
 import functools
 import itertools
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +23,21 @@ import numpy as np
 import pandas as pd
 
 from avbench.avfulldit.checkpoint import CARD
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import known_metrics
 from avbench.report.lists import as_markdown
 from avbench.report.page import svg
 from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
-from avbench.storage.reading import read_json
+from avbench.storage.reading import opened, read_json
 from avbench.storage.run_view import RunView
 from benchmarks.hearing.arms import Arm
-from benchmarks.hearing.trainings import PLAN, read_plan
+from benchmarks.hearing.plans import PHYSICAL_ERROR, PLAN, of_unlike_clips, plan_digest, read_plan
 
-MEASURES = ("physical_error", "motion_frechet", "sync_excess")
+MEASURES = (PHYSICAL_ERROR, "motion_frechet", "sync_excess")
+_PLAN_NAME, _PLAN_DIGEST = "plan", "plan_sha256"
+"""In the file of the values: the name of the plan's file, and the digest of what decides its numbers."""
 _COLUMNS = ["arm", "seed", "step", "subset", "prompt", "metric", "value"]
 _STYLE = (
     "<style>text{font:12px sans-serif;fill:#222}.soft{fill:#777}.strong{font-weight:bold}.grid{stroke:#ddd}</style>"
@@ -45,28 +49,43 @@ _OTHER = "#8a8a8a"
 
 
 def main() -> None:
-    """Read, compare, write."""
+    """Read, compare, write; an error is one sentence and exit code 2."""
     options = _options()
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        write_report(options)
+    except (InputError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+def write_report(options: argparse.Namespace) -> None:
+    """Write the tables and the figures, and from runs the values and cards as well."""
     plan = read_plan(options.plan)
     if options.values:
-        values = pd.read_parquet(options.values)
+        values = read_stored(options.values, plan, options.plan.name)
     else:
         values = read_runs(options.folder / "runs", plan)
+        values.attrs = {_PLAN_NAME: options.plan.name, _PLAN_DIGEST: plan_digest(plan)}
         cards = read_cards(options.folder / "checkpoints", values)
         require_one_study(cards, plan)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if not options.values:
         values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
         (options.out / "cards.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
-    study, baseline, parts_of_error = Values(values, plan), plan["baseline"], plan["physical_error"]["parts"]
+    study, baseline, parts_of_error = Values(values, plan), plan["baseline"], plan[PHYSICAL_ERROR]["parts"]
+    with_baseline = [(row["name"], baseline) for row in plan["arm"] if row["name"] != baseline]
     others = [name for name in plan["secondary"]["metrics"] if name not in (*MEASURES, *parts_of_error)]
     parts = {
         "What was trained": trained(values),
         "Primary": primary(study, plan),
         "Physical error by the parts that both clips of a pair have": by_shared_parts(study, plan),
         "Means over the trainings of each arm": levels(study, plan),
-        f"Every arm against {baseline}": against_baseline(study, plan, MEASURES),
-        f"Parts of the physical error, every arm against {baseline}": against_baseline(study, plan, parts_of_error),
-        f"Other measures, every arm against {baseline}": against_baseline(study, plan, others),
+        f"Every arm against {baseline}": differences(study, plan, with_baseline, MEASURES),
+        f"Parts of the physical error, every arm against {baseline}": differences(
+            study, plan, with_baseline, parts_of_error
+        ),
+        f"Other measures, every arm against {baseline}": differences(study, plan, with_baseline, others),
+        "Few clips against many": differences(study, plan, of_unlike_clips(plan), MEASURES),
         "Along the training": along(study, plan),
     }
     text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items() if len(frame))
@@ -112,12 +131,15 @@ def read_runs(folder: Path, plan: dict[str, Any]) -> pd.DataFrame:
 
     Of the plan's arms and seeds, as far as they were measured: another plan may share the folder.
     """
+    if not folder.is_dir():
+        msg = f"{folder} is no folder; --folder is that of the study, which has the runs in it"
+        raise InputError(msg)
     frames, seeds = [], {arm.name: arm.seeds for arm in (Arm(**row) for row in plan["arm"])}
     distances = {name for name, metric in known_metrics().items() if not metric.per_clip}
     for path in sorted(folder.iterdir()):
         name, _, step = path.name.partition("-at-")
         arm, _, seed = name.rpartition("-")
-        if int(seed) >= seeds.get(arm, 0) or not (path / "scores.json").exists():
+        if not seed.isdecimal() or int(seed) >= seeds.get(arm, 0) or not (path / "scores.json").exists():
             continue
         view = RunView(path)
         frame = read_values(view).rename(columns={"seed": "clip"})
@@ -127,7 +149,28 @@ def read_runs(folder: Path, plan: dict[str, Any]) -> pd.DataFrame:
         )
         both = pd.concat([frame[["subset", "prompt", "metric", "value"]], scores])
         frames.append(both.assign(arm=arm, seed=int(seed), step=int(step) if step else -1))
+    if not frames:
+        msg = f"{folder} has no measured run of the arms {', '.join(seeds)}; give the --plan that was carried out there"
+        raise InputError(msg)
     return pd.concat(frames, ignore_index=True)[_COLUMNS]
+
+
+def read_stored(path: Path, plan: dict[str, Any], name: str) -> pd.DataFrame:
+    """What `read_runs` gave and was stored. Raises InputError unless it was made by this plan, which has a name."""
+    with opened(path) as file:
+        try:
+            values = pd.read_parquet(file)
+        except (ValueError, OSError) as error:
+            msg = f"{path} is damaged or no Parquet file: {first_line(error)}"
+            raise InputError(msg) from None
+    if missing := [column for column in _COLUMNS if column not in values]:
+        msg = f"{path} has no column {missing[0]!r}; give a values.parquet that this report wrote"
+        raise InputError(msg)
+    if values.attrs.get(_PLAN_DIGEST) != (asked := plan_digest(plan)):
+        made_by = " ".join(str(values.attrs.get(key, "unknown"))[:30] for key in (_PLAN_NAME, _PLAN_DIGEST))
+        msg = f"{path} was made by another plan ({made_by}) than --plan gives ({name} {asked[:30]})"
+        raise InputError(msg)
+    return values
 
 
 class Values:
@@ -159,15 +202,23 @@ class Values:
         """The first arm less the second. Of four arms, that less the same of the last two: the difference of two
         effects. None where an arm was not measured, or fewer than two trainings are shared.
         """
+        if self.not_compared(arms, measure, subset):
+            return None
         seeds = self._shared_seeds(arms)
         tables = [self.by_prompt(arm, measure, subset, seeds) for arm in arms]
-        if len(seeds) < 2 or any(len(one) < len(seeds) for one in tables):
-            return None
         columns = functools.reduce(pd.Index.union, (one.columns for one in tables))
         a, b, *others = (one.reindex(columns=columns).to_numpy(float) for one in tables)
         if others:
             a, b = a - b, others[0] - others[1]
         return arm_difference(a, b, paired_rows=True)
+
+    def not_compared(self, arms: Sequence[str], measure: str, subset: str) -> str | None:
+        """Why these arms cannot be compared, or None if they can."""
+        if len(seeds := self._shared_seeds(arms)) < 2:
+            trained = ", ".join(f"{arm} {len(self.seeds(arm))}" for arm in dict.fromkeys(arms))
+            return f"two trainings with the same seeds are needed ({trained}; {len(seeds)} shared)"
+        lacking = [arm for arm in arms if len(self.by_prompt(arm, measure, subset, seeds)) < len(seeds)]
+        return f"{lacking[0]} has no value in every training" if lacking else None
 
     def compared_by_shared_parts(self, arms: Sequence[str], subset: str) -> ArmDifference | None:
         """The physical error of the first arm less that of the second, by the parts that both clips of a pair have."""
@@ -191,12 +242,12 @@ class Values:
 def physical_error(parts: pd.DataFrame) -> pd.DataFrame:
     """Rows of the mean of the standardised parts that a clip has."""
     keys = ["arm", "seed", "step", "subset", "prompt"]
-    return parts.groupby(keys, as_index=False)["value"].mean().assign(metric="physical_error")[_COLUMNS]
+    return parts.groupby(keys, as_index=False)["value"].mean().assign(metric=PHYSICAL_ERROR)[_COLUMNS]
 
 
 def standardised_parts(values: pd.DataFrame, plan: dict[str, Any]) -> pd.DataFrame:
     """Rows of the sum's parts, each divided by its standard deviation over the clips of the baseline."""
-    rows = values[values["metric"].isin(plan["physical_error"]["parts"])].copy()
+    rows = values[values["metric"].isin(plan[PHYSICAL_ERROR]["parts"])].copy()
     rows["value"] = np.where(rows["metric"] == "toy_contact", 1 - rows["value"], rows["value"])
     spread = rows[(rows["arm"] == plan["baseline"]) & (rows["step"] == -1)].groupby(["subset", "metric"])["value"].std()
     rows = rows.join(spread.rename("spread"), on=["subset", "metric"])
@@ -217,28 +268,28 @@ def trained(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def primary(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """The declared family."""
+    """The declared family. A question without an answer has a row with the reason."""
     rows = []
     asked = [(question, arms) for question in plan["primary"] for arms in question["compared"]]
     for question, arms in asked:
         measure, subset, margin = (question[name] for name in ("measure", "subset", "margin"))
+        comparison = " − ".join(arms) if len(arms) == 2 else "({} − {}) − ({} − {})".format(*arms)
+        rows.append({"comparison": comparison, "measure": measure, "subset": subset})
         if (found := study.compared(arms, measure, subset)) is None:
+            reason = study.not_compared(arms, measure, subset)
+            rows[-1] |= {"margin": margin, "within the margin": f"not measured: {reason}"}
             continue
         alike = paired.equivalence(found.value, found.error, found.dof, margin) < paired.ALPHA
-        rows.append(
-            {
-                "comparison": " − ".join(arms) if len(arms) == 2 else "({} − {}) − ({} − {})".format(*arms),
-                "measure": measure,
-                "subset": subset,
-                **_numbers(found),
-                "p exact (least)": f"{found.p_exact:.3f} ({found.least_p:.3f})",
-                "margin": margin,
-                "within the margin": "shown" if alike else "not shown",
-                "detectable": found.components.detectable(found.trainings[0], found.prompts, family=len(asked)),
-            }
-        )
-    missing = [1.0] * (len(asked) - len(rows))  # what was not measured yet stays in the declared family
-    for row, corrected in zip(rows, paired.holm([*(row["p"] for row in rows), *missing]), strict=False):
+        rows[-1] |= {
+            **_numbers(found),
+            "p exact (least)": f"{found.p_exact:.3f} ({found.least_p:.3f})",
+            "margin": margin,
+            "within the margin": "shown" if alike else "not shown",
+            "detectable": found.components.detectable(found.trainings[0], found.prompts, family=len(asked)),
+        }
+    answered = [row for row in rows if "p" in row]
+    missing = [1.0] * (len(rows) - len(answered))  # what was not measured yet stays in the declared family
+    for row, corrected in zip(answered, paired.holm([*(row["p"] for row in answered), *missing]), strict=False):
         row["p by Holm"] = corrected
     return pd.DataFrame(rows)
 
@@ -250,7 +301,7 @@ def by_shared_parts(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     rows = []
     for question in plan["primary"]:
         for arms in question["compared"]:
-            if question["measure"] != "physical_error" or len(arms) != 2:
+            if question["measure"] != PHYSICAL_ERROR or len(arms) != 2:
                 continue
             if (found := study.compared_by_shared_parts(arms, question["subset"])) is not None:
                 rows.append({"comparison": " − ".join(arms), "subset": question["subset"], **_numbers(found)})
@@ -276,19 +327,20 @@ def _numbers(found: ArmDifference) -> dict[str, Any]:
     return {"prompts": found.prompts, "difference": found.value, "95 %": interval, "p": found.p}
 
 
-def against_baseline(study: Values, plan: dict[str, Any], measures: Sequence[str]) -> pd.DataFrame:
-    """Each arm against the baseline, by each measure in its own unit, on each subset."""
-    rows, baseline = [], plan["baseline"]
-    arms = [row["name"] for row in plan["arm"] if row["name"] != baseline]
-    for measure, subset, arm in itertools.product(measures, plan["secondary"]["subsets"], arms):
-        if (found := study.compared((arm, baseline), measure, subset)) is not None:
-            of = {"measure": measure, "subset": subset, "arm": arm, "seeds": found.trainings[0]}
+def differences(
+    study: Values, plan: dict[str, Any], pairs: Sequence[tuple[str, str]], measures: Sequence[str]
+) -> pd.DataFrame:
+    """The first arm of each pair less the second, by each measure in its own unit, on each subset."""
+    rows = []
+    for measure, subset, pair in itertools.product(measures, plan["secondary"]["subsets"], pairs):
+        if (found := study.compared(pair, measure, subset)) is not None:
+            of = {"measure": measure, "subset": subset, "comparison": " − ".join(pair), "seeds": found.trainings[0]}
             rows.append(of | _numbers(found))
     return pd.DataFrame(rows)
 
 
 def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
-    """The arms that the plan follows, in the course of the trainings that were looked at on the way."""
+    """The arms that the plan follows: means of the trainings that were looked at on the way."""
     steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
     followed = plan["secondary"].get("along", ())
     looks = [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]
@@ -298,16 +350,16 @@ def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     for measure, subset in itertools.product(MEASURES if seeds else (), plan["secondary"]["subsets"][:2]):
         for step, frame in looks:
             of = frame[(frame["metric"] == measure) & (frame["subset"] == subset) & frame["seed"].isin(seeds)]
-            means = of.groupby("arm")["value"].mean()
-            arms = {arm: means[arm] for arm in followed if arm in means}
+            means = of.groupby(["arm", "seed"])["value"].mean().groupby("arm").mean()
+            arms = {arm: means.get(arm, np.nan) for arm in followed}
             rows.append({"measure": measure, "subset": subset, "trainings": len(seeds), "step": step, **arms})
     return pd.DataFrame(rows)
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Markdown."""
+    """Markdown; – where there is nothing."""
     rows = [
-        [f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
+        ["–" if pd.isna(cell) else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row]
         for row in frame.itertuples(index=False)
     ]
     return as_markdown([*frame.columns], rows) + "\n"

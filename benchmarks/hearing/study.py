@@ -10,14 +10,21 @@
 Examples are made (or taken from ``--examples``), the two towers are trained, then the arms in rounds of seeds. Each
 checkpoint is sampled and measured by other processes while the next is trained. Runs lie in ``runs/ARM-SEED``. After
 each round there is enough to compare; `report` (``python -m benchmarks.hearing.report``) writes the page.
+
+Ctrl-C and SIGTERM end all processes of the study, and so does the end of any one of them; the same command goes on.
+While one runs, a second in the same folder is refused.
 """
 
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,13 +33,15 @@ import torch
 
 from avbench import api
 from avbench.avfulldit import checkpoint
+from avbench.core import InputError
 from avbench.storage.reading import read_json
-from avbench.storage.writing import write_json
+from avbench.storage.writing import locked, write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
-from benchmarks.hearing.trainings import PLAN, Study, read_plan, train_arm, train_tower
+from benchmarks.hearing.plans import PLAN, read_plan
+from benchmarks.hearing.trainings import Study, train_arm, train_tower
 
 ALL_TRAINED = "trained"
 """A file of the study's folder, written when no training is left."""
@@ -42,28 +51,94 @@ _SAMPLED_AT_ONCE = {"cuda": 96, "cpu": 8}
 
 
 def main() -> None:
-    """Begin or go on."""
+    """Begin or go on. A mistake is one sentence and exit code 2."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     options = _options()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    spawn = multiprocessing.get_context("spawn")
-    processes = [spawn.Process(target=run_examples, args=(options,))] if options.examples is None else []
+    try:
+        with _errors_as_sentences(), locked(options.folder / ".lock", lambda: _refuse(options.folder)):
+            plan_of(options)  # what is wrong in it is said before anything begins
+            carry_out(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped; the same command goes on.\n")
+        sys.exit(130)
+
+
+def _refuse(folder: Path) -> None:
+    msg = f"{folder} is being written by another run of the study; wait for it, or choose another --folder"
+    raise InputError(msg)
+
+
+@contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(2)
+
+
+def carry_out(options: argparse.Namespace) -> None:
+    """Run all processes until they are done, and end all of them if one fails or this one is stopped."""
+    processes = [_process(run_examples, options)] if options.examples is None else []
     options.examples = options.examples or options.folder / "examples"
     (options.folder / ALL_TRAINED).unlink(missing_ok=True)
     machine = machine_of(options)
-    measuring = spawn.Process(target=run_measuring, args=(options, machine))
-    trainers = [spawn.Process(target=run_trainer, args=(options, machine, n)) for n in range(options.trainers)]
-    everyone = [*processes, *trainers, measuring]
-    for process in everyone:
-        process.start()
-    while any(process.is_alive() for process in everyone):
-        if any(process.exitcode for process in everyone):  # the others may wait for what it makes
-            for process in everyone:
+    trainers = [_process(run_trainer, options, machine, number) for number in range(options.trainers)]
+    everyone = [*processes, *trainers, _process(run_measuring, options, machine)]
+    try:
+        for process in everyone:
+            process.start()
+        while any(process.is_alive() for process in everyone):
+            if any(process.exitcode for process in everyone):  # the others may wait for what it makes
+                break
+            if not any(process.is_alive() for process in trainers):
+                (options.folder / ALL_TRAINED).touch()
+            time.sleep(0.2)
+    finally:
+        for process in everyone:
+            if process.is_alive():
                 process.terminate()
-            sys.exit("a process of the study failed; the same command goes on")
-        if not any(process.is_alive() for process in trainers):
-            (options.folder / ALL_TRAINED).touch()
-        time.sleep(0.2)
-    sys.exit(max(process.exitcode or 0 for process in everyone))
+                process.join()
+    if any(process.exitcode for process in everyone):
+        sys.exit("a process of the study failed; the same command goes on")
+
+
+def _process(work: Callable[..., None], *given: Any) -> Any:
+    return multiprocessing.get_context("spawn").Process(target=_work_as_child, args=(work, *given))
+
+
+def _work_as_child(work: Callable[..., None], *given: Any) -> None:
+    end_with_parent()
+    with _errors_as_sentences():
+        work(*given)
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, however that ends; Ctrl-C is left to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in children only
+    parent.join()
+    os._exit(1)
+
+
+@contextmanager
+def measuring_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that measure. They end in the middle of their work where this process is terminated or dies."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        for process in [*(pool._processes or {}).values()]:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def run_examples(options: argparse.Namespace) -> None:
@@ -148,7 +223,7 @@ def run_measuring(options: argparse.Namespace, machine: Machine) -> None:
     left = list(wanted)
     failed = []
     over = False
-    with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+    with measuring_pool(options.workers) as pool:
         while left or pending:
             for name in list(left):
                 if (study.folder / "checkpoints" / name / checkpoint.CONFIG).exists():

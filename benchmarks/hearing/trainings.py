@@ -1,6 +1,5 @@
 """Trains the arms of the study: the same towers, examples, noise and steps; only what they hear differs."""
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from avbench.training.plan import Plan
 from avbench.training.state import STATE, Progress, differing
 from benchmarks.hearing.arms import ARM, Arm, joined_caption, without_sound
 
-PLAN = Path(__file__).parent / "plan.toml"
 _PARTNER = 37
 """So many clips further on, of the same family, is the clip whose sound the arm ``other`` hears."""
 _LATE_SECONDS = 0.5
@@ -73,11 +71,6 @@ class Study:
         """The checkpoint of ``video`` or ``audio``: its own, or one of the bundled, as the plan says."""
         name = self.plan["towers"][what].get("bundled")
         return (bundled(name) if name else None) or self.folder / f"tower-{what}"
-
-
-def read_plan(path: Path = PLAN) -> dict[str, Any]:
-    """The plan."""
-    return tomllib.loads(path.read_text())
 
 
 class SoundReplaced:
