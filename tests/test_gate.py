@@ -6,18 +6,22 @@ import re
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from command_line import run_avbench
-from made_runs import SUBSETS, evaluated, made_run
+from made_media import make, moving
+from made_runs import LPIPS, SUBSETS, evaluated, made_run
 from rich.console import Console
 from scipy import stats
 
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import differences
-from avbench.core import InputError, Row, Sample
+from avbench.core import InputError, Row, Sample, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference, reference_building
@@ -111,6 +115,39 @@ def test_a_run_of_another_subset_cannot_be_compared(tmp_path):
     assert "other has clips of toy-object-contact" in result.stderr and "no subset in common" in result.stderr
 
 
+def packaged(folder, version):
+    """An evaluated run whose onset_rate is that of a version of another package."""
+    scores, protocols = folder.scores()
+    new = {name: {**one, "package": f"tinyteam {version}"} for name, one in protocols.items()}
+    names = {name: digest(new[name]) if one["metric"] == "onset_rate" else name for name, one in protocols.items()}
+    scores = [replace(score, protocol=names[score.protocol]) for score in scores]
+    kept = {names[name]: new[name] if names[name] != name else one for name, one in protocols.items()}
+    folder.write_scores(scores, kept, parts={"values.parquet": (folder.path / "values.parquet").read_bytes()})
+    return folder
+
+
+def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
+    before, after = (evaluated(made_run(tmp_path / name, seed=1)) for name in ("before", "after"))
+    gate.update(packaged(before, "0.1"), tmp_path / "baseline.zip", "first")
+    (tmp_path / "plan.toml").write_text("[margin]\nlpips_consecutive = 0.001\n")
+    assert check(tmp_path, packaged(after, "0.2")).exit_code == 0
+    (tmp_path / "plan.toml").write_text(PLAN)
+    refused = check(tmp_path, after)
+    assert refused.exit_code == 2 and "of after and of baseline.zip were made under different" in refused.stderr
+    assert "'tinyteam 0.2' against 'tinyteam 0.1' (--allow package compares them all the same" in refused.stderr
+    allowed = check(tmp_path, after, "--allow", "package")
+    assert allowed.exit_code == 0 and "clips; made differently: package 'tinyteam 0.2' against" in allowed.stdout
+
+
+def test_a_subset_that_the_plan_does_not_name_may_have_other_prompts(tmp_path, monkeypatch):
+    gate.update(evaluated(made_run(tmp_path / "before", seed=1)), tmp_path / "b.zip", "first")
+    monkeypatch.setitem(SUBSETS, "toy-object-contact", SUBSETS["toy-object-contact"].limited(6))
+    less = evaluated(made_run(tmp_path / "less", seed=1))
+    assert not failures(less, tmp_path / "b.zip", margin={"toy-control/onset_rate": 9})
+    with pytest.raises(InputError, match=r"of less and of b\.zip .* number of prompts.*--allow subset"):
+        failures(less, tmp_path / "b.zip", margin={"onset_rate": 9})
+
+
 def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
     assert check(tmp_path, evaluated(made_run(tmp_path / "slight", seed=1, lpips=0.0005))).exit_code == 0
 
@@ -187,12 +224,36 @@ def test_a_first_plan_comes_from_the_baselines_own_noise(tmp_path, baseline):
     assert f"`avbench check RUN --baseline {baseline} --init` writes a plan" in without.stderr
 
 
-def test_a_first_plan_names_what_it_has_no_margin_for(tmp_path):
-    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]), "lpips_consecutive", "fvd")
+def test_a_first_plan_names_what_it_has_no_margin_for_and_why(tmp_path):
+    """Onsets are equal in every clip, so that they have no spread, and of the distance nothing was measured."""
+    run = made_run(tmp_path / "run", names=["toy-control"])
+    for key, sample in run.samples().items():
+        run.add_row(protocol_of("onsets"), Row(key, sample.sha256, {"onset_rate": 2.0}))
+    evaluated(run, "lpips_consecutive", "onset_rate", "fvd")
     gate.update(run, tmp_path / "baseline.zip", "first")
-    text = gate.initial_plan(tmp_path / "baseline.zip")
-    assert "# Not checked, for want of a known noise or of a better side: toy-control/fvd.\n[margin]" in text
-    assert list(plan.from_plain(tomllib.loads(text)).margins) == ["toy-control/lpips_consecutive"]
+    words = ("check", run.path, "--baseline", tmp_path / "baseline.zip", "--init", "--plan", tmp_path / "first.toml")
+    said = run_avbench(*words).stderr
+    for sentence in (
+        "without a margin (every clip has the same value): toy-control/onset_rate",
+        "without a margin (the clip was not measured (24 of 24 clips)): toy-control/fvd",
+    ):
+        assert f"note: {sentence}\n" in said and f"# {sentence}\n" in (tmp_path / "first.toml").read_text()
+    assert list(plan.read(tmp_path / "first.toml").margins) == ["toy-control/lpips_consecutive"]
+
+
+def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, monkeypatch):
+    """On prompts of one's own without a reference no side of a metric with ≈ is better, though it has an interval."""
+    monkeypatch.setitem(SUBSETS, "own", replace(SUBSETS["toy-control"], name="own"))
+    monkeypatch.setitem(LPIPS, "own", 0.0054)
+    run = evaluated(made_run(tmp_path / "run", names=["own"]))
+    assert all(score.interval and score.reference is None for score in run.scores()[0])
+    gate.update(run, tmp_path / "bp.zip", "first")
+    words = ("check", run.path, "--baseline", tmp_path / "bp.zip", "--init", "--plan", tmp_path / "first.toml")
+    said = run_avbench(*words, code=2).stderr
+    assert "no number of" in said and "has a margin" in said
+    why = "without a margin (it should match the reference, ≈, and there is no reference)"
+    assert f"{why}: own/lpips_consecutive, own/onset_rate" in said
+    assert not (tmp_path / "first.toml").exists()
 
 
 def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, real):
@@ -203,7 +264,7 @@ def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, 
         run.add_row(protocol_of("i3d-k400"), row)
     (score,) = evaluate(run, chosen_metrics(["fvd"]), place=real)
     gate.update(run, tmp_path / "baseline.zip", "first")
-    written = plan.from_plain(tomllib.loads(gate.initial_plan(tmp_path / "baseline.zip")))
+    written = plan.from_plain(tomllib.loads(gate.initial_plan(tmp_path / "baseline.zip")[0]))
     assert written.margin("toy-control", "fvd") == pytest.approx(2 * score.null.sd, rel=0.01)
 
 
@@ -321,6 +382,64 @@ def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):
     skipped = {case.get("name") for case in suite if case.find("skipped") is not None}
     assert skipped == {"toy-contrl/onset_rate", "fvd"} and suite.get("skipped") == "2" and suite.get("failures") == "0"
     assert "| fvd | skipped |  | not gated: the baseline has no such number |" in summary.read_text()
+
+
+def test_a_found_regression_is_exit_code_one_whatever_cannot_be_written(tmp_path, baseline):
+    """And what can be written is."""
+    worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=0.004))
+    again = evaluated(made_run(tmp_path / "again", seed=1))
+    summary, beside = tmp_path / "new" / "folder" / "summary.md", tmp_path / "plan.toml" / "junit.xml"
+    for run, code in ((worse, 1), (again, 2)):
+        result = check(tmp_path, run, "--junit", beside, "--summary", summary)
+        assert result.exit_code == code and f"{beside} cannot be written: " in result.stderr
+        assert summary.read_text().count("avbench check: ") == {1: 1, 2: 2}[code]
+    junit = tmp_path / "another" / "junit.xml"
+    assert check(tmp_path, worse, "--junit", junit).exit_code == 1 and ET.parse(junit).getroot().get("failures") == "2"
+
+
+def test_clips_of_another_form_are_noted_and_fail_nothing(tmp_path):
+    def run_of(name, frames, rate=8):
+        run = evaluated(made_run(tmp_path / name, seed=1))
+        for _, sample in sorted(run.samples().items())[:2]:
+            (run.path / "clips").mkdir(exist_ok=True)
+            make(run.path / sample.path, moving(frames), rate)
+        return run
+
+    gate.update(run_of("before", 16), tmp_path / "b.zip", "first")
+    known = plan.from_plain({"margin": {"lpips_consecutive": 0.001}})
+    for name, form, number in (("longer", (32,), 1), ("faster", (16, 16), 1), ("same", (16,), 0)):
+        verdicts = gate.check(run_of(name, *form), tmp_path / "b.zip", known)
+        assert not any(one.failed for one in verdicts)
+        assert sum(one.note for one in verdicts) == number
+        if name == "longer":
+            (noted,) = [one for one in verdicts if one.note]
+            prompt = min(one.id for one in SUBSETS["toy-control"].prompts)
+            words = f"toy-control/{prompt}/0 has 64×48, 32 frames, 8 frames/s instead of 64×48, 16 frames, 8 frames/s"
+            assert noted.message.startswith(words)
+            assert "| clip form | note |  | toy-control/" in checks.markdown(verdicts)
+            assert "**avbench check: passed**" in checks.markdown(verdicts)
+            assert [*checks.annotations(verdicts)] == [f"::warning title=clip form::{noted.message}"]
+
+
+def test_a_run_without_a_number_becomes_no_baseline(tmp_path, baseline):
+    empty = made_run(tmp_path / "empty", names=["toy-control"])
+    for key in empty.samples():
+        empty.add_sample(Sample(key, None, None, 0.0, failure="out of memory"))
+    evaluated(empty)
+    words = ("check", empty.path, "--baseline", tmp_path / "new.zip", "--update", "--reason", "first")
+    said = run_avbench(*words, code=2).stderr
+    assert "empty has no number" in said and "out of memory" in said
+    assert not (tmp_path / "new.zip").exists()
+
+
+def test_the_workflow_of_the_docs_checks_also_where_a_clip_failed():
+    docs = Path(__file__).parents[1] / "docs"
+    steps = yaml.safe_load((docs / "gate-workflow.yml").read_text())["jobs"]["gate"]["steps"]
+    installs, checking = (
+        next(one for one in steps if words in one.get("run", "")) for words in ("pip", "avbench check")
+    )
+    assert "pip install ." not in installs["run"], "that is the team's own package"
+    assert checking["if"] == "${{ !cancelled() }}" and "--plan gate.toml" in checking["run"]
 
 
 def test_a_torn_run_becomes_no_baseline(tmp_path, baseline):

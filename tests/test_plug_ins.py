@@ -55,6 +55,9 @@ def values(columns):
 def wrong(columns):
     return 1 / 0
 
+def one_for_all(columns):
+    return columns["brightness"].mean() > 0
+
 def metric(name, feature="brightness", function="values", **options):
     return Metric(name, feature, f"PLACE:{function}", Direction.BAND, "grey levels", "How bright?", **options)
 
@@ -62,6 +65,7 @@ GOOD, RAISES, NO_ROWS = metric("bright", usual=False), metric("raises", function
 OWN_NAME, NAMELESS, NO_FEATURE, NO_FUNCTION = (
     metric("fvd"), metric("another"), metric("lost", "nothing"), metric("absent", function="absent")
 )
+ONE_FOR_ALL = metric("one_for_all", function="one_for_all")
 UNNAMED_FEATURE = metric("unnamed_feature", "unnamed")
 COLUMN, NO_COLUMN = (
     Metric(name, "brightness", column, Direction.BAND, "grey levels", "How bright?")
@@ -157,15 +161,35 @@ def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
     features = ["brightness = bulbs:Brightness", "failing = bulbs:Failing"]
     install("bulbs", {"metrics": ["raises = bulbs:RAISES", "dark = bulbs:NO_ROWS", "x = y"], "features": features})
     asked = [part for name in ("onset_rate", "raises", "dark") for part in ("--metric", name)]
-    done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out")
+    done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
     assert done.stderr.count("the metric 'x' (y) of the package bulbs 1.5 cannot be used") == 1
     scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
     assert scores["onset_rate"].value is not None
     assert scores["raises"].missing == "failed in the package bulbs 1.5: ZeroDivisionError: division by zero"
     assert "failed in the package bulbs 1.5: ZeroDivisionError: no light" in scores["dark"].missing
     both = (clips(tmp_path / "b"), clips(tmp_path / "c"))
-    said = run_avbench("score", *both, *asked, "--workers", 0, "--out", tmp_path / "out2").stdout
+    said = run_avbench("score", *both, *asked, "--workers", 0, "--out", tmp_path / "out2", code=1).stdout
     assert "raises failed in the package bulbs 1.5: ZeroDivisionError: division by zero (1)" in said
+
+
+def test_a_metric_asked_for_by_name_that_failed_is_exit_code_one(tmp_path, install):
+    """One without sound is not: what the clips lack is no failure."""
+    metrics = ["bright = wicks:GOOD", "raises = wicks:RAISES", "one_for_all = wicks:ONE_FOR_ALL"]
+    install("wicks", {"metrics": metrics, "features": ["brightness = wicks:Brightness"]})
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for number in range(2):
+        write_clip(Clip(np.full((8, 32, 32, 3), 99 + number, np.uint8), 8), folder / f"{number}.mkv")
+
+    def scored(*names, code):
+        words = [part for name in names for part in ("--metric", name)]
+        return run_avbench("score", folder, *words, "--workers", 0, "--out", tmp_path / names[-1], code=code).stderr
+
+    scored("bright", "onset_rate", code=0)
+    said = scored("bright", "onset_rate", "raises", code=1)
+    assert "avbench: raises has no value: failed in the package wicks 1.5: ZeroDivisionError: division by zero" in said
+    said = scored("bright", "one_for_all", code=1)
+    assert "wicks 1.5: ValueError: it gave an array of shape [] for 2 clips; it must give one number for each" in said
 
 
 def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):

@@ -166,7 +166,7 @@ def score(
         shard=shard,
         mirror=mirror,
     )
-    _finish(found, shard_place(out, shard), by, shown=Shown(details, every, explain or ()))
+    _finish(found, shard_place(out, shard), by, asked=metric, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -247,7 +247,7 @@ def run(
         shard=shard,
         mirror=mirror,
     )
-    _finish(found, place, by, fvd_protocol, shown=Shown(details, every, explain or ()))
+    _finish(found, place, by, fvd_protocol, asked=metric, shown=Shown(details, every, explain or ()))
 
 
 @app.command()
@@ -359,12 +359,14 @@ def check(
     ] = False,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
+    allow: Allow = None,
     reference: ReferenceAt = None,
 ) -> None:
     """Fail (exit code 1) if a run is worse than the baseline by more than the margin, or lacks a metric of the
     baseline.
 
-    Exit code 2: the two cannot be compared. Margins come from the plan; a metric without a margin is not checked.
+    Exit code 2: the two cannot be compared, or an argument or a file is wrong. Margins come from the plan; a metric
+    without a margin is not checked.
     --init writes a first plan.
     """
     from avbench.comparison import gate
@@ -373,7 +375,13 @@ def check(
     if update or init:
         mode = "with --update" if update else "with --init"
         _refuse_idle(
-            mode, init=update and init, plan=update and plan, junit=junit, summary=summary, reference=reference
+            mode,
+            init=update and init,
+            plan=update and plan,
+            junit=junit,
+            summary=summary,
+            allow=allow,
+            reference=reference,
         )
     if not update:
         _refuse_idle("without --update", reason=reason)
@@ -388,20 +396,33 @@ def check(
         place = plan or Path("gate.toml")
         if place.exists():
             refuse(f"{place} exists; give --plan another name, or remove it")
-        place.write_text(gate.initial_plan(baseline), encoding="utf-8")
+        text, without = gate.initial_plan(baseline)
+        place.write_text(text, encoding="utf-8")
         print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
+        for sentence in without:
+            print_line(f"note: {sentence}", err=True)
         return
-    verdicts = gate.check(folder, baseline, written_plan(plan), place=reference)
+    verdicts = gate.check(folder, baseline, written_plan(plan), place=reference, allow=allow or ())
     terminal().print(checks.console(verdicts))
     for line in checks.annotations(verdicts):
         print_line(line)
-    if junit:
-        junit.write_text(checks.junit(verdicts), encoding="utf-8")
-    if summary:
-        with summary.open("a", encoding="utf-8") as file:
-            file.write(checks.markdown(verdicts))
-    if failed := sum(verdict.failed for verdict in verdicts):
-        refuse(f"{failed} of {len(verdicts)} checks failed", code=1)
+    unwritten = [_unwritten(junit, "w", checks.junit(verdicts)), _unwritten(summary, "a", checks.markdown(verdicts))]
+    failed = checks.failures(verdicts)
+    if wrong := [sentence for sentence in (failed and f"{failed} checks failed", *unwritten) if sentence]:
+        refuse("; ".join(wrong), code=1 if failed else 2)
+
+
+def _unwritten(place: Path | None, mode: str, text: str) -> str | None:
+    """Write a text to a file, in a folder that is made, and return why that was not possible, if it was not."""
+    if place is None:
+        return None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        return f"{place} cannot be written: {error.strerror or error}"
+    return None
 
 
 @app.command()
@@ -569,10 +590,14 @@ def _finish(
     workers: "int | RayActors | None",
     fvd_protocols: list[str] | None = None,
     *,
+    asked: list[str] | None,
     shown: "Shown",
 ) -> None:
-    """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured."""
+    """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured, or the
+    code of a metric that was `asked` for by name failed.
+    """
     from avbench.core import counted
+    from avbench.metrics.evaluate import failures
     from avbench.report.writing import PageOptions
 
     page = found.save_report(out, PageOptions(explain=shown.explain, workers=worker_count(workers)), CONSOLE)
@@ -581,6 +606,8 @@ def _finish(
         refuse("nothing could be measured; the notes and the answer say why", code=1)
     if found.failed:
         refuse(f"{counted(found.failed, 'clip')} could not be made or measured; the notes above say why", code=1)
+    if broken := failures(found.scores, asked or ()):
+        refuse("; ".join(f"{name} has no value: {why}" for name, why in broken.items()), code=1)
     if found.mirrors_lost:
         refuse(LOST_MIRROR, code=1)
 

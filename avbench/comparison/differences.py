@@ -11,6 +11,7 @@ are not pooled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def differences(
         plan: primary questions and margins.
         place: a reference of the user's own; else the one that the runs were scored with.
         allow: fields in which runs may differ all the same; their rows carry a mark.
-        only: these (subset, metric) alone.
+        only: these (subset, metric) alone; in others runs may differ.
         pooled: whether to pool subsets as well.
         metrics: names of the metrics to compare by, which are then the family that Holm's correction counts; all for
             None.
@@ -85,9 +86,10 @@ def differences(
     rows = []
     for one, other in pairs_of(len(folders)) if pairs is None else pairs:
         run, against = sides[one], sides[other]
-        marks = check_comparable(run.made, against.made, allow)
         names = {"run": run.made.name, "against": against.made.name}
         both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
+        protocols = {where: run.made.protocols[where] for where in both}
+        marks = check_comparable(replace(run.made, protocols=protocols), against.made, allow)
         for where in both:
             row = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
             remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]

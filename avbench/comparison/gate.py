@@ -2,7 +2,7 @@
 
 A baseline is one file: a zip of a run folder without its clips, with the values of every clip, the rows of the
 features that a distance needs, the scores, their protocols, and the reasons why it was moved. So a check is an ordinary
-comparison (`differences`), on the clips that both have, and refuses what an ordinary comparison refuses.
+comparison (`differences`), on the clips that both have, of what the plan names, and refuses what that refuses.
 
 A check fails where the run is worse than the baseline by more than the metric's margin, with confidence: the one-sided
 p-value of "worse by the margin or less", after Holm over all checks, lies below the plan's alpha. A change of rounding
@@ -23,9 +23,9 @@ import datetime
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,11 @@ from scipy import stats
 from avbench.comparison.differences import MACRO, MICRO, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
-from avbench.core import Direction, InputError, Sample, Score, counted
+from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
+from avbench.storage.media import read_clip
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
@@ -46,6 +47,8 @@ from avbench.storage.writing import write_whole
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
+_LOOKED_AT = 3
+"""Clips per subset whose form a baseline holds."""
 _BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
 
 
@@ -64,6 +67,16 @@ class Verdict:
     """Whether nothing was checked, because the baseline lacks what the plan names."""
     compared: bool = True
     """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
+    note: bool = False
+    """Whether it is no check, but what a reader of the checks must know."""
+
+
+@dataclass(frozen=True)
+class _Move:
+    """What a check reads of an entry of HISTORY."""
+
+    forms: Mapping[str, str] = field(default_factory=dict)
+    """Of the first clips of each subset: ``subset/prompt/seed`` → size, frames and rate. Older baselines have none."""
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
@@ -73,12 +86,16 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
         A sentence if the baseline held numbers or clips that it holds no longer, so that they are no longer gated.
 
     Raises:
-        InputError: there is no reason, the run was not evaluated, or the file is no baseline.
+        InputError: there is no reason, the run was not evaluated or has no number, or the file is no baseline.
     """
     if not reason.strip():
         msg = "a baseline moves for a reason: give --reason, which is kept in its file"
         raise InputError(msg)
     scores, _ = folder.scores()
+    if not any(score.value is not None for score in scores):
+        one = scores[0]
+        msg = f"{folder.path} has no number, so as a baseline it would gate nothing ({one.metric}: {one.missing})"
+        raise InputError(msg)
     clip_values(folder)  # raises where they are not of the evaluation that the scores are of
     history, shrunk = [], None
     if baseline.exists():
@@ -87,7 +104,8 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
             with suppress(InputError):  # of a damaged baseline, which is replaced
                 shrunk = _shrunk(before, folder)
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    history.append({"date": today, "reason": reason, "run": without_folders(folder.run().to_json())})
+    run = without_folders(folder.run().to_json())
+    history.append({"date": today, "reason": reason, "run": run, "forms": _forms(folder)})
     scored = {score.metric for score in scores}
     features = {metric.feature for metric in known_metrics().values() if metric.name in scored and not metric.per_clip}
     paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
@@ -111,7 +129,9 @@ def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
     return f"it had, and has no longer: {', '.join(lost)}" if lost else None
 
 
-def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None) -> list[Verdict]:
+def check(
+    folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None, allow: Sequence[str] = ()
+) -> list[Verdict]:
     """Compare a run with the baseline: one verdict per check, the failed ones first, the skipped ones last.
 
     Args:
@@ -119,10 +139,11 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
         baseline: the file that `update` wrote.
         plan: the margins; a metric without one is not gated, but a question's comparison must be possible.
         place: a reference of the user's own.
+        allow: fields in which the two may differ all the same; the messages say so.
 
     Raises:
-        InputError: the two cannot be compared, because they were made differently or have no subset in common, or no
-            margin of the plan is of a score of the baseline.
+        InputError: the two cannot be compared, because what the plan names was made differently or they have no subset
+            in common, or no margin of the plan is of a score of the baseline.
     """
     with _opened(baseline) as before:
         had = {(one.subset, one.metric): one for one in before.scores()[0]}
@@ -143,16 +164,22 @@ def check(folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None =
                 f"{', '.join(checked)}: they have no subset in common, so nothing can be compared"
             )
             raise InputError(msg)
-        found = differences([before, folder], plan=plan, place=place)
+        scored = {(one.subset, one.metric) for one in folder.scores()[0]}
+        both = [where for where in _on_subsets(wanted, had) if where in scored]
+        names = [*dict.fromkeys(metric for _, metric in both)]
+        found = differences([before, folder], plan=plan, place=place, allow=allow, only=both, metrics=names)
         rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
             _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
             *_margins(wanted, rows, had, folder),
             *_coverage(_on_subsets(gated, had), before, folder),
         ]
+        history = read_json(before.path / HISTORY, list[_Move], known_only=False)
+        noted = [*_unlike(history, folder)]
     tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
     adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
     verdicts = [one.verdict(adjusted.get(number), len(tested), plan.alpha) for number, one in enumerate(checks)]
+    verdicts += noted
     verdicts += [
         Verdict(name, failed=False, message=without_folders(message), skipped=True)
         for name, message in _skipped(wanted, had, plan)
@@ -186,8 +213,8 @@ class _Check:
         return Verdict(self.name, failed, without_folders(message), p, compared=self.compared)
 
 
-def initial_plan(baseline: Path) -> str:
-    """A plan as TOML, with a margin for every number of a baseline that has a better side, from its own noise.
+def initial_plan(baseline: Path) -> tuple[str, list[str]]:
+    """A plan as TOML, with margins from a baseline's own noise, and sentences that name the numbers without one.
 
     The margin is half the 95 % interval of a mean over clips, and two standard deviations of a distance's null: a
     smaller change could come from another choice of prompts.
@@ -196,34 +223,43 @@ def initial_plan(baseline: Path) -> str:
         InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
     """
     with _opened(baseline) as before:
-        scores, _ = before.scores()
-    found = {(one.subset, one.metric): margin for one in scores if (margin := _noise(one))}
-    without = [f"{one.subset}/{one.metric}" for one in scores if (one.subset, one.metric) not in found]
-    if not found:
-        msg = f"{baseline} has no number with an interval, so no margin can be taken from it"
+        found = {f"{one.subset}/{one.metric}": _noise(one) for one in before.scores()[0]}
+    reasons = dict.fromkeys(why for why in found.values() if isinstance(why, str))
+    without = [
+        one_line(f"without a margin ({why}): {', '.join(name for name, one in found.items() if one == why)}")
+        for why in reasons
+    ]
+    margins = {name: one for name, one in found.items() if not isinstance(one, str)}
+    if not margins:
+        msg = f"no number of {baseline} has a margin in its own noise; {'; '.join(without)}"
         raise InputError(msg)
-    rest = [f"# Not checked, for want of a known noise or of a better side: {', '.join(without)}."] if without else []
     lines = [
         "# Margins for `avbench check`: a change below them does not stop a merge.",
         "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
-        "# distance's null. Lower what must not get worse, and remove what may.",
-        *rest,
+        "# distance's null. Lower what must not get worse, and remove what may. What has no margin is not checked.",
+        *(f"# {sentence}" for sentence in without),
         "[margin]",
-        *(f"{json.dumps('/'.join(where))} = {margin:.3g}" for where, margin in found.items()),
+        *(f"{json.dumps(name)} = {margin:.3g}" for name, margin in margins.items()),
     ]
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, ""]), without
 
 
-def _noise(score: Score) -> float | None:
-    """What another choice of prompts may change, or None where that is not known or no side is better."""
+def _noise(score: Score) -> float | str:
+    """What another choice of prompts may change, or why no margin comes from that."""
     metric = known_metrics().get(score.metric)
-    if score.value is None or metric is None or metric.direction is Direction.NEITHER:
-        return None
+    if score.value is None:
+        return str(score.missing)
+    if metric is None:
+        return "this avbench has no such metric"
+    if metric.direction is Direction.NEITHER:
+        return "it has no better side"
     if metric.direction is Direction.BAND and score.reference is None:
-        return None
-    if score.interval:
-        return (score.interval[1] - score.interval[0]) / 2
-    return score.null and 2 * score.null.sd
+        return "it should match the reference, ≈, and there is no reference"
+    if not metric.per_clip:
+        return 2 * score.null.sd if score.null and score.null.sd else score.no_null or "its null has no spread"
+    if not score.interval:
+        return "clips of one prompt only have no interval"
+    return (score.interval[1] - score.interval[0]) / 2 or "every clip has the same value"
 
 
 def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
@@ -296,6 +332,8 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
     message = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    if isinstance(row.mark, str) and row.mark.startswith("made differently"):
+        message = f"{message}; {row.mark}"
     if pd.isna(row.error):
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
@@ -358,6 +396,35 @@ def _example(failed: list[Sample]) -> str:
     return f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
 
 
+def _forms(folder: RunFolder) -> dict[str, str]:
+    """The form of the first clips of each subset whose files are there: ``subset/prompt/seed`` → its words."""
+    made: dict[str, list[Sample]] = {}
+    for key, sample in sorted(folder.samples().items()):
+        if sample.path is not None:
+            made.setdefault(key.subset, []).append(sample)
+    first = [sample for samples in made.values() for sample in samples[:_LOOKED_AT]]
+    return {"/".join(map(str, one.key)): form for one in first if (form := _form(folder, one))}
+
+
+def _form(folder: RunFolder, sample: Sample) -> str | None:
+    try:
+        clip = read_clip(folder.path / str(sample.path))
+    except InputError:  # it is gone; what was measured of it is kept
+        return None
+    count, height, width = clip.frames.shape[:3]
+    return f"{width}×{height}, {counted(count, 'frame')}, {float(clip.fps):.4g} frames/s"
+
+
+def _unlike(history: Sequence[_Move], after: RunFolder) -> Iterator[Verdict]:
+    """A note if a clip has another size, length or rate than the baseline's, on which numbers depend."""
+    made = {"/".join(map(str, key)): one for key, one in after.samples().items() if one.path is not None}
+    for clip, form in history[-1].forms.items() if history else ():
+        if clip in made and (own := _form(after, made[clip])) not in (None, form):
+            message = f"{clip} has {own} instead of {form}: a difference may come from the form of the clips alone"
+            yield Verdict("clip form", failed=False, message=without_folders(message), note=True)
+            return
+
+
 @contextmanager
 def _opened(baseline: Path) -> Iterator[RunFolder]:
     """The baseline as a run folder, for a while; whatever is wrong in it is said of the baseline's own file."""
@@ -376,8 +443,8 @@ def _opened(baseline: Path) -> Iterator[RunFolder]:
 
 
 def _unpacked(baseline: Path, place: Path) -> Path:
-    """The baseline as a run folder in `place`. Raises InputError where the file is not one."""
-    target = place / "baseline"
+    """The baseline as a run folder in `place`, of the file's name. Raises InputError where the file is not one."""
+    target = place / baseline.name
     try:
         unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
     except InputError as error:

@@ -44,7 +44,7 @@ from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
 from avbench.storage.content import require_unchanged
-from avbench.storage.plug_ins import failure
+from avbench.storage.plug_ins import FAILED, failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 NEAR_COPIES, NEAR_FILE = "near_copies", "near_copies.csv"
@@ -286,6 +286,17 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
     return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
 
 
+def failures(scores: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
+    """Those of these metrics that have no value in a table of scores because their code failed → the sentence on it."""
+    found = {}
+    for name in metrics:
+        of_metric = scores.loc[scores["metric"] == name]
+        sentences = [*map(str, of_metric["missing"].dropna())]
+        if why := [one for one in sentences if one.startswith((FAILED, f"{name} failed: "))]:
+            found |= {name: why[0]} if of_metric["value"].isna().to_numpy().all() else {}
+    return found
+
+
 SHIPPED = Path("shipped")
 """As a reference: use the shipped one instead of the one that a run remembers."""
 
@@ -484,6 +495,9 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
 
 
 def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
+    if per_clip.shape != (len(keys),):
+        msg = f"it gave an array of shape {[*per_clip.shape]} for {len(keys)} clips; it must give one number for each"
+        raise ValueError(msg)
     able = ~np.isnan(per_clip)
     table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=task.metric.name, value=per_clip)
     if not able.any():

@@ -16,16 +16,22 @@ def console(verdicts: Sequence[Verdict]) -> Table:
     """Return a rich table with one row per check."""
     name, found = Column("check", overflow="fold"), Column("found", overflow="fold")  # names are never cut
     table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    styles = {"failed": "bold red", "not compared": "bold red", "skipped": "yellow", "ok": "green"}
+    styles = {"failed": "bold red", "not compared": "bold red", "skipped": "yellow", "note": "yellow", "ok": "green"}
     for one in verdicts:
         table.add_row(Text(one.name), Text(_mark(one), styles[_mark(one)]), _p(one), Text(_found(one)))
     return table
 
 
+def failures(verdicts: Sequence[Verdict]) -> str | None:
+    """How many of the checks failed, in words; None if all passed."""
+    failed = sum(verdict.failed for verdict in verdicts)
+    return f"{failed} of {sum(not verdict.note for verdict in verdicts)}" if failed else None
+
+
 def markdown(verdicts: Sequence[Verdict]) -> str:
     """Return a markdown table for a pull request or a job summary."""
-    failed = sum(verdict.failed for verdict in verdicts)
-    lines = [f"**avbench check: {f'{failed} of {len(verdicts)} failed' if failed else 'passed'}**", ""]
+    failed = failures(verdicts)
+    lines = [f"**avbench check: {f'{failed} failed' if failed else 'passed'}**", ""]
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
     for one in verdicts:
         mark = f"**{_mark(one)}**" if one.failed else _mark(one)
@@ -34,10 +40,10 @@ def markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def annotations(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield a GitHub workflow command for each failed check."""
+    """Yield a GitHub workflow command for each failed check and each note."""
     for one in verdicts:
-        if one.failed:
-            yield f"::error title={_command(one.name, more=':,')}::{_command(one.message)}"
+        if level := "error" if one.failed else "warning" if one.note else None:
+            yield f"::{level} title={_command(one.name, more=':,')}::{_command(one.message)}"
 
 
 def junit(verdicts: Sequence[Verdict]) -> str:
@@ -63,7 +69,7 @@ def junit(verdicts: Sequence[Verdict]) -> str:
 def _mark(one: Verdict) -> str:
     if one.failed:
         return "failed" if one.compared else "not compared"
-    return "skipped" if one.skipped else "ok"
+    return "note" if one.note else "skipped" if one.skipped else "ok"
 
 
 def _found(one: Verdict) -> str:
