@@ -76,7 +76,7 @@ class _Move:
     """What a check reads of an entry of HISTORY."""
 
     forms: Mapping[str, str] = field(default_factory=dict)
-    """Of the first clips of each subset: ``subset/prompt/seed`` → size, frames and rate. Older baselines have none."""
+    """Of the first clips of each subset: ``subset/prompt/seed`` → size, frames and rate."""
 
 
 def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
