@@ -19,10 +19,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from avbench.core import InputError, Subset
+from avbench.core import Subset
 from avbench.generation import table as generators
 from avbench.generation.sample import sample
-from avbench.generation.table import Generator, Made, Request
+from avbench.generation.table import Generator, Request
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import one_thread
 from avbench.subsets.loading import load
@@ -38,7 +38,7 @@ class Timed:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
 
-    def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
+    def generate(self, requests: Sequence[Request]) -> list[Any]:
         """Make the clips of a batch."""
         begin = time.process_time()
         made = list(self._generator.generate(requests))

@@ -50,7 +50,7 @@ def test_impossible_frame_rates(given):
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
-        (FRAMES.astype(np.float32), "float32 array"),
+        (FRAMES.astype(np.float32), r"float32 array.*: multiply pictures in 0\.\.\.1 by 255, round, and convert"),
         (FRAMES[0], "shape"),
         (FRAMES[:0], "not empty"),
         (FRAMES[..., :1], "shape"),
@@ -65,7 +65,7 @@ def test_wrong_frames(frames, words):
 @pytest.mark.parametrize(
     ("wave", "rate", "words"),
     [
-        (WAVE.astype(np.int16), 16000, "int16 array"),
+        (WAVE.astype(np.int16), 16000, "int16 array.*: divide by 32768 and convert it with"),
         (WAVE[0], 16000, "channels, samples"),
         (WAVE[:, :0], 16000, "at least one"),
         (np.zeros((100, 2), np.float32), 16000, "transpose"),

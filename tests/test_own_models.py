@@ -19,6 +19,7 @@ import torch
 from command_line import run_avbench
 from processes import wait_until
 
+from avbench.api import run
 from avbench.api.hook import training_hook
 from avbench.cli import machine_checks
 from avbench.core import Clip, InputError, Prompt, Subset
@@ -114,6 +115,14 @@ def test_a_package_brings_a_provider(here):
         build("mines:", {})
 
 
+@pytest.mark.parametrize(
+    ("returned", "sentence"), [(None, "a NoneType; it must return a list"), (["x"], "a str; it must")]
+)
+def test_what_a_generator_returns_wrongly_is_said(returned, sentence):
+    model = SimpleNamespace(settings={}, generate=lambda requests: returned)
+    assert sentence in outcome(model)["clips"].words
+
+
 def test_settings_in_groups_are_typed_flat():
     @dataclass(frozen=True)
     class Size:
@@ -174,6 +183,7 @@ BROKEN = {
     ),
     "form": lambda clip, request, toy: replaced(clip, clip.frames[:-1]),
     "picture": lambda clip, request, toy: replaced(clip, np.full_like(clip.frames, 7)),
+    "unscaled": lambda clip, request, toy: replaced(clip, (clip.frames / 255).round().astype(np.uint8)),
     "sound": shortened,
 }
 
@@ -201,7 +211,9 @@ def test_a_generator_is_prepared_once_in_each_process():
 @pytest.mark.parametrize("broken", BROKEN)
 def test_each_check_finds_what_it_is_for(broken):
     found = outcome(lambda: Toy(BROKEN[broken]))
-    assert found[broken].ok is False, found
+    assert found["picture" if broken == "unscaled" else broken].ok is False, found
+    if broken == "unscaled":
+        assert "multiply pictures in 0...1 by 255" in found["picture"].words
     if broken == "again":
         assert "of 16 frames, by up to" in found["again"].words and found["order"].ok is None
 
@@ -424,6 +436,25 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
     assert gone() is None, "nothing holds the model"
 
 
+@pytest.mark.parametrize("wrong", [0, -90, "4", 1.5, True])
+@pytest.mark.parametrize("name", ["limit", "seeds"])
+def test_counts_that_are_none_are_refused(name, wrong):
+    for call in (partial(training_hook, ToyWorld("")), partial(run, "toyworld:")):
+        with pytest.raises(InputError, match=f"^{name} is {wrong!r}; it must be a whole number of at least 1$"):
+            call(**{name: wrong})
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    asked = {"metrics": ["motion_amount"], "limit": 1}
+    for place, sentence in ((file, "file cannot be written: it is a file"), (file / "x", "Not a directory")):
+        with pytest.raises(InputError, match=sentence):
+            training_hook(ToyWorld(""), **asked, out=place)
+        with pytest.raises(InputError, match="Not a directory"):
+            run("toyworld:", subsets="toy-control", **asked, out=place, workers=0)
+
+
 @pytest.mark.slow
 def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
@@ -439,6 +470,12 @@ def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     assert (tmp_path / "kept/samples.jsonl").exists(), "nothing is deleted before the arguments are checked"
     scores = training_hook(failing, **asked)
     assert scores == {} and "CUDA out of memory" in scores.missing["toy-control/motion_amount"]
+
+    def numbering(request):
+        raise IndexError(f"{request.key!r} wants {hash(request.prompt.video_caption)}")
+
+    scores = training_hook(numbering, **asked)
+    assert scores.missing["toy-control/motion_amount"].endswith("(2 of 2 clips)")
 
     def black(request):
         spec = request.clip_spec

@@ -729,7 +729,8 @@ class Barren:
         self.calls.append(name)
         if "nan" in name:
             Audio(np.full((1, 80), np.nan, np.float32), 8000)
-        return [Made(Clip(np.full((2, 16, 16, 3), 200 if "bright" in name else 0, np.uint8), 8))]
+        value = 200 if "bright" in name else "unscaled" in name
+        return [Made(Clip(np.full((2, 16, 16, 3), value, np.uint8), 8))]
 
     def remarks(self, requests):
         return []
@@ -739,8 +740,13 @@ class Barren:
 @pytest.mark.parametrize(
     ("names", "failed", "stops"),
     [
-        (["a", "b", "c"], 2, "every pixel of every frame is black"),
+        (
+            ["a", "b", "c"],
+            2,
+            r"every pixel of every frame is black\).*not multiplied by 255.*low a precision or a filter",
+        ),
         (["a-nan", "b-nan", "c"], 2, "waveform holds 80 samples that are NaN"),
+        (["a-unscaled", "b-unscaled", "c"], 2, r"all values of its frames are 0 or 1: multiply .* so the run stops$"),
         (["a", "b-bright", "c"], 1, None),
         (["a-bright", "b", "c", "d"], 0, None),
         (["a"], 1, None),

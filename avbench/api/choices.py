@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 
 from avbench.api.work import Work
@@ -61,6 +62,14 @@ def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
             raise InputError(msg)
         found[place] = model
     return found
+
+
+def require_counts(**given: int | None) -> None:
+    """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
+    for name, count in given.items():
+        if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or count < 1):
+            msg = f"{name} is {count!r}; it must be a whole number of at least 1"
+            raise InputError(msg)
 
 
 def chosen_subsets(

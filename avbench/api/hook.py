@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 
+from avbench.api.choices import require_counts
 from avbench.core import Clip, InputError, Score, Subset
 from avbench.features.measure import measure
 from avbench.features.requirements import require_ready, require_reference_clips
@@ -84,6 +85,7 @@ def training_hook(
     if settings and not isinstance(model, str):
         msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
+    require_counts(limit=limit, seeds=seeds)
     chosen, place = chosen_metrics(metrics), None if reference is None else Path(reference)
     require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))

@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avbench.api.choices import chosen_subsets, fetching, model_folders, require_no_clips, shard_folder
+from avbench.api.choices import (
+    chosen_subsets,
+    fetching,
+    model_folders,
+    require_counts,
+    require_no_clips,
+    shard_folder,
+)
 from avbench.api.comparing import compared
 from avbench.api.references import real_clips_in, reference_of
 from avbench.api.results import Comparison
@@ -98,6 +105,7 @@ def run(
     Raises:
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
+    require_counts(limit=limit, seeds=seeds)
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)

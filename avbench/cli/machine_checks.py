@@ -133,7 +133,7 @@ def _weights() -> Iterator[Check]:
 def _toy_clip() -> Clip:
     subset = load("toy-object-contact")
     request = Request(Key(subset.name, subset.prompts[0].id, 0), subset.prompts[0], subset.clip_spec)
-    (made,) = generators.build("toyworld:", {}).generate([request])
+    (made,) = generators.made_by(generators.build("toyworld:", {}), [request])
     if isinstance(made, Exception):
         raise made
     assert isinstance(made.clip, Clip)

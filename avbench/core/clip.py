@@ -58,7 +58,11 @@ class Audio:
     def __post_init__(self) -> None:
         wave = self.waveform
         if not isinstance(wave, np.ndarray) or wave.dtype != np.float32:
-            msg = f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1"
+            how = "divide by 32768 and convert" if _described(wave) == "int16 array" else "convert"
+            msg = (
+                f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1: {how} it "
+                "with .astype(np.float32)"
+            )
             raise InputError(msg)
         if wave.ndim != 2 or 0 in wave.shape:
             msg = f"waveform has shape {wave.shape}; it must be [channels, samples] with at least one of each"
@@ -117,7 +121,8 @@ class Clip:
     def __post_init__(self) -> None:
         frames = self.frames
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            msg = f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]"
+            how = "multiply pictures in 0...1 by 255, round, and convert with .astype(np.uint8)"
+            msg = f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]: {how}"
             raise InputError(msg)
         if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
             msg = f"frames have shape {frames.shape}; they must be [time, height, width, 3] and not empty"

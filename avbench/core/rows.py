@@ -54,7 +54,7 @@ class Row:
             raise InputError(msg)
         for name, value in (self.values or {}).items():
             if not np.isfinite(value).all():
-                msg = f"row {self.key}: {name} is NaN or infinite; give a sentence why it cannot be measured instead"
+                msg = f'{name} is NaN or infinite; a feature raises NotMeasurable("why") for a clip without a value'
                 raise InputError(msg)
 
 

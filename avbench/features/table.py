@@ -18,7 +18,7 @@ import enum
 import typing
 from collections.abc import Mapping
 
-from avbench.core import Clip, InputError, Protocol, Value, nearest, resolve
+from avbench.core import Clip, InputError, Protocol, Value, first_line, nearest, resolve
 from avbench.storage.plug_ins import Found, find
 
 FEATURES: dict[str, str] = {
@@ -106,10 +106,28 @@ def feature_class(feature: str) -> "type[Feature]":
         raise InputError(msg)
     plug_in = found.usable[feature]
     kind = plug_in.load(type)
-    protocol = getattr(kind, "protocol", None)
-    if not isinstance(protocol, Protocol) or protocol.name != feature:
-        raise InputError(plug_in.unusable(f"its `protocol` must be a Protocol whose name is {feature!r}"))
+    if wrong := _wrong_attribute(kind, feature):
+        raise InputError(plug_in.unusable(wrong))
     return kind
+
+
+def _wrong_attribute(kind: type, feature: str) -> str | None:
+    """Say which attribute of another package's feature is wrong; None if all are right."""
+    protocol, needed = getattr(kind, "protocol", None), getattr(kind, "requires", Requires.CLIP)
+    if not isinstance(protocol, Protocol) or protocol.name != feature:
+        found = f"has the name {protocol.name!r}" if isinstance(protocol, Protocol) else f"is {protocol!r:.80}"
+        return (
+            f"its `protocol` must be a Protocol whose name is {feature!r}, and it {found}; write "
+            f"`protocol = Protocol({feature!r}, version=1)` with avbench.core.Protocol or a frozen dataclass that is a "
+            "subclass of it"
+        )
+    try:
+        protocol.values()
+    except (TypeError, ValueError) as error:
+        return f"its `protocol` cannot be stored as JSON: {first_line(error)}"
+    if needed not in [*Requires]:
+        return f"its `requires` is {needed!r}; {nearest(str(needed), Requires)}"
+    return None
 
 
 def package_of(feature: str) -> str | None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from avbench.core import Clip, InputError, MediaError, NotMeasurable, Prompt, Row, Sample, Value
 from avbench.features import devices
 from avbench.features.current import Forms, all_seen
@@ -179,21 +181,33 @@ def _rows(
                 raise NotMeasurable(NO_SOUND)
         match kind:
             case Requires.CLIP:
-                made = [look(clips[0])]
+                made = [_named(look(clips[0]))]
             case Requires.PROMPT:
-                made = [look(clips[0], task.prompt)]
+                made = [_named(look(clips[0], task.prompt))]
             case Requires.SEEDS:
-                made = look(clips)
+                made = [_named(one) for one in look(clips)]
             case Requires.REFERENCE_CLIP if reference is None:
                 msg = "the run of reference clips has no clip of this prompt and seed"
                 raise NotMeasurable(msg)
             case Requires.REFERENCE_CLIP:
-                made = [look(clips[0], reference)]
+                made = [_named(look(clips[0], reference))]
     except NotMeasurable as reason:
         made, missing = [None] * len(clips), str(reason)
     except MediaError as error:  # of a file that was whole when the clip was read
         made, missing = [None] * len(clips), str(_unreadable(error))
     return as_rows(feature, task, made, missing, forms)
+
+
+def _named(values: Any) -> Mapping[str, Value]:
+    """What a feature returned for a clip. Raises InputError if it is not a mapping of names to numbers."""
+    if not isinstance(values, Mapping):
+        msg = f"it returned a {type(values).__name__}; it must return a dict of names and floats or float arrays"
+        raise InputError(msg)
+    for name, value in values.items():
+        if not isinstance(value, int | float | np.number | np.ndarray) or np.asarray(value).dtype.kind not in "biuf":
+            msg = f"{name} is {value!r:.80}; it must be a float or a float array"
+            raise InputError(msg)
+    return values
 
 
 def as_rows(

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, digest
-from avbench.generation.table import Generator, Request, ready
+from avbench.generation.first_clips import nothing_in
+from avbench.generation.table import Generator, Request, made_by, ready
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.media import read_clip
 
@@ -56,8 +57,7 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     forms = ", ".join(dict.fromkeys(_form(clip) for clip in clips))
     yield Check("clips", True, f"{len(clips)} clips: {forms}")
     yield _spec(subset, clips)
-    still = sum(len(clip.frames) > 1 and bool((clip.frames == clip.frames[0, 0, 0]).all()) for clip in clips)
-    yield Check("picture", not still, f"{still} clips are one colour throughout" if still else "no clip is one colour")
+    yield _picture(clips)
     yield _sound(clips)
     yield from _repeated(build, requests, clips)
     same = _difference(clips[0], clips[1]) is None
@@ -93,16 +93,13 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
 def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]:
     """Return for each request a clip, or a sentence why there is none."""
     try:
-        made = list(generator.generate(requests))
-        if len(made) != len(requests):
-            return [f"generate returned {len(made)} clips for {len(requests)} requests"] * len(requests)
         return [
             _sentence(one)
             if isinstance(one, Exception)
             else read_clip(one.clip)
             if isinstance(one.clip, Path)
             else one.clip
-            for one in made
+            for one in made_by(generator, requests)
         ]
     except Exception as error:
         return [_sentence(error)] * len(requests)
@@ -116,6 +113,13 @@ def _form(clip: Clip) -> str:
     audio = clip.audio
     sound = f"{audio.channels} × {audio.samples} samples at {audio.sample_rate} Hz" if audio else "no sound"
     return f"{len(clip.frames)} frames of {clip.width}×{clip.height} at {clip.fps} fps, {sound}"
+
+
+def _picture(clips: Sequence[Clip]) -> Check:
+    if empty := [words for clip in clips if (words := nothing_in(clip))]:
+        return Check("picture", False, f"{len(empty)} of {len(clips)} clips are empty: {empty[0]}")
+    still = sum(len(clip.frames) > 1 and bool((clip.frames == clip.frames[0, 0, 0]).all()) for clip in clips)
+    return Check("picture", not still, f"{still} clips are one colour throughout" if still else "no clip is one colour")
 
 
 def _spec(subset: Subset, clips: Sequence[Clip]) -> Check:

@@ -1,8 +1,8 @@
 """Stops a run whose first clips are all black or NaN, before hours are spent on more.
 
-Weights that were not loaded, a precision that overflows, or a filter that blanks everything give NaN or black frames
-for every prompt. A single such clip may be due to its prompt, so only that clip fails. Two at the start, without a good
-clip between them, show that the model is broken.
+Pictures in 0…1 that become uint8, weights that were not loaded, a precision that overflows, or a filter that blanks
+everything give NaN or black frames for every prompt. A single such clip may be due to its prompt, so only that clip
+fails. Two at the start, without a good clip between them, show that the model is broken.
 """
 
 import threading
@@ -10,19 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, UnusableError
+from avbench.core import Clip, InputError, UnusableError
 from avbench.generation.table import Made
 from avbench.storage.media import read_clip
 
 _ENOUGH = 2
+_UNSCALED = "all values of its frames are 0 or 1: multiply pictures in 0...1 by 255 before they become uint8"
 
 
 class FirstClips:
     """Inspects the clips of a process until the first one that is not empty. Threads of the process share it."""
 
-    def __init__(self, *, stops: bool = True) -> None:
-        """With `stops` False empty clips are replaced by errors, however many there are."""
+    def __init__(self, *, stops: bool = True, has_dtype: bool = False) -> None:
+        """Nothing is inspected yet.
+
+        Args:
+            stops: if False, empty clips are replaced by errors, however many there are.
+            has_dtype: whether the model has the setting `dtype`, for the advice in the message.
+        """
         self._stops, self._sure = stops, False
+        self._precision = f"too low a precision{' (-M dtype=)' if has_dtype else ''}"
         self._nothing = 0
         self._lock = threading.Lock()
 
@@ -45,10 +52,12 @@ class FirstClips:
             faults = [one for one in inspected if isinstance(one, UnusableError)]
             self._nothing += len(faults)
             if self._stops and self._nothing >= _ENOUGH and faults:
-                msg = (
-                    f"the first {self._nothing} clips are empty ({faults[0]}), so the run stops. Possible reasons are "
-                    "weights that do not belong together, too low a precision (-M dtype=) or a filter in the model"
-                )
+                msg = f"the first {self._nothing} clips are empty ({faults[0]}), so the run stops"
+                if str(faults[0]) != _UNSCALED:
+                    msg += (
+                        ". Possible reasons are pictures in 0...1 that are not multiplied by 255, weights that do not "
+                        f"belong together, {self._precision} or a filter in the model"
+                    )
                 raise BarrenError(msg)
         return inspected
 
@@ -57,10 +66,16 @@ class BarrenError(InputError):
     """The first clips of a run are empty. The message says how."""
 
 
+def nothing_in(clip: Clip) -> str | None:
+    """Say why nothing can be seen in a clip; None if something can."""
+    brightest = clip.frames.max()
+    return None if brightest > 1 else _UNSCALED if brightest else "every pixel of every frame is black"
+
+
 def _unless_empty(made: Made) -> Made | InputError:
-    """Return the clip, or an error if all of it is black or its file cannot be read."""
+    """Return the clip, or an error if it is empty or its file cannot be read."""
     try:
         clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
     except InputError as error:  # a file that cannot be read
         return error
-    return made if clip.frames.any() else UnusableError("every pixel of every frame is black")
+    return UnusableError(words) if (words := nothing_in(clip)) else made

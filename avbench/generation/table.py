@@ -97,8 +97,10 @@ class Generator(typing.Protocol):
     settings: Mapping[str, Any]
     """Everything besides prompt and seed that decides the clips, defaults included."""
 
-    def generate(self, requests: Sequence[Request]) -> Sequence[Made | InputError]:
+    def generate(self, requests: Sequence[Request]) -> Iterable[Made | Clip | Path | InputError]:
         """Make the clips of up to `batch_size` requests; an error may be returned in place of a clip.
+
+        avbench calls it by `made_by` only, which wraps a Clip and the Path of a finished file in a Made.
 
         Raises InputError if none can be made (each request is then tried alone), and Refused if the model refuses.
         """
@@ -164,6 +166,30 @@ def ready(build: Callable[[], Generator]) -> Generator:
     if prepare := getattr(generator, "prepare", None):
         prepare()
     return generator
+
+
+def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Exception]:
+    """Call `generate`, and return for each request what it made, or an error.
+
+    Raises:
+        InputError: it did not return one result for each request.
+    """
+    made = generator.generate(requests)
+    if not isinstance(made, Iterable):
+        msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
+        raise InputError(msg)
+    if len(made := [*made]) != len(requests):
+        msg = f"generate returned {len(made)} clips for {len(requests)} requests"
+        raise InputError(msg)
+    return [_wrapped(one) for one in made]
+
+
+def _wrapped(made: Any) -> Made | Exception:
+    if isinstance(made, Made | Exception):
+        return made
+    if isinstance(made, Clip | Path):
+        return Made(made)
+    return InputError(f"the model returned a {type(made).__name__}; it must return a Clip, a Made or a Path")
 
 
 def same_place(model: str, other: str) -> bool:

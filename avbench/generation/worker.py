@@ -13,7 +13,7 @@ from pathlib import Path
 
 from avbench.core import InputError, Key, Refused, Sample, UnusableError, by_content, clip_name, field_differences
 from avbench.generation.first_clips import BarrenError, FirstClips
-from avbench.generation.table import Generator, Made, Request, ready
+from avbench.generation.table import Generator, Made, Request, made_by, ready
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
@@ -35,18 +35,14 @@ def worker(
     folder = place.opened()
     generator = ready(source)
     source_of = getattr(generator, "source", None)
-    first = FirstClips(stops=stops)
+    first = FirstClips(stops=stops, has_dtype="dtype" in generator.settings)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
         _forget_gpu_peak()
         made, failed = None, []
         try:
-            made = list(generator.generate(requests))
-            if len(made) != len(requests):
-                msg = f"generate returned {len(made)} clips for {len(requests)} requests"
-                raise InputError(msg)
-            made = first.inspect(made)
+            made = first.inspect(made_by(generator, requests))
         except BarrenError:
             raise
         except (Exception, SystemExit) as error:
@@ -120,7 +116,7 @@ def _peaks() -> dict[str, float]:
 def _kept(
     place: WorkerFolder,
     request: Request,
-    made: Made | InputError,
+    made: Made | Exception,
     seconds: float,
     source_of: Callable[[Request], str | None] | None,
 ) -> Sample:

@@ -7,6 +7,7 @@ on one kind of processor, the same rows give the same bytes.
 import collections
 import functools
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -495,9 +496,6 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
 
 
 def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
-    if per_clip.shape != (len(keys),):
-        msg = f"it gave an array of shape {[*per_clip.shape]} for {len(keys)} clips; it must give one number for each"
-        raise ValueError(msg)
     able = ~np.isnan(per_clip)
     table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=task.metric.name, value=per_clip)
     if not able.any():
@@ -549,5 +547,13 @@ def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | N
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:
-    sentence = max((text for text in why if text is not None), key=lambda text: why[text])
-    return f"{sentence} ({why[sentence]} of {sum(why.values())} clips)"
+    """The most frequent reason, with its number of clips. Reasons that differ in numbers or quoted names are one."""
+    of_kind: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
+    for sentence in why:
+        if sentence is not None:
+            of_kind[re.sub(r"(?:[-+]?\d[\w.]*)+|'[^']*'", "#", sentence)].append(sentence)
+    counts = {kind: sum(why[one] for one in sentences) for kind, sentences in of_kind.items()}
+    alike = max(counts, key=lambda kind: counts[kind])
+    others = "" if len(counts) == 1 else "; the others have other reasons"
+    total = sum(why.values())
+    return f"{max(of_kind[alike], key=lambda one: why[one])} ({counts[alike]} of {total} clips{others})"

@@ -18,13 +18,14 @@ Other packages add metrics by the entry-point group ``avbench.metrics``: name â†
 """
 
 import functools
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from avbench.core import Columns, Direction, InputError, first_line, nearest, resolve
+from avbench.core import Columns, Direction, InputError, digest, first_line, nearest, resolve
 from avbench.features.table import feature_class
 from avbench.storage.plug_ins import PlugIn, find
 
@@ -82,10 +83,19 @@ class Metric:
 
         Raises:
             InputError: the feature has no column of that name.
+            ValueError: the function does not return one number per clip.
             NotMeasurable: it cannot measure any clip.
         """
         if ":" in self.function:
-            return np.asarray(resolve(self.function)(columns))
+            values, clips = np.asarray(resolve(self.function)(columns)), len(next(iter(columns.values())))
+            if values.shape != (clips,):
+                returned = f"an array of shape {values.shape}" if values.ndim else f"{values}"
+                msg = (
+                    f"{self.function} returned {returned}; it must return an array of shape ({clips},), one number "
+                    "per clip"
+                )
+                raise ValueError(msg)
+            return values
         if self.function not in columns:
             msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
             raise InputError(msg)
@@ -826,6 +836,8 @@ def _checked_once(plug_in: PlugIn) -> Metric | str:
 def _checked(plug_in: PlugIn) -> Metric:
     """The metric of another package. Raises InputError where it, or something that it names, cannot be used."""
     metric: Metric = plug_in.load(Metric)
+    if wrong := _wrong_field(metric):
+        raise InputError(plug_in.unusable(wrong))
     if metric.name != plug_in.name:
         raise InputError(plug_in.unusable(f"it calls itself {metric.name!r}"))
     functions = [metric.function] if metric.column or ":" in metric.function else []
@@ -843,3 +855,18 @@ def _checked(plug_in: PlugIn) -> Metric:
             except InputError as error:
                 raise InputError(plug_in.unusable(str(error))) from error
     return replace(metric, package=plug_in.package)
+
+
+def _wrong_field(metric: Metric) -> str | None:
+    """Say which field of a metric has a value of another type than its annotation; None if all are right."""
+    for name, kind in typing.get_type_hints(Metric).items():
+        value, plain = getattr(metric, name), typing.get_origin(kind) or kind
+        if not isinstance(value, plain):
+            return f"its {name} is {value!r}; it must be a {plain.__name__}"
+    if len(metric.bounds) != 2 or not all(isinstance(one, int | float | None) for one in metric.bounds):
+        return f"its bounds are {metric.bounds!r}; they must be two numbers, or None where there is no bound"
+    try:
+        digest(dict(metric.settings))
+    except (TypeError, ValueError) as error:
+        return f"its settings cannot be stored as JSON: {first_line(error)}"
+    return None

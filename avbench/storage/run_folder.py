@@ -273,15 +273,16 @@ class RunFolder:
         """Lock the folder for writing. Raises InputError while another process holds the lock."""
         from filelock import FileLock, Timeout  # here, because only writing needs it
 
-        self.path.mkdir(parents=True, exist_ok=True)
-        place = self.path / ".lock"
         try:
-            held = FileLock(place).acquire(timeout=_LOCK_SECONDS)  # a link in the lock's place is refused, not followed
+            self.path.mkdir(parents=True, exist_ok=True)
+            place = self.path / ".lock"  # a link in its place is refused, not followed
+            held = FileLock(place).acquire(timeout=_LOCK_SECONDS)
         except Timeout:
             msg = f"{self.path} is being written by another avbench; wait for it{self.or_elsewhere}"
             raise InputError(msg) from None
         except OSError as error:
-            msg = f"{place} cannot be written: {error.strerror}"
+            why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+            msg = f"{error.filename or self._path} cannot be written: {why}"
             raise InputError(msg) from None
         with held:
             try:

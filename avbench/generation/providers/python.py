@@ -1,16 +1,15 @@
 """Runs a user's class or function as a generator: ``python:package.module:Class``, or an object in memory.
 
-A class is built with the ``-M`` settings; its `generate` takes requests and returns, for each, a Made, a Clip, or the
-path of a finished file. `settings`, `batch_size`, `concurrency`, `remarks`, `source` and `asked` are optional. A
-function takes one request and returns one of the three. The module is also looked up in the current folder, as
-``python -m`` does.
+A class is built with the ``-M`` settings. `settings`, `batch_size`, `concurrency`, `remarks`, `source` and `asked` are
+optional. A function takes one request and returns what `generate` returns for one. The module is also looked up in the
+current folder, as ``python -m`` does.
 """
 
 import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,16 +49,11 @@ class OwnModel:
         if hasattr(model, "asked"):
             self.asked = self._own("asked")
 
-    def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
-        """Make the clips. Raises InputError if the object returns another number or type of results."""
+    def generate(self, requests: Sequence[Request]) -> Iterable[Made | Clip | Path | InputError]:
+        """Make the clips."""
         if hasattr(self._model, "generate"):
-            made = list(self._model.generate(requests))
-            if len(made) != len(requests):
-                msg = f"generate returned {len(made)} clips for {len(requests)} requests"
-                raise InputError(msg)
-        else:
-            made = [self._model(request) for request in requests]
-        return [_wrapped(one) for one in made]
+            return self._model.generate(requests)
+        return [self._model(request) for request in requests]
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Return the object's remarks, if it has any."""
@@ -103,15 +97,6 @@ def _plain(settings: Any, what: str) -> Mapping[str, Any]:
 def _kind(model: Any) -> Any:
     """What the user wrote: a class, a function, or the class of an object."""
     return model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
-
-
-def _wrapped(made: Any) -> Made | InputError:
-    if isinstance(made, Made | InputError):
-        return made
-    if isinstance(made, Clip | Path):
-        return Made(made)
-    msg = f"the model returned a {type(made).__name__}; it must return a Clip, a Made or a Path"
-    raise InputError(msg)
 
 
 def _imported(target: str) -> Any:

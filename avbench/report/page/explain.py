@@ -13,7 +13,7 @@ from typing import Any
 from avbench.core import InputError, Key, NotMeasurable, Prompt, Protocol, Row, Subset, columns, nearest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
-from avbench.generation.table import Request, build
+from avbench.generation.table import Request, build, made_by
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
@@ -182,8 +182,8 @@ def _shown(real: reference.Reference | None, prompts: Mapping[str, Prompt], plac
         if not clips.is_ready(place, sha256):
             if key.prompt not in prompts:
                 return None
-            (made,) = generator.generate([Request(key, prompts[key.prompt], None)])
-            if isinstance(made, InputError) or isinstance(made.clip, Path):
+            (made,) = made_by(generator, [Request(key, prompts[key.prompt], None)])
+            if isinstance(made, Exception) or isinstance(made.clip, Path):
                 return None
             clips.encode(made.clip, place, sha256)
         return sha256
