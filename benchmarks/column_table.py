@@ -75,7 +75,7 @@ def _agreement(metric: Metric) -> str:
 
 
 def _size(name: str) -> str:
-    return WEIGHTS[name].megabytes if name in WEIGHTS else PUBLISHED[name].size
+    return (WEIGHTS.get(name) or PUBLISHED[name]).size
 
 
 def _cost(found: list[Cost | None]) -> str:

@@ -484,7 +484,7 @@ def test_values_of_another_plan_are_refused(tmp_path: Path, capsys: pytest.Captu
         ('"t2av", "t2v"]', '"t2av", "t2x"]', "compared names 't2x'"),
         ('along = ["t2v-few"', 'along = ["few"', "along names 'few'"),
         ('measure = "physical_error"', 'measure = "error"', "measure names 'error'"),
-        ("steps = 400", "stepz = 400", "training has the field 'stepz', which no plan has; did you mean 'steps'?"),
+        ("steps = 400", "stepz = 400", "training: the field 'stepz' is unknown; did you mean 'steps'"),
         ("steps = 400", 'steps = "400"', "training: steps is '400'; it must be a whole number"),
         ("steps = 400", "steps = 400\nseed = 1", "training has the field 'seed'"),
         ('sound = "none"', 'sound = "nothing"', "arm 1: sound is 'nothing'; it should be 'none'"),

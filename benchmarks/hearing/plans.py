@@ -4,15 +4,14 @@ Each part has only the fields that are known here, of the right types, and names
 the plan has.
 """
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, digest, nearest
-from avbench.storage.reading import read_toml, shaped
+from avbench.storage.reading import read_toml, shaped_plain
 from avbench.training.plan import Plan
 from benchmarks.hearing.arms import Arm
 
@@ -90,11 +89,10 @@ def read_plan(path: Path = PLAN) -> dict[str, Any]:
     """The plan as plain values. Raises InputError with what is wrong in it, before any process begins."""
     plan = read_toml(path)
     for where, part, shape in _parts(path, plan):
-        known = {field.name for field in fields(shape)} - ({*_OF_AN_ARM} if shape is _Training else set())
-        if unknown := sorted(part.keys() - known):
-            msg = f"{where} has the field {unknown[0]!r}, which no plan has; {nearest(unknown[0], known)}"
+        if shape is _Training and (of_arm := sorted({*_OF_AN_ARM} & part.keys())):
+            msg = f"{where} has the field {of_arm[0]!r}, which each arm has of its own"
             raise InputError(msg)
-        shaped(json.dumps(part), shape, where)
+        shaped_plain(part, shape, where, by_user=True)
     for name, tower in plan["towers"].items():
         if "bundled" not in tower and not {"steps", "batch"} <= tower.keys():
             msg = f"{path}: the tower {name!r} needs steps and batch, or bundled"
