@@ -15,7 +15,8 @@ import functools
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ _STYLE = (
     '<rect width="100%" height="100%" fill="#fff"/>'
 )
 """A figure outside the page brings its own look."""
+_END = -1
+"""The step at which a training is looked at when it is finished."""
 _COLOURS = {"t2v": "#3465a4", "t2av": "#c4611f"}
 _OTHER = "#8a8a8a"
 
@@ -52,26 +55,26 @@ def main() -> None:
     """Read, compare, write; an error is one sentence and exit code 2."""
     options = _options()
     try:
-        write_report(options)
+        write_report(read_plan(options.plan), options.plan.name, options.out, options.folder, options.values)
     except (InputError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
 
-def write_report(options: argparse.Namespace) -> None:
-    """Write the tables and the figures, and from runs the values and cards as well."""
-    plan = read_plan(options.plan)
-    if options.values:
-        values = read_stored(options.values, plan, options.plan.name)
+def write_report(plan: dict[str, Any], name: str, out: Path, folder: Path | None, stored: Path | None = None) -> None:
+    """Write the tables and the figures of a plan, and from a study's folder the values and cards as well."""
+    if folder is None:
+        assert stored is not None
+        values = read_stored(stored, plan, name)
     else:
-        values = read_runs(options.folder / "runs", plan)
-        values.attrs = {_PLAN_NAME: options.plan.name, _PLAN_DIGEST: plan_digest(plan)}
-        cards = read_cards(options.folder / "checkpoints", values)
+        values = read_runs(folder / "runs", plan)
+        values.attrs = {_PLAN_NAME: name, _PLAN_DIGEST: plan_digest(plan)}
+        cards = read_cards(folder / "checkpoints", values)
         require_one_study(cards, plan)
-    options.out.mkdir(parents=True, exist_ok=True)
-    if not options.values:
-        values.to_parquet(options.out / "values.parquet", compression="zstd", index=False)
-        (options.out / "cards.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
+    out.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        values.to_parquet(out / "values.parquet", compression="zstd", index=False)
+        (out / "cards.jsonl").write_text("".join(f"{json.dumps(card)}\n" for card in cards))
     study, baseline, parts_of_error = Values(values, plan), plan["baseline"], plan[PHYSICAL_ERROR]["parts"]
     with_baseline = [(row["name"], baseline) for row in plan["arm"] if row["name"] != baseline]
     others = [name for name in plan["secondary"]["metrics"] if name not in (*MEASURES, *parts_of_error)]
@@ -89,9 +92,9 @@ def write_report(options: argparse.Namespace) -> None:
         "Along the training": along(study, plan),
     }
     text = "\n".join(f"## {title}\n\n{table(frame)}" for title, frame in parts.items() if len(frame))
-    (options.out / "tables.md").write_text(text)
-    drawn = str(figure(study, plan))
-    (options.out / "hearing.svg").write_text(drawn.replace(">", f">{_STYLE}", 1))
+    (out / "tables.md").write_text(text)
+    for file, drawn in (("hearing.svg", figure(study, plan)), ("effects.svg", effects(study, plan))):
+        (out / file).write_text(str(drawn).replace(">", f">{_STYLE}", 1))
 
 
 def read_cards(folder: Path, values: pd.DataFrame) -> list[dict[str, Any]]:
@@ -183,41 +186,51 @@ class Values:
     @property
     def last(self) -> pd.DataFrame:
         """At the end of each training."""
-        return self._values[self._values["step"] == -1]
+        return self.at(_END)
 
     def at(self, step: int) -> pd.DataFrame:
         """In the course of the trainings."""
         return self._values[self._values["step"] == step]
 
-    def seeds(self, arm: str) -> list[int]:
-        """Those that the arm was trained with."""
-        return sorted(self.last.loc[self.last["arm"] == arm, "seed"].unique())
+    def seeds(self, arm: str, step: int = _END) -> list[int]:
+        """Those that the arm was trained with, as far as it was measured at this step."""
+        here = self.at(step)
+        return sorted(here.loc[here["arm"] == arm, "seed"].unique())
 
-    def by_prompt(self, arm: str, measure: str, subset: str, seeds: list[int]) -> pd.DataFrame:
+    def by_prompt(self, arm: str, measure: str, subset: str, seeds: list[int], step: int = _END) -> pd.DataFrame:
         """One row per seed, one column per prompt; one column for a distance."""
-        rows = self.last.query("arm == @arm and metric == @measure and subset == @subset and seed in @seeds")
+        rows = self.at(step).query("arm == @arm and metric == @measure and subset == @subset and seed in @seeds")
         return rows.assign(prompt=rows["prompt"].fillna("")).pivot_table(index="seed", columns="prompt", values="value")
 
-    def compared(self, arms: Sequence[str], measure: str, subset: str) -> ArmDifference | None:
+    def compared(self, arms: Sequence[str], measure: str, subset: str, step: int = _END) -> ArmDifference | None:
         """The first arm less the second. Of four arms, that less the same of the last two: the difference of two
         effects. None where an arm was not measured, or fewer than two trainings are shared.
         """
-        if self.not_compared(arms, measure, subset):
+        if self.not_compared(arms, measure, subset, step):
             return None
-        seeds = self._shared_seeds(arms)
-        tables = [self.by_prompt(arm, measure, subset, seeds) for arm in arms]
-        columns = functools.reduce(pd.Index.union, (one.columns for one in tables))
-        a, b, *others = (one.reindex(columns=columns).to_numpy(float) for one in tables)
+        a, b, *others = self._aligned(arms, measure, subset, step)
         if others:
             a, b = a - b, others[0] - others[1]
         return arm_difference(a, b, paired_rows=True)
 
-    def not_compared(self, arms: Sequence[str], measure: str, subset: str) -> str | None:
+    def of_each_seed(self, pair: Sequence[str], measure: str, subset: str, step: int = _END) -> list[float]:
+        """The first arm less the second, of each seed, over the prompts that both have."""
+        a, b = self._aligned(pair, measure, subset, step)
+        return [float(np.nanmean(row)) for row in a - b]
+
+    def _aligned(self, arms: Sequence[str], measure: str, subset: str, step: int) -> list[np.ndarray]:
+        """Each arm's values, ``[seed, prompt]``, of the seeds that all have."""
+        seeds = self._shared_seeds(arms, step)
+        tables = [self.by_prompt(arm, measure, subset, seeds, step) for arm in arms]
+        columns = functools.reduce(pd.Index.union, (one.columns for one in tables))
+        return [one.reindex(columns=columns).to_numpy(float) for one in tables]
+
+    def not_compared(self, arms: Sequence[str], measure: str, subset: str, step: int = _END) -> str | None:
         """Why these arms cannot be compared, or None if they can."""
-        if len(seeds := self._shared_seeds(arms)) < 2:
-            trained = ", ".join(f"{arm} {len(self.seeds(arm))}" for arm in dict.fromkeys(arms))
+        if len(seeds := self._shared_seeds(arms, step)) < 2:
+            trained = ", ".join(f"{arm} {len(self.seeds(arm, step))}" for arm in dict.fromkeys(arms))
             return f"two trainings with the same seeds are needed ({trained}; {len(seeds)} shared)"
-        lacking = [arm for arm in arms if len(self.by_prompt(arm, measure, subset, seeds)) < len(seeds)]
+        lacking = [arm for arm in arms if len(self.by_prompt(arm, measure, subset, seeds, step)) < len(seeds)]
         return f"{lacking[0]} has no value in every training" if lacking else None
 
     def compared_by_shared_parts(self, arms: Sequence[str], subset: str) -> ArmDifference | None:
@@ -235,8 +248,8 @@ class Values:
         a, b = (one.where(both).T.groupby(level="prompt").mean().T.to_numpy(float) for one in (a, b))
         return arm_difference(a, b, paired_rows=True)
 
-    def _shared_seeds(self, arms: Sequence[str]) -> list[int]:
-        return sorted(set.intersection(*({*self.seeds(arm)} for arm in arms)))
+    def _shared_seeds(self, arms: Sequence[str], step: int = _END) -> list[int]:
+        return sorted(set.intersection(*({*self.seeds(arm, step)} for arm in arms)))
 
 
 def physical_error(parts: pd.DataFrame) -> pd.DataFrame:
@@ -342,7 +355,7 @@ def differences(
 def along(study: Values, plan: dict[str, Any]) -> pd.DataFrame:
     """The arms that the plan follows: means of the trainings that were looked at on the way."""
     steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
-    followed = plan["secondary"].get("along", ())
+    followed = plan["secondary"].get("along") or ()
     looks = [*((step, study.at(step)) for step in steps), (plan["training"]["steps"], study.last)]
     looked_at = [{*frame.loc[frame["arm"] == arm, "seed"]} for _, frame in looks for arm in followed]
     seeds = sorted(set.intersection(*looked_at)) if looked_at else []
@@ -365,43 +378,87 @@ def table(frame: pd.DataFrame) -> str:
     return as_markdown([*frame.columns], rows) + "\n"
 
 
+@dataclass(frozen=True)
+class _Row:
+    """A row of a figure."""
+
+    label: str
+    dots: Sequence[float]
+    """One for each training, or each pair of trainings."""
+    colour: str = _OTHER
+    interval: tuple[float, float] | None = None
+
+
 def figure(study: Values, plan: dict[str, Any]) -> Any:
     """Every training as a dot, by arm, for the two primary measures."""
-    parts: list[Any] = []
-    width, left, row_height, top = 720, 120, 26, 30
     arms = [row["name"] for row in plan["arm"] if study.seeds(row["name"])]
-    for number, question in enumerate(plan["primary"]):
+    panels = {}
+    for question in plan["primary"]:
         measure, subset = question["measure"], question["subset"]
         means = {arm: study.by_prompt(arm, measure, subset, study.seeds(arm)).mean(axis=1) for arm in arms}
-        start = left + number * (width - left) / 2
-        parts += _panel(
-            means, (start, start + (width - left) / 2 - 40), top, row_height, f"{measure}, {subset}", number
-        )
-    height = top + row_height * (len(arms) + 1) + 10
-    alt = "Both primary measures of every training, one row per arm, with each arm's mean"
-    return svg.drawing(parts, width, height, alt)
+        panels[f"{measure}, {subset}"] = [_Row(arm, [*means[arm]], _COLOURS.get(arm, _OTHER)) for arm in arms]
+    return _drawn(panels, 110, "Both primary measures of every training, one row per arm, with each arm's mean")
 
 
-def _panel(
-    means: dict[str, pd.Series], span: tuple[float, float], top: float, row_height: float, title: str, number: int
-) -> Iterator[Any]:
-    every = [value for each in means.values() for value in each]
+def effects(study: Values, plan: dict[str, Any]) -> Any:
+    """Every pair of trainings as a dot, by what is compared: at the end on each subset, and on the way."""
+    pairs = dict.fromkeys(tuple(pair) for one in plan["primary"] for pair in one["compared"] if len(pair) == 2)
+    steps = [round(share * plan["training"]["steps"]) for share in plan["training"]["along"]]
+    followed = tuple(plan["secondary"].get("along") or ())[::-1]  # the plans name the arm without sound first
+    subsets = plan["secondary"]["subsets"]
+    asked = [(pair, subset, _END) for pair in pairs for subset in subsets]
+    asked += [(followed, subset, step) for subset in subsets[:2] for step in steps if len(followed) == 2]
+    panels = {}
+    for measure in dict.fromkeys(question["measure"] for question in plan["primary"]):
+        rows = panels[measure] = []
+        for pair, subset, step in asked:
+            if (found := study.compared(pair, measure, subset, step)) is not None:
+                label = f"{' − '.join(pair)}, {subset.removeprefix('toy-')}{f', step {step}' if step != _END else ''}"
+                dots = study.of_each_seed(pair, measure, subset, step)
+                rows.append(_Row(label, dots, _COLOURS["t2av"], found.interval))
+    return _drawn(panels, 290, "Effects of every pair of trainings, with means and 95 % intervals")
+
+
+def _drawn(panels: Mapping[str, Sequence[_Row]], labels: float, alt: str) -> Any:
+    """Panels side by side whose rows have the same labels, in a column of this width."""
+    width, row_height, top, gap = 610 + labels, 26, 30, 40
+    each = (width - labels - 10) / len(panels)
+    parts: list[Any] = []
+    for number, (title, rows) in enumerate(panels.items()):
+        start = labels + 10 + number * each
+        parts += _panel(title, rows, (start, start + each - gap), top, row_height)
+        if not number:
+            parts += [
+                svg.text(labels, _middle(place, top, row_height) + 4, row.label, anchor="end")
+                for place, row in enumerate(rows)
+            ]
+    return svg.drawing(parts, width, top + row_height * (max(map(len, panels.values())) + 1) + 10, alt)
+
+
+def _middle(place: int, top: float, row_height: float) -> float:
+    return top + row_height * (place + 0.5)
+
+
+def _panel(title: str, rows: Sequence[_Row], span: tuple[float, float], top: float, row_height: float) -> Iterator[Any]:
+    """The dots of each row, their mean as a bar, their interval as a line, and the ends of the axis."""
+    every = [value for row in rows for value in (*row.dots, *(row.interval or ()))]
     low, high = (min(every), max(every)) if every else (0.0, 1.0)
     scale = (span[1] - span[0]) / ((high - low) or 1.0)
+    foot = top + row_height * (len(rows) + 0.6)
     yield svg.text(span[0], 14, title, kind="strong")
-    for place, (arm, each) in enumerate(means.items()):
-        y = top + row_height * (place + 0.5)
-        if not number:
-            yield svg.text(110, y + 4, arm, anchor="end")
+    if any(row.interval for row in rows):
+        yield svg.line(span[0] - low * scale, top, span[0] - low * scale, foot - 16, stroke="#777")
+    for place, row in enumerate(rows):
+        y = _middle(place, top, row_height)
         yield svg.line(span[0], y, span[1], y)
-        colour = _COLOURS.get(arm, _OTHER)
-        for value in each:
-            yield svg.circle(span[0] + (value - low) * scale, y, 4, fill=colour, fill_opacity=0.6)
-        if each.empty:
-            continue
-        at = span[0] + (each.mean() - low) * scale
-        yield svg.line(at, y - 9, at, y + 9, kind="mean", stroke=colour, stroke_width=3)
-    foot = top + row_height * (len(means) + 0.6)
+        if row.interval:
+            ends = [span[0] + (end - low) * scale for end in row.interval]
+            yield svg.line(ends[0], y, ends[1], y, kind="interval", stroke=row.colour, stroke_width=1.5)
+        for value in row.dots:
+            yield svg.circle(span[0] + (value - low) * scale, y, 4, fill=row.colour, fill_opacity=0.6)
+        if row.dots:
+            at = span[0] + (sum(row.dots) / len(row.dots) - low) * scale
+            yield svg.line(at, y - 9, at, y + 9, kind="mean", stroke=row.colour, stroke_width=3)
     for value, anchor in ((low, "start"), (high, "end")):
         yield svg.text(span[0] + (value - low) * scale, foot, f"{value:.3g}", anchor=anchor, kind="soft")
 

@@ -8,8 +8,9 @@
     python -m benchmarks.hearing.study --folder /tmp/tiny --tiny              # a few minutes on a CPU: does it work?
 
 Examples are made (or taken from ``--examples``), the two towers are trained, then the arms in rounds of seeds. Each
-checkpoint is sampled and measured by other processes while the next is trained. Runs lie in ``runs/ARM-SEED``. After
-each round there is enough to compare; `report` (``python -m benchmarks.hearing.report``) writes the page.
+checkpoint is sampled and measured by other processes while the next is trained. Runs lie in ``runs/ARM-SEED``. At
+the end the tables and figures are written to ``report/PLAN``; after each round of seeds there is enough for
+``python -m benchmarks.hearing.report``, which writes them of what is there.
 
 Ctrl-C and SIGTERM end all processes of the study, and so does the end of any one of them; the same command goes on.
 While one runs, a second in the same folder is refused.
@@ -41,12 +42,13 @@ from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.plans import PLAN, read_plan
+from benchmarks.hearing.report import write_report
 from benchmarks.hearing.trainings import Study, train_arm, train_tower
 
 ALL_TRAINED = "trained"
 """A file of the study's folder, written when no training is left."""
 TRAINED = "python:benchmarks.hearing.generator:Trained"
-MACHINE = "machine.json"
+MACHINE, REPORT = "machine.json", "report"
 _SAMPLED_AT_ONCE = {"cuda": 96, "cpu": 8}
 
 
@@ -56,8 +58,9 @@ def main() -> None:
     options = _options()
     try:
         with _errors_as_sentences(), locked(options.folder / ".lock", lambda: _refuse(options.folder)):
-            plan_of(options)  # what is wrong in it is said before anything begins
+            plan = plan_of(options)  # what is wrong in it is said before anything begins
             carry_out(options)
+            write_report(plan, options.plan.name, options.folder / REPORT / options.plan.stem, options.folder)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped; the same command goes on.\n")
         sys.exit(130)
