@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison import agreement
+from avbench.statistics import paired
 
 STUDIES, MANY = 500, 200_000
 
@@ -67,7 +68,7 @@ def found(study: Study, studies: int = STUDIES) -> Found:
         rows.append(asdict(agreement.accuracy("s", "metric", votes, share, tested=True)))
     frame = pd.DataFrame(rows)
     covered = (frame["low"] <= true) & (true <= frame["high"])
-    return Found(true, frame["accuracy"].mean(), covered.mean(), (frame["p"] < agreement.ALPHA).mean())
+    return Found(true, frame["accuracy"].mean(), covered.mean(), (frame["p"] < paired.ALPHA).mean())
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -106,11 +107,11 @@ def test_folders_without_a_common_name_are_said_once(tmp_path):
     asked = {"metrics": ["motion_amount"], "workers": 0}
     found = api.score(folders, out=tmp_path / "out", **asked)
     assert found.failed == 0 and found.notes == [
-        "the folders have no common names, for example deep/c1 and c1, so their clips have no partners; a name is a "
-        "clip's path below its folder, without suffix"
+        "the first folder has no name in common with another, for example deep/c1 and c1, so its clips have no "
+        "partners; a name is a clip's path below its folder, without suffix"
     ]
     notes = api.score([*folders, clips(tmp_path / "c", "c1")], out=tmp_path / "more", **asked).notes
-    assert "no common names, for example deep/c1 and c1, " in notes[0], "the first has none with any"
+    assert "no name in common with another, for example deep/c1 and c1, " in notes[0], "the first has none with any"
     notes = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked).notes
     assert notes[0].startswith("in the scores, but not compared, ") and notes[0].endswith(": 4 clips")
 
@@ -174,6 +175,22 @@ def test_what_another_reference_changes_is_noted(tmp_path, monkeypatch):
     (line,) = [one for one in said.splitlines() if "out/model" in one]
     assert line.startswith("note: out/model: motion_frechet of clips was ")
     assert "and has no value now: the reference of real has no flow-dis; it has onsets" in line
+
+
+def test_what_an_evaluation_cannot_know_of_the_last_one_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
+    api.score("model", metrics=["motion_amount"], reference="real", out="out", workers=0)
+    shutil.rmtree(tmp_path / "cache")
+    said = run_avbench("evaluate", "out/model", "--metric", "motion_amount", code=2).stderr
+    assert (
+        "was scored with the reference real, which no longer exists or has to be built again: give --reference" in said
+    )
+    place = tmp_path / "out/model/scores.json"
+    place.write_text(place.read_text().replace('"sha256"', '"sha"'))
+    said = run_avbench("evaluate", "out/model", "--metric", "motion_amount").stderr
+    assert "scores.json cannot be read, so its other metrics and its reference are not kept" in said
 
 
 def test_the_printed_command_scores_the_same_again(tmp_path, monkeypatch):

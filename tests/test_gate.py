@@ -256,6 +256,15 @@ def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, 
     assert not (tmp_path / "first.toml").exists()
 
 
+def test_a_baseline_with_a_reference_asks_for_one(tmp_path, real):
+    before, after = (made_run(tmp_path / name, names=["toy-control"]) for name in ("before", "after"))
+    evaluate(before, chosen_metrics(["onset_rate"]), place=real)
+    evaluate(after, chosen_metrics(["onset_rate"]))
+    gate.update(before, tmp_path / "b.zip", "first")
+    with pytest.raises(InputError, match=r"b\.zip was scored with the reference reference, and .*after without one"):
+        gate.check(after, tmp_path / "b.zip", plan.from_plain({"margin": {"onset_rate": 0.5}}))
+
+
 def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, real):
     run = made_run(tmp_path / "run", names=["toy-control"])
     random = np.random.default_rng(3)

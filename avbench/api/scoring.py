@@ -131,8 +131,8 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
     if found.apart:
         one, other = found.apart
         yield (
-            f"the folders have no common names, for example {one} and {other}, so their clips have no partners; a name "
-            "is a clip's path below its folder, without suffix"
+            f"the first folder has no name in common with another, for example {one} and {other}, so its clips have no "
+            "partners; a name is a clip's path below its folder, without suffix"
         )
     elif found.alone:
         yield (

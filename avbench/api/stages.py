@@ -183,6 +183,11 @@ def evaluated(
     work = work or Work()
     with _writing(view, work):
         before = scores_so_far(view)
+        if not before and (view.path / "scores.json").exists():
+            work.reporter.note(
+                f"{view.path}/scores.json cannot be read, so its other metrics and its reference are not kept; name "
+                "them by --metric and --reference"
+            )
         found = evaluate(view, metrics, place=reference, against=against, given=given)
     for sentence in _changed([one for one in before if one.metric not in {one.name for one in metrics}], found):
         work.reporter.note(f"{view.path}: {sentence}")

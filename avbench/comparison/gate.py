@@ -164,6 +164,13 @@ def check(
                 f"{', '.join(checked)}: they have no subset in common, so nothing can be compared"
             )
             raise InputError(msg)
+        given = before.given_with().get("reference")
+        if given and place is None and "reference" not in folder.given_with():
+            msg = (
+                f"{baseline} was scored with the reference {given}, and {folder.path} without one: `avbench evaluate "
+                f"{folder.path} --reference {given}`, or give --reference"
+            )
+            raise InputError(msg)
         scored = {(one.subset, one.metric) for one in folder.scores()[0]}
         both = [where for where in _on_subsets(wanted, had) if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]

@@ -314,8 +314,8 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
         if remembered := _scored_with(folder).get("reference"):
             if not Path(remembered).exists():
                 msg = (
-                    f"{folder.path} was scored with the reference {remembered}, which no longer exists: give "
-                    f"--reference, or --reference {SHIPPED} for the shipped one"
+                    f"{folder.path} was scored with the reference {folder.given_with()['reference']}, which no longer "
+                    f"exists or has to be built again: give --reference, or --reference {SHIPPED} for the shipped one"
                 )
                 raise InputError(msg)
             return Path(remembered)

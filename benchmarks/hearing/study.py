@@ -75,7 +75,7 @@ def _refuse(folder: Path) -> None:
 def _errors_as_sentences() -> Iterator[None]:
     try:
         yield
-    except InputError as error:
+    except (InputError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
 
