@@ -183,7 +183,7 @@ def frames(name, value):
 def test_frames_that_change_while_they_are_read_are_noticed(mine, monkeypatch):
     for number in range(3):
         Path(f"gen/p{number}.mkv").unlink()
-        frames(f"p{number}", 1 + number)
+        frames(f"p{number}", 11 + number)
 
     def changing(path, **how):
         clip = read_clip(path, **how)
@@ -198,7 +198,7 @@ def test_frames_that_change_while_they_are_read_are_noticed(mine, monkeypatch):
 
 
 def test_swapped_files_of_one_size_and_time_are_noticed(mine):
-    for name, value in (("p0", 1), ("p1", 2), ("p2", 3)):
+    for name, value in (("p0", 11), ("p1", 12), ("p2", 13)):
         Path(f"gen/{name}.mkv").unlink()
         frames(name, value)
     run(settings={"fps": 8})
@@ -336,7 +336,7 @@ def here(tmp_path, monkeypatch):
 
 def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
     (here / "maker.py").write_text(MAKER)
-    (here / "helper.py").write_text("VALUE = 1")
+    (here / "helper.py").write_text("VALUE = 9")
     (here / "step.pt").write_bytes(b"1")
     settings = build("python:maker:Maker", {}).settings
     assert [*settings["imports_sha256"]] == ["helper.py"] and [*settings["inputs"]] == ["step.pt"]
@@ -482,7 +482,7 @@ def test_a_model_by_another_path_has_the_same_name(here, model):
 
 def test_a_class_is_known_from_another_folder_by_workers_and_merges_as_well(here, monkeypatch):
     (here / "maker.py").write_text(MAKER)
-    (here / "helper.py").write_text("VALUE = 1")
+    (here / "helper.py").write_text("VALUE = 9")
     (here / "step.pt").write_bytes(b"1")
     (here / "below").mkdir()
     sys.path.append(str(here))
