@@ -189,7 +189,8 @@ def evaluated(
                 "them by --metric and --reference"
             )
         found = evaluate(view, metrics, place=reference, against=against, given=given)
-    for sentence in _changed([one for one in before if one.metric not in {one.name for one in metrics}], found):
+    asked = {metric.name for metric in metrics}
+    for sentence in _changed([one for one in before if one.metric not in asked], found):
         work.reporter.note(f"{view.path}: {sentence}")
     return found
 

@@ -27,16 +27,24 @@ _LENGTH = 1.1
 
 
 @dataclass(frozen=True)
-class _Form:
+class Form:
+    """Size, length and rate of a clip."""
+
     width: int
     height: int
+    frames: int
     rate: Fraction
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.frames / float(self.rate)
 
     def __str__(self) -> str:
         return f"{self.width}×{self.height}, {float(self.rate):.4g} frames/s, {self.seconds:.3g} s"
 
-    def fits(self, other: "_Form") -> bool:
+    def fits(self, other: "Form") -> bool:
+        """Whether numbers of two such clips can be compared."""
         same = (self.width, self.height, self.rate) == (other.width, other.height, other.rate)
         return same and max(self.seconds, other.seconds) <= _LENGTH * min(self.seconds, other.seconds)
 
@@ -151,7 +159,7 @@ def _forms(
     for subset in [one.name for one in runs[0].subsets() if one.clip_spec is None]:
         for key in [key for key in shared if key.subset == subset][:_READ]:
             try:
-                one, other = (_form(run, clips[key]) for run, clips in zip(runs, made, strict=True))
+                one, other = (form_of(run, clips[key]) for run, clips in zip(runs, made, strict=True))
             except InputError:  # it is gone; what was measured of it is kept
                 continue
             if not one.fits(other):
@@ -163,7 +171,8 @@ def _forms(
                 break
 
 
-def _form(run: RunFolder, sample: Sample) -> _Form:
+def form_of(run: RunFolder, sample: Sample) -> Form:
+    """The form of a run's clip. Raises InputError if its file is gone or damaged."""
     clip = read_clip(run.path / str(sample.path))
     count, height, width = clip.frames.shape[:3]
-    return _Form(width, height, clip.fps, count / float(clip.fps))
+    return Form(width, height, count, clip.fps)

@@ -32,6 +32,7 @@ from typing import Any
 import pandas as pd
 from scipy import stats
 
+from avbench.comparison.clip_remarks import form_of
 from avbench.comparison.differences import MACRO, MICRO, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
@@ -39,7 +40,6 @@ from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
-from avbench.storage.media import read_clip
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
@@ -415,11 +415,10 @@ def _forms(folder: RunFolder) -> dict[str, str]:
 
 def _form(folder: RunFolder, sample: Sample) -> str | None:
     try:
-        clip = read_clip(folder.path / str(sample.path))
+        form = form_of(folder, sample)
     except InputError:  # it is gone; what was measured of it is kept
         return None
-    count, height, width = clip.frames.shape[:3]
-    return f"{width}×{height}, {counted(count, 'frame')}, {float(clip.fps):.4g} frames/s"
+    return f"{form.width}×{form.height}, {counted(form.frames, 'frame')}, {float(form.rate):.4g} frames/s"
 
 
 def _unlike(history: Sequence[_Move], after: RunFolder) -> Iterator[Verdict]:

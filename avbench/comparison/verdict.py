@@ -230,7 +230,7 @@ def _of_two(pair: _Pair) -> Iterator[str]:
     if not pair.made:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
-        yield f"{_none_shown(pair.beside)} between {pair.against} and {pair.run} ({size})."
+        yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
             share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
@@ -238,7 +238,7 @@ def _of_two(pair: _Pair) -> Iterator[str]:
     yield from _beside(pair, MOST_NAMED)
 
 
-def _none_shown(beside: Sequence[Any]) -> str:
+def _none_shown(beside: bool) -> str:
     return "No difference in quality shown" if beside else "No difference shown"
 
 
@@ -262,7 +262,7 @@ def _of_many(pair: _Pair) -> Iterator[str]:
         yield f"{pair.run} is {'; it is '.join(parts)}."
     elif pair.made:
         size = counted(pair.made, "comparison")
-        yield f"{_none_shown(pair.beside)} between {pair.against} and {pair.run} ({size})."
+        yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
     else:
         yield f"Nothing could be compared between {pair.against} and {pair.run}."
     yield from _beside(pair, MOST_NAMED_OF_MANY)
@@ -276,7 +276,7 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
     ahead = _ahead(own)
     compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     if not ahead:
-        none_shown = _none_shown([one for one in own["shown"] if one])
+        none_shown = _none_shown(bool(own["shown"].any()))
         unmet = [pair for pair in itertools.combinations(models, 2) if frozenset(pair) not in compared]
         if unmet:
             names = all_of(list(dict.fromkeys(itertools.chain(*unmet))))

@@ -279,10 +279,15 @@ def _prepare(environment: dict[str, str]) -> None:
     os.environ.update(environment)
     one_thread()
     # A worker waits on a pipe that it holds open itself, so it would not notice that the program was killed.
-    threading.Thread(target=_end_with_program, daemon=True).start()
+    end_with_program()
 
 
-def _end_with_program() -> None:
+def end_with_program() -> None:
+    """Let this process, which another one started, end when that one does, however it ends."""
+    threading.Thread(target=_exit_after_program, daemon=True).start()
+
+
+def _exit_after_program() -> None:
     program = multiprocessing.parent_process()
     assert program is not None  # this runs in workers only
     program.join()

@@ -16,6 +16,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,15 @@ _OTHER = "#8a8a8a"
 def main() -> None:
     """Read, compare, write; an error is one sentence and exit code 2."""
     options = _options()
-    try:
+    with errors_as_sentences():
         write_report(read_plan(options.plan), options.plan.name, options.out, options.folder, options.values)
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """End the process with one sentence and exit code 2 where input or files are wrong."""
+    try:
+        yield
     except (InputError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)

@@ -21,7 +21,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -36,13 +35,14 @@ from avbench import api
 from avbench.avfulldit import checkpoint
 from avbench.core import InputError
 from avbench.storage.reading import read_json
+from avbench.storage.worker_pool import end_with_program
 from avbench.storage.writing import locked, write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples
 from avbench.training.machine import Machine, silence_torch
 from benchmarks.gpu_kit import print_line
 from benchmarks.hearing.plans import PLAN, read_plan
-from benchmarks.hearing.report import write_report
+from benchmarks.hearing.report import errors_as_sentences, write_report
 from benchmarks.hearing.trainings import Study, train_arm, train_tower
 
 ALL_TRAINED = "trained"
@@ -57,7 +57,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     options = _options()
     try:
-        with _errors_as_sentences(), locked(options.folder / ".lock", lambda: _refuse(options.folder)):
+        with errors_as_sentences(), locked(options.folder / ".lock", lambda: _refuse(options.folder)):
             plan = plan_of(options)  # what is wrong in it is said before anything begins
             carry_out(options)
             write_report(plan, options.plan.name, options.folder / REPORT / options.plan.stem, options.folder)
@@ -69,15 +69,6 @@ def main() -> None:
 def _refuse(folder: Path) -> None:
     msg = f"{folder} is being written by another run of the study; wait for it, or choose another --folder"
     raise InputError(msg)
-
-
-@contextmanager
-def _errors_as_sentences() -> Iterator[None]:
-    try:
-        yield
-    except (InputError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(2)
 
 
 def carry_out(options: argparse.Namespace) -> None:
@@ -112,21 +103,14 @@ def _process(work: Callable[..., None], *given: Any) -> Any:
 
 def _work_as_child(work: Callable[..., None], *given: Any) -> None:
     end_with_parent()
-    with _errors_as_sentences():
+    with errors_as_sentences():
         work(*given)
 
 
 def end_with_parent() -> None:
     """Let this process end when its parent does, however that ends; Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def _exit_after_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this runs in children only
-    parent.join()
-    os._exit(1)
+    end_with_program()
 
 
 @contextmanager
