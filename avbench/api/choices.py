@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
+
+import numpy as np
 
 from avbench.api.work import Work
 from avbench.core import InputError, Shard, Subset, checked_id
@@ -66,10 +67,8 @@ def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
 
 def require_counts(**given: int | None) -> None:
     """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
-    for name, count in given.items():
-        if count is not None and (isinstance(count, bool) or not isinstance(count, Integral) or count < 1):
-            msg = f"{name} is {count!r}; it must be a whole number of at least 1"
-            raise InputError(msg)
+    plain = {name: int(count) if isinstance(count, np.integer) else count for name, count in given.items()}
+    generators.check_counts(**{name: count for name, count in plain.items() if count is not None})
 
 
 def chosen_subsets(
