@@ -10,7 +10,8 @@ what importing and loading the networks costs each process once. `all` is the su
 the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
 With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns. Its weights
 are random, so its values are compared in `16-frames` alone: 16 frames, evenly spread over a clip that stays in its
-file. With `--bf16` features that can compute in bfloat16 do so in a column of their own; the others are measured anew.
+file. `i3d-resize` is what brings 16 frames to I3D's input, a part of `i3d-k400`. Neither counts in `all`. With `--bf16`
+features that can compute in bfloat16 do so in a column of their own; the others are measured anew.
 """
 
 import argparse
@@ -38,8 +39,8 @@ from avbench.storage.media import write_clip
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
-DECODE, SPREAD = "decode", "16-frames"
-OF_PEERS = (DECODE, SPREAD, "i3d-k400", "lpips-alex", "flow-dis")
+DECODE, SPREAD, RESIZE = "decode", "16-frames", "i3d-resize"
+OF_PEERS = (DECODE, SPREAD, RESIZE, "i3d-k400", "lpips-alex", "flow-dis")
 """What speed_peers.py has."""
 CLIPS = {
     "toy": (16, 64, 64, 8),
@@ -81,6 +82,8 @@ def checksums(images: np.ndarray) -> dict[str, Any]:
 
 def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Path], Any], Callable[[Any], Any]]]:
     """Feature → what makes its input of a file, which is not timed, and what is timed; with `half` in bfloat16."""
+    import torch
+
     from avbench.features import table, worker
     from avbench.storage.media import read_clip
 
@@ -91,13 +94,20 @@ def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Pat
         kind: Any = table.feature_class(feature)
         return kind(precision="bfloat16") if half and getattr(kind, "in_bfloat16", False) else kind()
 
+    def resize(clip: Clip) -> dict[str, torch.Tensor]:
+        from avbench.features.video.i3d.resize import resized
+
+        with torch.inference_mode():
+            return {"input": resized(clip.frames, 16, 224, antialias=True, device=torch.device("cpu"))}
+
     return {
         DECODE: (Path, lambda file: {"frames": len(read(file).frames)}),
         SPREAD: (
             lambda file: read(file, 0),
             lambda clip: {"frames": clip.frames[spread(len(clip.frames))]},
         ),
-        **{one: (read, built(one)) for one in features if one not in (DECODE, SPREAD)},
+        RESIZE: (read_clip, resize),
+        **{one: (read, built(one)) for one in features if one not in (DECODE, SPREAD, RESIZE)},
     }
 
 
@@ -184,7 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS)[:-1])
-    parser.add_argument("--features", nargs="+", choices=(DECODE, SPREAD, *FEATURES), default=[DECODE, *FEATURES])
+    parser.add_argument(
+        "--features", nargs="+", choices=(DECODE, SPREAD, RESIZE, *FEATURES), default=[DECODE, *FEATURES]
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips, OpenCV and torchcodec as well")
     parser.add_argument("--bf16", action="store_true", help="measure in bfloat16 as well what can compute in it")
@@ -217,8 +229,11 @@ def main() -> None:
                 apart = f"{difference(turns[0]['now'], turns[0][beside]):.1e}" if beside else ""
                 rows.append((name, feature, spent, apart))
                 peaks |= {one: turns[-1][one]["mib"] for one in asked}
-                sums = {one: seconds + spent.get(one, 0.0) for one, seconds in sums.items()}
-            rows += [(name, "all", sums, ""), (name, "memory", peaks, "")]
+                if feature not in (SPREAD, RESIZE):
+                    sums = {one: seconds + spent.get(one, 0.0) for one, seconds in sums.items()}
+            if all(sums.values()):
+                rows.append((name, "all", sums, ""))
+            rows.append((name, "memory", peaks, ""))
     for version in versions.values():
         version.close()
     for name, feature, spent, apart in rows:

@@ -29,10 +29,12 @@ def looks(
 
     `spread` gives the numbers of the frames of ``16-frames``.
     """
+    preprocess, logits = _cd_fvd()
     return {
         "decode": (Path, _decode),
         "16-frames": (Path, _torchcodec(spread)),
-        "i3d-k400": (read_clip, _cd_fvd()),
+        "i3d-resize": (read_clip, preprocess),
+        "i3d-k400": (read_clip, logits),
         "lpips-alex": (read_clip, _lpips()),
         "flow-dis": (read_clip, _flow),
     }
@@ -55,7 +57,8 @@ def _torchcodec(spread: Callable[[int], np.ndarray]) -> Callable[[Path], dict[st
     return look
 
 
-def _cd_fvd() -> Callable[[Clip], dict[str, Any]]:
+def _cd_fvd() -> tuple[Callable[[Clip], dict[str, Any]], Callable[[Clip], dict[str, Any]]]:
+    """Its preprocessing alone, and with its network."""
     package = importlib.util.find_spec("cdfvd")
     if package is None or package.origin is None:
         msg = "cd-fvd is not installed; run `pip install cd-fvd`"
@@ -66,11 +69,14 @@ def _cd_fvd() -> Callable[[Clip], dict[str, Any]]:
 
     network = pytorch_i3d.InceptionI3d(400, in_channels=3).eval()
 
-    def look(clip: Clip) -> dict[str, Any]:
-        with torch.no_grad():
-            return {"logits": network(utils.preprocess_i3d(clip.frames[None, :16])).numpy()}
+    def preprocess(clip: Clip) -> dict[str, Any]:
+        return {"input": utils.preprocess_i3d(clip.frames[None, :16])}
 
-    return look
+    def logits(clip: Clip) -> dict[str, Any]:
+        with torch.no_grad():
+            return {"logits": network(preprocess(clip)["input"]).numpy()}
+
+    return preprocess, logits
 
 
 def _lpips() -> Callable[[Clip], dict[str, Any]]:

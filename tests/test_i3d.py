@@ -12,6 +12,7 @@ from avbench.core import Clip, InputError, NotMeasurable
 from avbench.features import networks
 from avbench.features.video import i3d
 from avbench.features.video.i3d import network
+from avbench.features.video.i3d.resize import resized
 from avbench.metrics.frechet import frechet_distance
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import locate
@@ -51,6 +52,17 @@ def test_the_noise_of_fvd_comparison_has_the_logits_that_give_its_fvd(feature, s
     logits = feature.seen(torch.from_numpy(noise[0]).permute(0, 3, 1, 2))
     np.testing.assert_allclose(logits[:4], COMPARISON["first_logits"][seed], atol=1e-3)
     assert COMPARISON["ours"] == pytest.approx(COMPARISON["published"], rel=COMPARISON["tolerance"])
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize("size", [(480, 832), (17, 1280), (224, 224), (64, 50)])
+def test_frames_are_resized_as_by_torch(size, antialias):
+    frames = np.random.default_rng(3).integers(0, 256, (3, *size, 3), dtype=np.uint8)
+    found = resized(frames, 2, 224, antialias=antialias, device=torch.device("cpu"))
+    x = networks.planes(frames[:2])
+    expected = functional.interpolate(x, (224, 224), mode="bilinear", align_corners=False, antialias=antialias)
+    assert found.shape == (2, 3, 224, 224) and found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found, expected / 127.5 - 1, atol=1e-6, rtol=0)
 
 
 @pytest.mark.slow

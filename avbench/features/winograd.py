@@ -17,7 +17,7 @@ from torch.nn import functional
 
 _TILE = 4
 _POINTS = tuple(map(Fraction, ("0", "1", "-1", "2", "-2", "1/2", "-1/2")))  # those before infinity, in order of use
-_TILES_AT_ONCE = 256
+_TILES_AT_ONCE = 96
 """With fewer, matrix products are slow; with more, their operands leave the cache."""
 _FEWEST_TILES, _FEWEST_PRODUCTS = 16, 1000
 """Of a frame, and of a number of the output. With fewer, a direct convolution is faster (measured on AVX2)."""
@@ -65,16 +65,15 @@ class Winograd:
         by_frame, by_row, by_column, _ = x.stride()
         side = math.isqrt(points)
         tiles = x.as_strided(
-            (len(x), rows, columns, side, side, channels),
-            (by_frame, by_row * _TILE, by_column * _TILE, by_row, by_column, 1),
+            (side, side, len(x), rows, columns, channels),
+            (by_row, by_column, by_frame, by_row * _TILE, by_column * _TILE, 1),
         )
         result = x.new_empty((frames, rows, _TILE, columns, _TILE, out))
         step = max(1, _TILES_AT_ONCE // (len(x) * columns))
         for row in range(0, rows, step):
-            part = tiles[:, row : row + step]
-            of_frame = part.shape[1] * columns
-            part = part.reshape(-1, points, channels)
-            seen = torch.bmm(self._from_image.expand(len(part), points, points), part).transpose(0, 1)
+            part = tiles[:, :, :, row : row + step]
+            of_frame = part.shape[3] * columns
+            seen = (self._from_image @ part.reshape(points, -1)).view(points, -1, channels)
             product = torch.bmm(seen[:, : frames * of_frame], self._kernels[0])
             for later, kernel in enumerate(self._kernels[1:], 1):
                 product.baddbmm_(seen[:, later * of_frame :][:, : frames * of_frame], kernel)

@@ -5,16 +5,14 @@ code. This module holds avbench's own protocol (docs/fvd.md gives the reasons), 
 codes, and user_weights.py reads the weights files of other codes.
 """
 
-import functools
-import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
-from avbench.features.networks import exact, planes
+from avbench.features.networks import exact
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
 
@@ -71,23 +69,14 @@ class I3DLogits:
         if len(clip.frames) < asked:
             msg = f"I3D takes {asked} frames and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
-        return {"logits": self.logits(itertools.islice(clip.frames, asked))}  # one at a time, which takes less memory
+        return {"logits": self.logits(clip.frames, asked)}
 
-    def logits(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """Logits [400] float32 of all of ``[time, height, width, 3]`` uint8 frames; at least 9 are needed."""
-        import torch
-        from torch.nn import functional
+    def logits(self, frames: np.ndarray, count: int | None = None) -> np.ndarray:
+        """Logits [400] float32 of the first `count`, or all, of 9 or more ``[time, height, width, 3]`` uint8 frames."""
+        from avbench.features.video.i3d.resize import resized
 
-        resized = functools.partial(
-            functional.interpolate,
-            size=(self.protocol.size, self.protocol.size),
-            mode="bilinear",
-            align_corners=False,
-            antialias=self.protocol.antialias,
-        )
-        # One at a time, because a whole large clip in float32 leaves the cache and takes much memory.
-        x = torch.cat([resized(planes(frame[None], self._device)) for frame in frames])
-        return self.seen(x.div_(127.5).sub_(1))
+        size, antialias = self.protocol.size, self.protocol.antialias
+        return self.seen(resized(frames, count or len(frames), size, antialias=antialias, device=self._device))
 
     @exact()
     def seen(self, x: "torch.Tensor") -> np.ndarray:

@@ -10,8 +10,8 @@ network agrees was not measured. user_weights.py reads both files, if the user p
 """
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,9 +101,10 @@ class FVDComparison(I3DLogits):
         ),
     )
 
-    def logits(self, frames: Iterable[np.ndarray]) -> np.ndarray:
-        """Logits [400] of all of ``[time, height, width, 3]`` uint8 frames."""
-        return self.seen(torch.cat([_legacy_bilinear(planes(frame[None])) for frame in frames]) / 127.5 - 1)
+    def logits(self, frames: np.ndarray, count: int | None = None) -> np.ndarray:
+        """Logits [400] of the first `count`, or all, of ``[time, height, width, 3]`` uint8 frames."""
+        chosen = itertools.islice(frames, count)
+        return self.seen(torch.cat([_legacy_bilinear(planes(frame[None])) for frame in chosen]) / 127.5 - 1)
 
 
 class CommonMetrics(I3DLogits):
