@@ -10,8 +10,9 @@ what importing and loading the networks costs each process once. `all` is the su
 the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
 With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns. Its weights
 are random, so its values are compared in `16-frames` alone: 16 frames, evenly spread over a clip that stays in its
-file. `i3d-resize` is what brings 16 frames to I3D's input, a part of `i3d-k400`. Neither counts in `all`. With `--bf16`
-features that can compute in bfloat16 do so in a column of their own; the others are measured anew.
+file. `i3d-resize` is what brings 16 frames to I3D's input, a part of `i3d-k400`. `i3d-products` multiplies matrices
+with as many operations as I3D has without Winograd. These three do not count in `all`. With `--bf16` features that
+can compute in bfloat16 do so in a column of their own; the others are measured anew.
 """
 
 import argparse
@@ -39,7 +40,9 @@ from avbench.storage.media import write_clip
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
-DECODE, SPREAD, RESIZE = "decode", "16-frames", "i3d-resize"
+DECODE, SPREAD, RESIZE, PRODUCTS = "decode", "16-frames", "i3d-resize", "i3d-products"
+APART = (SPREAD, RESIZE, PRODUCTS)
+"""Measured only where they are named; they do not count in `all`."""
 OF_PEERS = (DECODE, SPREAD, RESIZE, "i3d-k400", "lpips-alex", "flow-dis")
 """What speed_peers.py has."""
 CLIPS = {
@@ -94,11 +97,16 @@ def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Pat
         kind: Any = table.feature_class(feature)
         return kind(precision="bfloat16") if half and getattr(kind, "in_bfloat16", False) else kind()
 
-    def resize(clip: Clip) -> dict[str, torch.Tensor]:
+    def resize(frames: np.ndarray) -> dict[str, torch.Tensor]:
         from avbench.features.video.i3d.resize import resized
 
         with torch.inference_mode():
-            return {"input": resized(clip.frames, 16, 224, antialias=True, device=torch.device("cpu"))}
+            return {"input": resized(frames, len(frames), 224, antialias=True, device=torch.device("cpu"))}
+
+    def products(matrix: torch.Tensor) -> dict[str, torch.Tensor]:
+        for _ in range(26):  # I3D has 55.6e9 multiplications and additions, one product 2 * 1024**3
+            torch.mm(matrix, matrix)
+        return {}
 
     return {
         DECODE: (Path, lambda file: {"frames": len(read(file).frames)}),
@@ -106,8 +114,9 @@ def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Pat
             lambda file: read(file, 0),
             lambda clip: {"frames": clip.frames[spread(len(clip.frames))]},
         ),
-        RESIZE: (read_clip, resize),
-        **{one: (read, built(one)) for one in features if one not in (DECODE, SPREAD, RESIZE)},
+        RESIZE: (lambda file: read(file, 0).frames[:16], resize),
+        PRODUCTS: (lambda _: torch.ones(1024, 1024), products),
+        **{one: (read, built(one)) for one in features if one not in (DECODE, *APART)},
     }
 
 
@@ -194,9 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--beside", type=Path, help="the folder of another version of avbench")
     parser.add_argument("--clips", nargs="+", choices=CLIPS, default=list(CLIPS)[:-1])
-    parser.add_argument(
-        "--features", nargs="+", choices=(DECODE, SPREAD, RESIZE, *FEATURES), default=[DECODE, *FEATURES]
-    )
+    parser.add_argument("--features", nargs="+", choices=(DECODE, *APART, *FEATURES), default=[DECODE, *FEATURES])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", action="store_true", help="measure cd-fvd, lpips, OpenCV and torchcodec as well")
     parser.add_argument("--bf16", action="store_true", help="measure in bfloat16 as well what can compute in it")
@@ -229,7 +236,7 @@ def main() -> None:
                 apart = f"{difference(turns[0]['now'], turns[0][beside]):.1e}" if beside else ""
                 rows.append((name, feature, spent, apart))
                 peaks |= {one: turns[-1][one]["mib"] for one in asked}
-                if feature not in (SPREAD, RESIZE):
+                if feature not in APART:
                     sums = {one: seconds + spent.get(one, 0.0) for one, seconds in sums.items()}
             if all(sums.values()):
                 rows.append((name, "all", sums, ""))

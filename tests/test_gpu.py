@@ -1,5 +1,8 @@
 """Networks measure on a GPU as on the CPU; the tests that need one are skipped where there is none."""
 
+import functools
+
+import dying_workers
 import numpy as np
 import pytest
 import torch
@@ -10,11 +13,14 @@ from avbench.core import Direction, InputError, Protocol
 from avbench.features import current, devices, measure, networks, table
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.features.requirements import require_ready
+from avbench.features.video.i3d import I3DLogits
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import evaluate
+from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric
 from avbench.storage.features_cache import from_environment
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import LocalPool
 from avbench.subsets import loading
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -76,6 +82,14 @@ def test_devices_by_name(two_cards):
         devices.resolve("cuda:2")
     with pytest.raises(InputError, match="device 'gpu' is unknown"):
         devices.resolve("gpu")
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_the_workers_of_a_pool_share_the_gpus_out_evenly(tmp_path, workers):
+    build = functools.partial(dying_workers.taking_turns, tmp_path)
+    found = LocalPool(workers).map_unordered(build, [workers] * workers)
+    assert sorted(turn % workers for _, turn in found) == [*range(workers)]
+    assert devices.turn() == 0
 
 
 def test_a_machine_without_a_gpu(monkeypatch):
@@ -200,6 +214,17 @@ def test_bfloat16_on_a_gpu_is_near_the_cpus(folder, feature):
     name = "logits" if feature == "i3d-k400" else "per_pair"
     on_cpu, there = (kind(device=device, precision="bfloat16")(clip)[name] for device in ("cpu", "cuda:0"))
     assert there == pytest.approx(on_cpu, abs=0.03 * abs(on_cpu).max())
+
+
+@on_gpu
+def test_fvd_of_a_gpus_logits_is_that_of_the_cpus():
+    random = np.random.default_rng(4)
+    clips = [random.integers(0, 255, (16, 64, 64, 3), np.uint8) // (1 + number % 2) for number in range(24)]
+    found = []
+    for device in ("cpu", "cuda:0"):
+        logits = np.array([I3DLogits(device).logits(frames) for frames in clips])
+        found.append(frechet_distance(logits[::2], logits[1::2]))
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
 
 
 @on_gpu

@@ -6,7 +6,7 @@ compute in, gives other numbers.
 """
 
 import functools
-import os
+import multiprocessing
 import re
 import time
 from collections.abc import Callable
@@ -54,9 +54,15 @@ def require(asked: str) -> None:
 
 
 def of_this_process(asked: str) -> str:
-    """The device of a worker process: the processes, which have successive numbers, take turns."""
+    """The device of a worker process: the workers of a pool take turns; any other process takes the first device."""
     devices = resolve(asked)
-    return devices[os.getpid() % len(devices)]
+    return devices[turn() % len(devices)]
+
+
+def turn() -> int:
+    """The number with which the name of this process ends: successive in the workers that a program has started."""
+    number = re.search(r"\d+$", multiprocessing.current_process().name)
+    return int(number[0]) if number else 0
 
 
 def card(device: str) -> str | None:

@@ -65,6 +65,7 @@ class AVFullDiT:
             of_pair["dtype"] = _DTYPES[of_pair.get("dtype") or ("float32" if device == "cpu" else "bfloat16")]
             self._parts = load_pair(**places, settings=PairSettings(**of_pair))
             self.batch_size = 1  # a batch is always filled, and these models are large
+            self.most_workers = 1
         elif of_pair:
             msg = (
                 f"{', '.join(of_pair)}: for two pretrained towers only (avfulldit:WAN+TANGOFLUX), not for a checkpoint"

@@ -71,6 +71,7 @@ class I3DLogits:
             raise NotMeasurable(msg)
         return {"logits": self.logits(clip.frames, asked)}
 
+    @exact()
     def logits(self, frames: np.ndarray, count: int | None = None) -> np.ndarray:
         """Logits [400] float32 of the first `count`, or all, of 9 or more ``[time, height, width, 3]`` uint8 frames."""
         from avbench.features.video.i3d.resize import resized
