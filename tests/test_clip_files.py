@@ -51,6 +51,13 @@ def test_no_folder_is_read_twice_whatever_links_lead_to_it(tmp_path):
     assert [*clips_in(tmp_path / "two").clips] == [tmp_path / "two/a/b.mp4"]
 
 
+def test_sound_beside_a_clip_is_named_and_other_sound_is_not(tmp_path):
+    for name in ("a/c1.mp4", "a/c1.wav", "a/c2.mp4", "b/c2.wav", "music.mp3"):
+        written(tmp_path / name)
+    ((path, why),) = clips_in(tmp_path).left_out
+    assert path == tmp_path / "a/c1.wav" and "only from the clip's own file" in why
+
+
 def test_hidden_ones_are_out_what_is_read_is_in_and_the_rest_is_named(real):
     found = clips_in(real)
     assert [path.relative_to(real).as_posix() for path in found.clips] == [

@@ -16,12 +16,15 @@ from avbench.core import InputError, listed
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
+_SOUND = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 _BESIDE = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".toml", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"),
-    *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", ".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus"),
-    *IMAGE_SUFFIXES,
+    *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", *_SOUND, *IMAGE_SUFFIXES),
 )
-"""Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark."""
+"""Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark.
+
+Sound that has a clip's name is the exception.
+"""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ def clips_in(folder: Path) -> Found:
         raise InputError(msg)
     left_out: list[tuple[Path, str]] = []
     clips: list[Path] = []
+    sounds: list[Path] = []
     frames: set[Path] = set()
     for path in _walked(folder, lambda path, why: left_out.append((path, why))):
         suffix = path.suffix.lower()
@@ -78,8 +82,16 @@ def clips_in(folder: Path) -> Found:
             left_out.append((path, ANIMATED_WEBP))
         elif suffix in IMAGE_SUFFIXES and path.parent != folder:
             frames.add(path.parent)
+        elif suffix in _SOUND:
+            sounds.append(path)
         elif suffix not in _BESIDE:
             left_out.append((path, "its suffix is not read" if suffix else "it has no suffix"))
+    named = {path.with_suffix("") for path in clips}
+    left_out += [
+        (path, "sound is read only from the clip's own file; join the two with ffmpeg")
+        for path in sounds
+        if path.with_suffix("") in named
+    ]
     return Found(folder, tuple(sorted(clips)), tuple(sorted(frames)), tuple(sorted(left_out)))
 
 
