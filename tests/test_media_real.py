@@ -315,6 +315,33 @@ def streamed(path: Path, hertz: int, flags: str, between: int) -> Path:
     return path
 
 
+def test_sound_whose_container_rounds_the_times_of_blocks_keeps_every_sample(tmp_path: Path) -> None:
+    wave = (0.3 * np.sin(np.arange(144000) * 0.03)).astype(np.float32)[None]
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        audio = container.add_stream("aac", rate=48000, layout="mono")
+        video.height, video.width = moving(24).shape[1:3]
+        for image in moving(24):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+        block = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        block.sample_rate, block.pts = 48000, 0
+        for packet in [*audio.encode(block), *audio.encode(None)]:
+            assert packet.pts is not None
+            packet.pts = packet.dts = round(packet.pts / 48) * 48  # whole milliseconds, as ffmpeg does from Matroska
+            container.mux(packet)
+    sound = read_clip(tmp_path / "a.mp4").audio
+    assert sound is not None and sound.waveform.shape == (1, 144000)
+    assert np.abs(sound.waveform - wave)[:, 2000:-2000].max() < 0.06
+
+
+@pytest.mark.parametrize(("late", "left"), [(Fraction(7, 10), 0.5), (Fraction(3, 2), 0.0)])
+def test_sound_before_the_picture_is_left_out_and_said(tmp_path: Path, late: Fraction, left: float) -> None:
+    read = read_clip(make(tmp_path / "a.mkv", moving(8), 8, sound=("pcm_s16le", tone(19200), 16000, -late)))
+    assert (read.audio.waveform.shape[1] / 16000 if read.audio else 0.0) == pytest.approx(left, abs=0.002)
+    assert [f"its sound starts {float(late):.2g} s before its picture; that part is left out"] == [*read.remarks]
+
+
 FRAGMENTS = ["frag_keyframe", "frag_keyframe+empty_moov", "frag_keyframe+delay_moov", "+dash"]
 
 

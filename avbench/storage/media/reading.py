@@ -120,7 +120,8 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
         shown, rate = picture.at(fps)
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
         decode = functools.partial(_images, path, stream.index, _numbers(picture))
-    rest = rate, sound.audio(picture.shown_from) if sound else None, tuple(remarks + picture.remarks)
+    audio, of_sound = (sound.audio(picture.shown_from), sound.remarks) if sound else (None, [])
+    rest = rate, audio, tuple(remarks + picture.remarks + of_sound)
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)
     stored: Any = StoredFrames(decode, picture.shape, np.arange(len(picture.times))[shown])

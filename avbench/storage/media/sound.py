@@ -12,6 +12,10 @@ from avbench.storage.media.budget import Budget
 from avbench.storage.media.timing import tick_of
 
 _BLOCKS_OF_PRIMING = 3  # an encoder's lead of up to 2112 samples, in blocks of 1024
+_LEAD = Fraction(1, 5)
+"""Seconds: more than any encoder's lead."""
+_ROUNDED = 0.002
+"""Seconds by which a block may begin before the last one ends, because a container rounds."""
 
 
 class Sound:
@@ -25,6 +29,7 @@ class Sound:
         self.origin = self.late_start = Fraction(0)
         self.remarks: list[str] = []
         self._lasts_longer = False
+        self._padding = 0
 
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
@@ -38,16 +43,25 @@ class Sound:
         elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
-        # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding.
         lasts = (frame.duration or 0) if self.counts_samples else 0
-        if 0 < lasts < block.shape[1]:
-            block = block[:, :lasts]
+        if (overlap := round((self.end - start) * self.rate)) > self.rate * _ROUNDED:
+            self._without_padding(overlap)
+        # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding; but
+        # ffmpeg also rounds the durations of whole blocks, after which the next block begins late enough.
+        self._padding = max(0, block.shape[1] - lasts) if lasts else 0
         missing = round((start - self.end) * self.rate)
         if missing > (0 if self._lasts_longer else self.rate / 20):
             self._add(self._silence(block, missing))
         # A fragmented mp4 without an edit list stretches its first block, the priming, until the picture begins.
         self._lasts_longer = not self.blocks and lasts > block.shape[1]
         self._add(block)
+
+    def _without_padding(self, most: int) -> None:
+        """Remove the padding of the last block, but not more than so many samples."""
+        if cut := min(self._padding, most):
+            self.blocks[-1] = self.blocks[-1][:, :-cut]
+            self.length -= cut
+        self._padding = 0
 
     def _add(self, block: np.ndarray) -> None:
         self.length += block.shape[1]
@@ -81,10 +95,16 @@ class Sound:
         return max(least, Fraction(_BLOCKS_OF_PRIMING * (self.stream.codec_context.frame_size or 0), self.rate))
 
     def audio(self, origin: Fraction) -> Audio | None:
-        """Return the sound from `origin` on, in seconds of the container's clock; None if there is none."""
+        """Return the sound from `origin` on, in seconds of the container's clock; None if there is none.
+
+        A remark says if much of it came before. A little, which an encoder puts before its sound, is not worth one.
+        """
         if not self.blocks:
             return None
+        self._without_padding(self._padding)
         late = self.origin - origin
+        if late < -_LEAD:
+            self.remarks.append(f"its sound starts {float(-late):.2g} s before its picture; that part is left out")
         lead = round(late * self.rate) if abs(late) >= self.tick else 0
         blocks = [self._silence(self.blocks[0], lead), *self.blocks]
         wave = np.concatenate(blocks, axis=1)[:, max(-lead, 0) :]
