@@ -307,6 +307,7 @@ def test_the_latex_table_is_that_of_the_command_line(tmp_path):
     runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
     found = api.compare(runs)
     asked = ["--format", "latex", "--caption", "short", "--metric", "lpips_consecutive"]
+    assert found.to_latex("lpips_consecutive") == found.to_latex(["lpips_consecutive"])
     assert found.to_latex(["lpips_consecutive"]).strip() == run_avbench("compare", *runs, *asked).stdout.strip()
     with pytest.raises(InputError, match="fvd was not computed"):
         found.to_latex(["fvd"])
@@ -397,3 +398,13 @@ def test_a_script_needs_no_guard_for_its_workers(tmp_path):
     )
     done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["begun", "2", "0"], done
+
+
+def _made(request):
+    return request
+
+
+@pytest.mark.parametrize("models", [_made, [_made, "toyworld:"], {"mine": _made}, 3])
+def test_a_model_that_is_neither_text_nor_a_path_is_one_sentence(models, tmp_path):
+    with pytest.raises(InputError, match="is neither text nor a path: name a checkpoint"):
+        avbench.run(models, out=tmp_path)

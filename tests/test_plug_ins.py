@@ -1,5 +1,6 @@
 """Packages outside avbench add metrics, features, subsets, generators and data sets; a bad one costs a sentence."""
 
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from command_line import run_avbench
 from avbench.core import Audio, Clip, InputError
 from avbench.generation.contract import check
 from avbench.generation.table import build
+from avbench.metrics import distances
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.metrics.table import METRICS, known_metrics
 from avbench.storage.media import write_clip
@@ -261,6 +263,41 @@ def test_what_plug_ins_return_wrongly_is_said(tmp_path, install):
         "text": "brightness is 'light'; it must be a float or a float array",
         "nan": 'brightness is NaN or infinite; a feature raises NotMeasurable("why") for a clip without a value',
     }
+
+
+def test_a_metric_may_return_integers_and_cannot_change_what_others_see(tmp_path, install):
+    code = """
+import numpy as np
+from avbench.core import Direction
+from avbench.metrics.table import Metric
+def many(columns):
+    return np.ones(len(columns["loudness"]), dtype=int)
+def blanked(columns):
+    x = columns["loudness"]
+    x[:] = 0
+    return x
+def nowhere(x, y):
+    return float("nan")
+MANY = Metric("many", "levels", "wires:many", Direction.BAND, "", "Integers?")
+BLANKED = Metric("a_first", "levels", "wires:blanked", Direction.BAND, "", "In place?")
+LOUD = Metric("loud", "levels", "loudness", Direction.BAND, "", "How loud?")
+"""
+    install("wires", {"metrics": ["a_first = wires:BLANKED", "many = wires:MANY", "loud = wires:LOUD"]}, code)
+    asked = [part for name in ("a_first", "many", "loud", "loudness") for part in ("--metric", name)]
+    run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert "read-only" in scores["a_first"].missing
+    assert (scores["many"].value, scores["many"].n) == (1.0, 2)
+    assert scores["loud"].value == scores["loudness"].value is not None
+
+
+@pytest.mark.parametrize("returned", [float("nan"), float("inf"), None, np.zeros(3), "far"])
+def test_a_distance_must_return_one_finite_number(monkeypatch, returned):
+    metric = dataclasses.replace(known_metrics()["fvd"], function=f"{__name__}:returns_wrongly")
+    monkeypatch.setitem(globals(), "returns_wrongly", lambda x, y, **settings: returned)
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    with pytest.raises(ValueError, match=r"returns_wrongly returned .*; it must return "):
+        distances.value(metric, x, x + 1)
 
 
 def test_the_generator_of_a_package_may_return_clips_and_paths(tmp_path, install):

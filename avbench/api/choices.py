@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,24 @@ def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
             raise InputError(msg)
         found[place] = model
     return found
+
+
+def model_names(models: Any) -> list[str]:
+    """Models as text, of one text or path or of several.
+
+    Raises:
+        InputError: a model is neither, for example a function.
+    """
+    several = isinstance(models, Iterable) and not isinstance(models, str | Path | Mapping)
+    given = [*models] if several else [models]
+    for one in given:
+        if not isinstance(one, str | Path):
+            msg = (
+                f"model {one!r} is neither text nor a path: name a checkpoint, a folder of clips, or "
+                "python:MODULE:NAME; avbench.training_hook takes functions and classes themselves"
+            )
+            raise InputError(msg)
+    return [str(one) for one in given]
 
 
 def require_counts(**given: int | None) -> None:

@@ -76,7 +76,8 @@ class Comparison:
         Raises:
             InputError: a metric is unknown or was not computed.
         """
-        return paper.as_latex(paper.paper_table(of_metrics(self.scores, metrics), metrics))
+        names = None if metrics is None else [metric.name for metric in chosen_metrics(metrics)]
+        return paper.as_latex(paper.paper_table(of_metrics(self.scores, names), names))
 
     def save_figure(self, path: str | Path) -> list[Path]:
         """Write the forest plot of each pair of runs as .svg, or with cairosvg as .pdf or .png, and return the files.

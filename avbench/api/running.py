@@ -9,6 +9,7 @@ from avbench.api.choices import (
     chosen_subsets,
     fetching,
     model_folders,
+    model_names,
     require_counts,
     require_no_clips,
     shard_folder,
@@ -42,9 +43,9 @@ is the best it can reach; and three models, each wrong in one known way."""
 
 
 def run(
-    models: str | Sequence[str] | None = None,
+    models: str | Path | Sequence[str | Path] | None = None,
     *,
-    subsets: str | Sequence[str | Subset] | None = None,
+    subsets: str | Path | Sequence[str | Subset] | None = None,
     prompts: str | Path | None = None,
     views: Sequence[str] = (),
     limit: int | None = None,
@@ -109,8 +110,8 @@ def run(
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
-    given = [models] if isinstance(models, str) else [*(models or DEMO_MODELS)]
-    names = [subsets] if isinstance(subsets, str) else subsets
+    given = model_names(models or DEMO_MODELS)
+    names = [str(subsets)] if isinstance(subsets, str | Path) else subsets
     chosen = paper_presets.load(preset) if preset else None
     if chosen and not models:
         msg = f"the preset {preset} needs models: name them"

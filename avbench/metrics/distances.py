@@ -48,8 +48,20 @@ def nearest_real(
 
 
 def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
-    """Call the metric's function on the embeddings of the run and the reference; returns a float, or ``[clips]``."""
-    return resolve(metric.function)(_flat(x), _flat(y), **metric.settings)
+    """Call the metric's function on the embeddings of the run and the reference; returns a float, or ``[clips]``.
+
+    Raises:
+        ValueError: the function returns anything else.
+    """
+    found = resolve(metric.function)(_flat(x), _flat(y), **metric.settings)
+    expected, what = ((len(x),), f"one number for each of {len(x)} clips") if metric.per_clip else ((), "one number")
+    if np.shape(found) != expected or np.asarray(found).dtype.kind not in "biuf":
+        msg = f"{metric.function} returned {found!r}; it must return {what}"
+        raise ValueError(msg)
+    if not metric.per_clip and not np.isfinite(found):
+        msg = f"{metric.function} returned {found}; it must return a finite number, or raise NotMeasurable"
+        raise ValueError(msg)
+    return found
 
 
 def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:

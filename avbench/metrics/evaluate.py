@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -185,12 +186,18 @@ class _Measured:
     def columns(self) -> tuple[list[Key], Columns]:
         """Keys and values of the clips that have values. The rows are dropped, since they take as much memory.
 
+        Arrays are read-only: several metrics use them, and none may change the numbers of another.
+
         Raises:
             InputError: rows do not fit each other.
         """
-        found = columns(self._rows)
+        keys, found = columns(self._rows)
         self._rows.clear()
-        return found
+        for values in found.values():
+            values.flags.writeable = False
+            for one in values if values.dtype == object else ():
+                one.flags.writeable = False
+        return keys, MappingProxyType(found)
 
 
 def _all_found(

@@ -88,14 +88,14 @@ class Metric:
         """
         if ":" in self.function:
             values, clips = np.asarray(resolve(self.function)(columns)), len(next(iter(columns.values())))
-            if values.shape != (clips,):
-                returned = f"an array of shape {values.shape}" if values.ndim else f"{values}"
+            if values.shape != (clips,) or values.dtype.kind not in "biuf":
+                returned = f"an array of shape {values.shape} and type {values.dtype}" if values.ndim else f"{values}"
                 msg = (
                     f"{self.function} returned {returned}; it must return an array of shape ({clips},), one number "
                     "per clip"
                 )
                 raise ValueError(msg)
-            return values
+            return values.astype(np.float64)
         if self.function not in columns:
             msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
             raise InputError(msg)
