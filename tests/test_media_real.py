@@ -10,6 +10,7 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from av.stream import Disposition
 from made_media import make, moving, psnr, refusal, tone
+from PIL import Image
 
 from avbench.core import Clip, MediaError
 from avbench.storage.media import MEDIA_SUFFIXES, read_clip
@@ -120,6 +121,15 @@ def test_a_declared_grid_needs_frames_that_follow_one_another() -> None:
     dropped = [Fraction(k, 24) for k in (0, 1, 3, 7)]
     assert grid_of(dropped, [Fraction(24)]).rate == 24
     assert list(grid_of(dropped, [Fraction(24)]).places) == [0, 1, 3, 7]
+
+
+def test_a_last_frame_that_is_held_is_shown_to_its_end(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(frame) for frame in moving(4)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 100, 100, 700])
+    read = read_clip(tmp_path / "a.gif")
+    assert (read.fps, len(read.frames)) == (10, 10)
+    assert read.remarks == ("its last frame lasts 0.7 s and is repeated 6 times",)
+    assert all(np.array_equal(frame, read.frames[3]) for frame in read.frames[4:])
 
 
 def test_a_constant_rate_needs_no_remark(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ OWN_NAME, NAMELESS, NO_FEATURE, NO_FUNCTION = (
 )
 ONE_FOR_ALL = metric("one_for_all", function="one_for_all")
 UNNAMED_FEATURE, PLAIN_FEATURE = metric("unnamed_feature", "unnamed"), metric("plain_feature", "plain")
+COMMA = metric("b,c")
 TEXT, ONE_BOUND, OBJECT = (
     Metric(name, "brightness", "brightness", **{"direction": Direction.LOWER, "unit": "", "question": "?", **wrong})
     for name, wrong in (
@@ -194,6 +195,7 @@ def test_a_metric_may_be_a_column_of_its_feature(tmp_path, install):
         ),
         ("text = lamps:TEXT", "its direction is 'lower'; it must be a Direction"),
         ("bound = lamps:ONE_BOUND", "its bounds are (0,); they must be two numbers, or None"),
+        ("b,c = lamps:COMMA", "its name is 'b,c'; it may have letters, digits, '_', '-' and '.'"),
         ("object = lamps:OBJECT", "its settings cannot be stored as JSON: Object of type PosixPath"),
     ],
 )

@@ -18,6 +18,7 @@ Other packages add metrics by the entry-point group ``avbench.metrics``: name â†
 """
 
 import functools
+import re
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -863,6 +864,8 @@ def _wrong_field(metric: Metric) -> str | None:
         value, plain = getattr(metric, name), typing.get_origin(kind) or kind
         if not isinstance(value, plain):
             return f"its {name} is {value!r}; it must be a {plain.__name__}"
+    if not re.fullmatch(r"[\w.-]+", metric.name):
+        return f"its name is {metric.name!r}; it may have letters, digits, '_', '-' and '.'"
     if len(metric.bounds) != 2 or not all(isinstance(one, int | float | None) for one in metric.bounds):
         return f"its bounds are {metric.bounds!r}; they must be two numbers, or None where there is no bound"
     try:

@@ -17,6 +17,7 @@ import numpy as np
 from av import AudioStream, VideoStream
 
 from avbench.core.errors import MediaError
+from avbench.core.text import counted
 
 MAX_GUESSED_RATE = 240
 """Frames per second: the highest rate at which a stream of variable rate is read."""
@@ -37,7 +38,7 @@ class Grid:
     start: Fraction = Fraction(0)
     """When place 0 is, in seconds: not at the first frame if that one alone is out of step."""
     remark: str | None = None
-    """For a variable rate: how many frames were left out and repeated."""
+    """How many frames were left out and repeated, if any."""
 
 
 def tick_of(stream: VideoStream | AudioStream, path: Path) -> Fraction:
@@ -63,7 +64,9 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
     declared = list(declared)
     rate = _constant_rate(times, length, tick, declared)
     if rate is not None:
-        return Grid(rate, range(len(times)), len(times))
+        more = max(0, math.floor(length * rate + Fraction(1, 4)) - len(times)) if len(times) > 1 else 0
+        held = f"its last frame lasts {float(length - times[-1]):.3g} s and is repeated {counted(more, 'time')}"
+        return Grid(rate, range(len(times)), len(times) + more, remark=held if more else None)
     gaps = [after - before for before, after in pairwise(times)]
     if not any(gaps):
         msg = "neither a declared rate nor its timestamps show how long a frame lasts"
