@@ -17,14 +17,12 @@ from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
 _SOUND = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+"""Suffixes of sound, which is named if it has a clip's name, and otherwise skipped without a remark."""
 _BESIDE = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".toml", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"),
-    *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", *_SOUND, *IMAGE_SUFFIXES),
+    *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", *IMAGE_SUFFIXES),
 )
-"""Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark.
-
-Sound that has a clip's name is the exception.
-"""
+"""Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark."""
 
 
 @dataclass(frozen=True)
