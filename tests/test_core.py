@@ -1,11 +1,13 @@
 """The words refuse what they cannot mean, and keep what they promise."""
 
 import base64
+import re
 import urllib.parse
 from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 
 from avbench.core import (
     Audio,
@@ -30,6 +32,21 @@ from avbench.core import (
 )
 
 FRAMES = np.zeros((4, 6, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("frames", "advice"),
+    [
+        (torch.zeros(4, 6, 8, 3), "convert a tensor with .cpu().numpy(), and multiply pictures in 0...1 by 255"),
+        ([*FRAMES], "put pictures of one size into one array by np.stack"),
+        (FRAMES / 255, "a uint8 array [time, height, width, 3]: multiply pictures in 0...1 by 255"),
+    ],
+)
+def test_frames_of_another_kind_are_refused_with_what_helps(frames, advice):
+    with pytest.raises(InputError, match=re.escape(advice)):
+        Clip(frames, 8)
+
+
 WAVE = np.zeros((1, 100), np.float32)
 
 

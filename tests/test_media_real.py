@@ -123,6 +123,19 @@ def test_a_declared_grid_needs_frames_that_follow_one_another() -> None:
     assert list(grid_of(dropped, [Fraction(24)]).places) == [0, 1, 3, 7]
 
 
+@pytest.mark.parametrize(("codec", "said"), [("libvpx-vp9", True), ("ffv1", False)])
+def test_transparency_that_is_not_decoded_is_said(tmp_path: Path, codec: str, said: bool) -> None:
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        video = container.add_stream(codec, rate=8)
+        video.height, video.width = moving(4).shape[1:3]
+        video.pix_fmt = "yuv420p"
+        video.metadata["alpha_mode"] = "1"
+        for image in moving(4):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+    assert ("its transparency is not decoded" in read_clip(tmp_path / "a.mkv").remarks) == said
+
+
 def test_a_last_frame_that_is_held_is_shown_to_its_end(tmp_path: Path) -> None:
     pictures = [Image.fromarray(frame) for frame in moving(4)]
     pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=[100, 100, 100, 700])

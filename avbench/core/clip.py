@@ -122,6 +122,10 @@ class Clip:
         frames = self.frames
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
             how = "multiply pictures in 0...1 by 255, round, and convert with .astype(np.uint8)"
+            if isinstance(frames, list | tuple):
+                how = "put pictures of one size into one array by np.stack"
+            elif hasattr(frames, "numpy"):
+                how = f"convert a tensor with .cpu().numpy(), and {how}"
             msg = f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]: {how}"
             raise InputError(msg)
         if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:

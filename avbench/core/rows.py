@@ -76,7 +76,8 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
     names = list(measured[0].values or {}) if measured else []
     for row in measured:
         if list(row.values or {}) != names:
-            msg = f"row {row.key} has the values {list(row.values or {})}; other rows have {names}"
+            clip = f"clip {row.key.prompt} with seed {row.key.seed}"
+            msg = f"the row of {clip} has the values {list(row.values or {})}; other rows have {names}"
             raise InputError(msg)
     stacked = {}
     for name in names:

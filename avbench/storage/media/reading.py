@@ -43,6 +43,8 @@ _IMAGE_FORMATS = ",".join(_IMAGES.values())
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _Track = TypeVar("_Track", av.VideoStream, av.AudioStream)
+_OPAQUE = ("vp8", "vp9")
+"""Codecs whose transparency FFmpeg does not decode."""
 _BESIDE = {
     Disposition.visual_impaired: "for visually impaired people",
     Disposition.hearing_impaired: "for hearing-impaired people",
@@ -113,6 +115,9 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
             remarks += others
             if container.format.name == "avi" and track.codec_context and track.codec_context.name == "aac":
                 remarks.append("AVI does not store the delay of AAC, so its sound is about 1024 to 2112 samples late")
+        marks = {name.lower(): value for name, value in stream.metadata.items()}
+        if marks.get("alpha_mode") == "1" and stream.codec_context and stream.codec_context.name in _OPAQUE:
+            remarks.append("its transparency is not decoded")
         _decode(path, container, picture, sound)
         if sound and fragmented:
             picture.squeeze(sound.patience)
