@@ -1,11 +1,12 @@
 """What about two folders' clips makes a comparison of them doubtful is said with the answer, and on the page."""
 
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from command_line import run_avbench
-from made_media import make, moving
+from made_media import make, moving, tone
 from made_runs import SUBSETS, evaluated, made_run
 
 from avbench.comparison.clip_remarks import remarks
@@ -56,6 +57,29 @@ def test_clips_of_one_form_in_files_of_their_own_need_no_word(folders, tmp_path)
     make(folders[1] / "c2.mkv", moving(20), 8)
     make(folders[0] / "c2.mkv", moving(21), 8)
     assert remarks(sampled(folders, tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("wave", "hertz", "heard"),
+    [
+        (tone(16000, rate=16000), 16000, None),
+        (tone(16500, rate=16000), 16000, None),
+        (tone(8000, rate=8000), 8000, "1 s at 8000 Hz, 1 channel"),
+        (tone(16000, 2), 16000, "1 s at 16000 Hz, 2 channels"),
+        (tone(8000), 16000, "0.5 s at 16000 Hz, 1 channel"),
+        (None, 16000, None),
+    ],
+)
+def test_sound_of_another_form_is_said_and_a_lack_of_it_is_not(folders, tmp_path, wave, hertz, heard):
+    for folder, one, rate in zip(folders, (tone(16000), wave), (16000, hertz), strict=True):
+        for clip in range(3):
+            frames = np.roll(moving(8), 3 * (folder.name == "b") + clip, axis=2)
+            sound = None if one is None else ("pcm_s16le", one, rate, Fraction(0))
+            make(folder / f"c{clip}.mkv", frames, 8, sound=sound)
+    said = f"(c0: 1 s at 16000 Hz, 1 channel in a, {heard} in b), and numbers depend on it"
+    found = remarks(sampled(folders, tmp_path))
+    assert len(found) == (heard is not None)
+    assert all("differ in their sound's form" in one and said in one for one in found)
 
 
 def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):

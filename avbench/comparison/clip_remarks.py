@@ -28,12 +28,14 @@ _LENGTH = 1.1
 
 @dataclass(frozen=True)
 class Form:
-    """Size, length and rate of a clip."""
+    """Size, length and rate of a clip, and what its sound is stored as."""
 
     width: int
     height: int
     frames: int
     rate: Fraction
+    sound: tuple[int, int, float] | None
+    """Hz, channels and seconds."""
 
     @property
     def seconds(self) -> float:
@@ -43,10 +45,28 @@ class Form:
     def __str__(self) -> str:
         return f"{self.width}×{self.height}, {float(self.rate):.4g} frames/s, {self.seconds:.3g} s"
 
+    @property
+    def heard(self) -> str:
+        """Its sound, in words."""
+        if self.sound is None:
+            return "no sound"
+        hertz, channels, seconds = self.sound
+        return f"{seconds:.3g} s at {hertz} Hz, {counted(channels, 'channel')}"
+
     def fits(self, other: "Form") -> bool:
-        """Whether numbers of two such clips can be compared."""
+        """Whether numbers of the pictures of two such clips can be compared."""
         same = (self.width, self.height, self.rate) == (other.width, other.height, other.rate)
-        return same and max(self.seconds, other.seconds) <= _LENGTH * min(self.seconds, other.seconds)
+        return same and _as_long(self.seconds, other.seconds)
+
+    def sounds_fit(self, other: "Form") -> bool:
+        """Whether numbers of their sound can be compared; also where one has none, which is said elsewhere."""
+        if self.sound is None or other.sound is None:
+            return True
+        return self.sound[:2] == other.sound[:2] and _as_long(self.sound[2], other.sound[2])
+
+
+def _as_long(one: float, other: float) -> bool:
+    return max(one, other) <= _LENGTH * min(one, other)
 
 
 def remarks(runs: Sequence[RunFolder]) -> list[str]:
@@ -156,23 +176,26 @@ def _forms(
     shared: Sequence[Key],
     named: _Named,
 ) -> Iterator[str]:
+    names = [run.path.name for run in runs]
     for subset in [one.name for one in runs[0].subsets() if one.clip_spec is None]:
+        found: dict[str, str] = {}
         for key in [key for key in shared if key.subset == subset][:_READ]:
             try:
                 one, other = (form_of(run, clips[key]) for run, clips in zip(runs, made, strict=True))
             except InputError:  # it is gone; what was measured of it is kept
                 continue
             if not one.fits(other):
-                clip, names = named(key), [run.path.name for run in runs]
-                yield (
-                    f"The clips differ in form ({clip}: {one} in {names[0]}, {other} in {names[1]}), and numbers "
-                    "depend on it: a difference may come from the form alone."
-                )
-                break
+                found.setdefault("clips differ in form", f"{named(key)}: {one} in {names[0]}, {other} in {names[1]}")
+            if not one.sounds_fit(other):
+                these = f"{named(key)}: {one.heard} in {names[0]}, {other.heard} in {names[1]}"
+                found.setdefault("clips differ in their sound's form", these)
+        for what, which in found.items():
+            yield f"The {what} ({which}), and numbers depend on it: a difference may come from the form alone."
 
 
 def form_of(run: RunFolder, sample: Sample) -> Form:
     """The form of a run's clip. Raises InputError if its file is gone or damaged."""
     clip = read_clip(run.path / str(sample.path))
     count, height, width = clip.frames.shape[:3]
-    return Form(width, height, count, clip.fps)
+    sound = clip.audio and (clip.audio.sample_rate, clip.audio.channels, clip.audio.seconds)
+    return Form(width, height, count, clip.fps, sound)
