@@ -1,5 +1,6 @@
 """Writes docs/metrics.md from the code, with the cost of each feature on this machine.
 
+    python benchmarks/metric_reference.py --only                # keeps all costs: 5 s, enough for a new metric
     python benchmarks/metric_reference.py                       # measures every feature anew
     python benchmarks/metric_reference.py --only imagebind viclip     # measures these, and keeps the others' costs
 
