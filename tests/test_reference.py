@@ -298,6 +298,12 @@ def test_unlike_shards_are_not_merged(shard, tmp_path):
     assert not (tmp_path / "merged").exists()
 
 
+def test_columns_of_a_reference_are_read_only(shard):
+    _, columns, _ = known(shard("a", range(4)))
+    with pytest.raises(ValueError, match="read-only"):
+        columns["embedding"][:] = 0
+
+
 def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard, tmp_path):
     subset = loading.load("toy-object-contact").limited(3)
     place = shard("toy-control", range(4))
