@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 
-from avbench.core import Audio, Clip, InputError
+from avbench.core import Audio, Clip, InputError, Moments
 from avbench.generation.contract import check
 from avbench.generation.table import build
 from avbench.metrics import distances
@@ -300,6 +300,25 @@ def test_a_distance_must_return_one_finite_number(monkeypatch, returned):
     x = np.random.default_rng(0).normal(size=(30, 4))
     with pytest.raises(ValueError, match=r"returns_wrongly returned .*; it must return "):
         distances.value(metric, x, x + 1)
+    metric = dataclasses.replace(metric, moments=metric.function)
+    with pytest.raises(ValueError, match=r"returns_wrongly returned .*; it must return "):
+        distances.value_of_moments(metric, x, Moments.of(x + 1))
+
+
+@pytest.mark.parametrize("returned", [np.arange(3), [0, 1, 2], np.arange(3, dtype=np.float32)])
+def test_numbers_per_clip_of_a_metric_with_a_reference_become_float64(monkeypatch, returned):
+    metric = dataclasses.replace(known_metrics()["near_copies"], function=f"{__name__}:returns_numbers")
+    monkeypatch.setitem(globals(), "returns_numbers", lambda x, y, **settings: returned)
+    found = distances.value(metric, np.zeros((3, 4)), np.ones((5, 4)))
+    assert found.dtype == np.float64 and found.tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("returned", [np.ones(3) * 1j, ["a", "b", "c"], [None] * 3, np.ones(2)])
+def test_a_metric_of_clips_with_a_reference_must_return_numbers(monkeypatch, returned):
+    metric = dataclasses.replace(known_metrics()["near_copies"], function=f"{__name__}:returns_wrongly")
+    monkeypatch.setitem(globals(), "returns_wrongly", lambda x, y, **settings: returned)
+    with pytest.raises(ValueError, match=r"it must return an array of shape \(3,\), one number per clip"):
+        distances.value(metric, np.zeros((3, 4)), np.ones((5, 4)))
 
 
 def test_the_generator_of_a_package_may_return_clips_and_paths(tmp_path, install):

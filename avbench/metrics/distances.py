@@ -54,25 +54,27 @@ def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
         ValueError: the function returns anything else.
     """
     found = resolve(metric.function)(_flat(x), _flat(y), **metric.settings)
-    expected, what = ((len(x),), f"one number for each of {len(x)} clips") if metric.per_clip else ((), "one number")
-    if np.shape(found) != expected or np.asarray(found).dtype.kind not in "biuf":
-        msg = f"{metric.function} returned {found!r}; it must return {what}"
+    return metric.one_per_clip(found, len(x)) if metric.per_clip else _finite(metric.function, found)
+
+
+def _finite(function: str, found: Any) -> float:
+    """What the function of a distance returned. Raises ValueError unless it is one finite number."""
+    number = np.asarray(found)
+    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
+        msg = f"{function} returned {found!r}; it must return one finite number, or raise NotMeasurable"
         raise ValueError(msg)
-    if not metric.per_clip and not np.isfinite(found):
-        msg = f"{metric.function} returned {found}; it must return a finite number, or raise NotMeasurable"
-        raise ValueError(msg)
-    return found
+    return float(number)
 
 
 def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:
-    """`value` for a reference with moments only. Raises NotMeasurable if the metric needs rows."""
+    """`value` for a reference with moments only. Raises the same, and NotMeasurable if the metric needs rows."""
     if not metric.moments:
         msg = (
             f"{metric.name} needs every row of the reference, and it keeps only moments of its {y.n} clips: build it "
             f"with --rows {y.n}"
         )
         raise NotMeasurable(msg)
-    return resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings)
+    return _finite(metric.moments, resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings))
 
 
 def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:

@@ -484,7 +484,7 @@ def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> t
         why = f"the reference keeps no rows of its {moments.n} clips, only moments; build it with --rows {moments.n}"
         return task.scored(value=value, n=len(keys), reference_clips=moments.n, no_null=why, shared=shared), None
     y, prompts = task.reference_embedding(), task.reference_columns()[1]
-    value = float(distances.value(metric, x, y))
+    value = distances.value(metric, x, y)
     null, no_null = None, None
     try:
         null = distances.null(metric, x, [key.prompt for key in keys], y, prompts)

@@ -88,19 +88,20 @@ class Metric:
             NotMeasurable: it cannot measure any clip.
         """
         if ":" in self.function:
-            values, clips = np.asarray(resolve(self.function)(columns)), len(next(iter(columns.values())))
-            if values.shape != (clips,) or values.dtype.kind not in "biuf":
-                returned = f"an array of shape {values.shape} and type {values.dtype}" if values.ndim else f"{values}"
-                msg = (
-                    f"{self.function} returned {returned}; it must return an array of shape ({clips},), one number "
-                    "per clip"
-                )
-                raise ValueError(msg)
-            return values.astype(np.float64)
+            return self.one_per_clip(resolve(self.function)(columns), len(next(iter(columns.values()))))
         if self.function not in columns:
             msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
             raise InputError(msg)
         return np.asarray(columns[self.function], dtype=np.float64)
+
+    def one_per_clip(self, returned: Any, clips: int) -> np.ndarray:
+        """What the function returned, as float64 ``[clips]``. Raises ValueError unless it is one number per clip."""
+        values = np.asarray(returned)
+        if values.shape != (clips,) or values.dtype.kind not in "biuf":
+            what = f"an array of shape {values.shape} and type {values.dtype}" if values.ndim else f"{values}"
+            msg = f"{self.function} returned {what}; it must return an array of shape ({clips},), one number per clip"
+            raise ValueError(msg)
+        return values.astype(np.float64)
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
