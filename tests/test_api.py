@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -18,6 +19,7 @@ import avbench
 import avbench.metrics
 from avbench import api
 from avbench.api import Work, references, scoring
+from avbench.api.choices import subset_names
 from avbench.api.hook import training_hook
 from avbench.core import Audio, Clip, InputError
 from avbench.features.audio.onsets import Onsets
@@ -29,6 +31,7 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 from avbench.storage.writing import write_json
 from avbench.subsets.from_folders import paired
+from avbench.subsets.loading import load
 
 ASKED = ("lpips_consecutive", "onset_rate", "fvd")
 
@@ -309,6 +312,10 @@ def test_the_latex_table_is_that_of_the_command_line(tmp_path):
     asked = ["--format", "latex", "--caption", "short", "--metric", "lpips_consecutive"]
     assert found.to_latex("lpips_consecutive") == found.to_latex(["lpips_consecutive"])
     assert found.to_latex(["lpips_consecutive"]).strip() == run_avbench("compare", *runs, *asked).stdout.strip()
+    first, second = (
+        found.to_latex(names) for names in ("onset_rate, lpips_consecutive", ["lpips_consecutive", "onset_rate"])
+    )
+    assert first.index("onset rate") < first.index("LPIPS") and second.index("LPIPS") < second.index("onset rate")
     with pytest.raises(InputError, match="fvd was not computed"):
         found.to_latex(["fvd"])
 
@@ -402,6 +409,18 @@ def test_a_script_needs_no_guard_for_its_workers(tmp_path):
 
 def _made(request):
     return request
+
+
+@pytest.mark.parametrize("subsets", [3, _made, ["toy-control", None]])
+def test_a_subset_that_is_no_name_folder_or_subset_is_one_sentence(subsets, tmp_path):
+    with pytest.raises(InputError, match="is neither a name nor a folder nor a Subset"):
+        avbench.run("toyworld:", subsets=subsets, out=tmp_path)
+
+
+def test_one_subset_or_path_is_as_a_list_of_its_name():
+    one = load("toy-control")
+    assert subset_names(one) == [one] and subset_names(None) is None
+    assert subset_names([Path("mine"), "toy-control", one]) == ["mine", "toy-control", one]
 
 
 @pytest.mark.parametrize("models", [_made, [_made, "toyworld:"], {"mine": _made}, 3])

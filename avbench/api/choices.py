@@ -84,6 +84,22 @@ def model_names(models: Any) -> list[str]:
     return [str(one) for one in given]
 
 
+def subset_names(subsets: Any) -> list[str | Subset] | None:
+    """Subsets as names, or as they are, of one or of several; None for None.
+
+    Raises:
+        InputError: one is neither a name, nor a path, nor a Subset.
+    """
+    if subsets is None:
+        return None
+    given = [*subsets] if isinstance(subsets, Iterable) and not isinstance(subsets, str | Path) else [subsets]
+    for one in given:
+        if not isinstance(one, str | Path | Subset):
+            msg = f"subset {one!r} is neither a name nor a folder nor a Subset; see `avbench list subsets`"
+            raise InputError(msg)
+    return [one if isinstance(one, Subset) else str(one) for one in given]
+
+
 def require_counts(**given: int | None) -> None:
     """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
     plain = {name: int(count) if isinstance(count, np.integer) else count for name, count in given.items()}

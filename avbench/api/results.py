@@ -76,7 +76,7 @@ class Comparison:
         Raises:
             InputError: a metric is unknown or was not computed.
         """
-        names = None if metrics is None else [metric.name for metric in chosen_metrics(metrics)]
+        names = [one.strip() for one in metrics.split(",")] if isinstance(metrics, str) else metrics
         return paper.as_latex(paper.paper_table(of_metrics(self.scores, names), names))
 
     def save_figure(self, path: str | Path) -> list[Path]:

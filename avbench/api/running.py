@@ -13,6 +13,7 @@ from avbench.api.choices import (
     require_counts,
     require_no_clips,
     shard_folder,
+    subset_names,
 )
 from avbench.api.comparing import compared
 from avbench.api.references import real_clips_in, reference_of
@@ -45,7 +46,7 @@ is the best it can reach; and three models, each wrong in one known way."""
 def run(
     models: str | Path | Sequence[str | Path] | None = None,
     *,
-    subsets: str | Path | Sequence[str | Subset] | None = None,
+    subsets: str | Path | Subset | Sequence[str | Path | Subset] | None = None,
     prompts: str | Path | None = None,
     views: Sequence[str] = (),
     limit: int | None = None,
@@ -111,7 +112,7 @@ def run(
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
     given = model_names(models or DEMO_MODELS)
-    names = [str(subsets)] if isinstance(subsets, str | Path) else subsets
+    names = subset_names(subsets)
     chosen = paper_presets.load(preset) if preset else None
     if chosen and not models:
         msg = f"the preset {preset} needs models: name them"
@@ -124,7 +125,7 @@ def run(
         require_no_clips(given)
     file = None if prompts is None else Path(prompts)
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
-    subset_names = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
+    asked_subsets = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
     folders, own_settings = model_folders(shard_folder(Path(out), part), given), dict(settings or {})
     asked_of = {
         model: {**own_settings, **(paper_presets.settings(chosen, model, own_settings) if chosen else {})}
@@ -144,7 +145,7 @@ def run(
     require_ready(features_of(computed))
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
-    typed = paper_presets.Given(subset_names, file, views, limit, seeds, metrics, own_settings)
+    typed = paper_presets.Given(asked_subsets, file, views, limit, seeds, metrics, own_settings)
     real = None if reference is None else reference_of(Path(reference), computed, work, map(RunFolder, folders))
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
