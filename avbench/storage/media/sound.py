@@ -15,7 +15,8 @@ _BLOCKS_OF_PRIMING = 3  # an encoder's lead of up to 2112 samples, in blocks of 
 _LEAD = Fraction(1, 5)
 """Seconds: more than any encoder's lead."""
 _ROUNDED = 0.002
-"""Seconds by which a block may begin before the last one ends, because a container rounds."""
+"""Seconds by which a block may begin before the last one ends, or last longer than its samples, because a container
+rounds."""
 
 
 class Sound:
@@ -53,7 +54,7 @@ class Sound:
         if missing > (0 if self._lasts_longer else self.rate / 20):
             self._add(self._silence(block, missing))
         # A fragmented mp4 without an edit list stretches its first block, the priming, until the picture begins.
-        self._lasts_longer = not self.blocks and lasts > block.shape[1]
+        self._lasts_longer = not self.blocks and lasts - block.shape[1] > self.rate * _ROUNDED
         self._add(block)
 
     def _without_padding(self, most: int) -> None:
