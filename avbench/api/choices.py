@@ -72,8 +72,7 @@ def model_names(models: Any) -> list[str]:
     Raises:
         InputError: a model is neither, for example a function.
     """
-    several = isinstance(models, Iterable) and not isinstance(models, str | Path | Mapping)
-    given = [*models] if several else [models]
+    given = _one_or_several(models)
     for one in given:
         if not isinstance(one, str | Path):
             msg = (
@@ -92,12 +91,17 @@ def subset_names(subsets: Any) -> list[str | Subset] | None:
     """
     if subsets is None:
         return None
-    given = [*subsets] if isinstance(subsets, Iterable) and not isinstance(subsets, str | Path) else [subsets]
+    given = _one_or_several(subsets)
     for one in given:
         if not isinstance(one, str | Path | Subset):
             msg = f"subset {one!r} is neither a name nor a folder nor a Subset; see `avbench list subsets`"
             raise InputError(msg)
     return [one if isinstance(one, Subset) else str(one) for one in given]
+
+
+def _one_or_several(given: Any) -> list[Any]:
+    several = isinstance(given, Iterable) and not isinstance(given, str | Path | Mapping)
+    return [*given] if several else [given]
 
 
 def require_counts(**given: int | None) -> None:

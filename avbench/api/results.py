@@ -11,7 +11,7 @@ import pandas as pd
 from avbench.api.work import Reporter, Silent
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
-from avbench.metrics.evaluate import chosen_metrics, read_values
+from avbench.metrics.evaluate import chosen_metrics, listed_names, read_values
 from avbench.report import arm_report, arm_tables, paper, tables
 from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
@@ -76,7 +76,7 @@ class Comparison:
         Raises:
             InputError: a metric is unknown or was not computed.
         """
-        names = [one.strip() for one in metrics.split(",")] if isinstance(metrics, str) else metrics
+        names = None if metrics is None else listed_names(metrics)
         return paper.as_latex(paper.paper_table(of_metrics(self.scores, names), names))
 
     def save_figure(self, path: str | Path) -> list[Path]:

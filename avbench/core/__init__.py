@@ -26,7 +26,7 @@ from avbench.core.protocol import (
     require_same_protocol,
     without_notes,
 )
-from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns, require_ids
+from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns, read_only, require_ids
 from avbench.core.run import NO_FILE, Run, Sample, by_content, lacking
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
@@ -82,6 +82,7 @@ __all__ = [
     "noted",
     "one_line",
     "planned_keys",
+    "read_only",
     "require_ids",
     "require_same_protocol",
     "resolve",

@@ -7,6 +7,7 @@ Conventions: a row's values are floats or float arrays of one shape per name. Co
 import itertools
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -92,6 +93,15 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
             for index, array in enumerate(arrays):
                 stacked[name][index] = array.astype(np.float64)
     return keys, stacked
+
+
+def read_only(shared: Columns) -> Columns:
+    """The same columns, into which nobody can write: no metric that uses them may change another's numbers."""
+    for column in shared.values():
+        column.flags.writeable = False
+        for one in column if column.dtype == object else ():
+            one.flags.writeable = False
+    return MappingProxyType({**shared})
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from avbench.core import (
     first_line,
     listed,
     nearest,
+    read_only,
     without_notes,
 )
 from avbench.features.current import current_keys, current_rows
@@ -54,6 +54,11 @@ NO_REFERENCE = "has no reference statistics"
 """Words in the reason for a distance without a value: no real clips are known of its subset."""
 
 
+def listed_names(names: str | Sequence[str]) -> Sequence[str]:
+    """Names as a list; ``"a,b"`` counts as two."""
+    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+
+
 def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
     """The metrics with these names, in the table's order; the default ones for None. ``"a,b"`` counts as two names.
 
@@ -61,8 +66,7 @@ def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
         InputError: a name is unknown, or is that of another package's metric which cannot be used.
     """
     known = known_metrics()
-    if isinstance(names, str):
-        names = [name.strip() for name in names.split(",")]
+    names = None if names is None else listed_names(names)
     for name in names or ():
         if name not in known:
             msg = (
@@ -186,18 +190,12 @@ class _Measured:
     def columns(self) -> tuple[list[Key], Columns]:
         """Keys and values of the clips that have values. The rows are dropped, since they take as much memory.
 
-        Arrays are read-only: several metrics use them, and none may change the numbers of another.
-
         Raises:
             InputError: rows do not fit each other.
         """
         keys, found = columns(self._rows)
         self._rows.clear()
-        for values in found.values():
-            values.flags.writeable = False
-            for one in values if values.dtype == object else ():
-                one.flags.writeable = False
-        return keys, MappingProxyType(found)
+        return keys, read_only(found)
 
 
 def _all_found(

@@ -34,6 +34,7 @@ from avbench.core import (
     Sample,
     Subset,
     nearest,
+    read_only,
     require_same_protocol,
 )
 from avbench.metrics.table import known_metrics
@@ -67,17 +68,14 @@ class Reference:
     def columns(self, protocol: Protocol, subset: Subset) -> tuple[Columns, np.ndarray]:
         """The columns of one feature and the prompt id of each of their clips, for the subset's prompts only.
 
-        A reference of another subset, which only the user can choose, returns all its rows. The columns are read-only,
-        so that a distance cannot change the clips of its own null.
+        A reference of another subset, which only the user can choose, returns all its rows.
 
         Raises:
             InputError: the reference is of another version of the subset, lacks the feature, or has another protocol.
             NotMeasurable: it holds no rows of the feature.
         """
         wanted = self._wanted(protocol, subset)
-        restricted = {name: column[wanted] for name, column in self.values[protocol.name].items()}
-        for column in restricted.values():
-            column.flags.writeable = False
+        restricted = read_only({name: column[wanted] for name, column in self.values[protocol.name].items()})
         return restricted, self._kept(protocol)["prompt"].to_numpy()[wanted]
 
     def keys(self, protocol: Protocol, subset: Subset) -> list[Key]:

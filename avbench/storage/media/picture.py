@@ -167,8 +167,8 @@ class Picture:
             raise MediaError(msg)
         grid = frame_grid(times, self.end - self.origin, self.tick, self._declared())
         self.shown_from = self.origin + grid.start
+        self._variable = not grid.constant
         if grid.remark:
-            self._variable = True
             self.remarks.append(grid.remark)
         fps = frame_rate(fps or grid.rate)
         count = max(1, math.ceil(grid.count * fps / grid.rate))

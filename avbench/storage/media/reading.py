@@ -123,9 +123,9 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
             picture.squeeze(sound.patience)
         picture.start_later(_hidden_seconds(path, picture))
         shown, rate = picture.at(fps)
+        audio, of_sound = (sound.audio(picture.shown_from), sound.remarks) if sound else (None, [])
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
         decode = functools.partial(_images, path, stream.index, _numbers(picture))
-    audio, of_sound = (sound.audio(picture.shown_from), sound.remarks) if sound else (None, [])
     rest = rate, audio, tuple(remarks + picture.remarks + of_sound)
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)

@@ -37,6 +37,8 @@ class Grid:
     """Frames at the rate, to the end of the last source frame."""
     start: Fraction = Fraction(0)
     """When place 0 is, in seconds: not at the first frame if that one alone is out of step."""
+    constant: bool = False
+    """Whether the source frames come at this rate."""
     remark: str | None = None
     """How many frames were left out and repeated, if any."""
 
@@ -66,7 +68,7 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
     if rate is not None:
         more = max(0, math.floor(length * rate + Fraction(1, 4)) - len(times)) if len(times) > 1 else 0
         held = f"its last frame lasts {float(length - times[-1]):.3g} s and is repeated {counted(more, 'time')}"
-        return Grid(rate, range(len(times)), len(times) + more, remark=held if more else None)
+        return Grid(rate, range(len(times)), len(times) + more, constant=True, remark=held if more else None)
     gaps = [after - before for before, after in pairwise(times)]
     if not any(gaps):
         msg = "neither a declared rate nor its timestamps show how long a frame lasts"
@@ -82,7 +84,7 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
         f"{count - shown} frames repeated"
     )
     start = Fraction(steps.phase + steps.first).limit_denominator(10**6) / steps.rate
-    return Grid(steps.rate, steps.places, count, start, remark)
+    return Grid(steps.rate, steps.places, count, start, remark=remark)
 
 
 def first_frame_stretch(times: Sequence[Fraction], length: Fraction, tick: Fraction) -> Fraction:

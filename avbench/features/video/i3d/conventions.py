@@ -21,6 +21,7 @@ from torch.nn import functional
 from avbench.core import Clip, NotMeasurable
 from avbench.features.networks import planes
 from avbench.features.video.i3d import I3DLogits, I3DProtocol
+from avbench.features.video.i3d.resize import interpolated
 
 SIDE = 224
 
@@ -170,8 +171,8 @@ class ASVA(I3DLogits):
             chosen.append(min(max(at, chosen[-1] + 1 if chosen else 0), last))
         x = planes(clip.frames[chosen]) / 255
         side = min(x.shape[2:])
-        x = _resized(_centre(x, side), (256, 256), "bilinear", antialias=True)
-        return self.seen(_resized(x, (SIDE, SIDE), "bicubic", antialias=True) * 2 - 1)
+        x = interpolated(_centre(x, side), (256, 256), "bilinear", antialias=True)
+        return self.seen(interpolated(x, (SIDE, SIDE), "bicubic", antialias=True) * 2 - 1)
 
 
 class FastVideo(I3DLogits):
@@ -242,12 +243,8 @@ def _random_window(frames: np.ndarray, length: int) -> slice:
     return slice(start, start + length)
 
 
-def _resized(x: torch.Tensor, size: tuple[int, int], mode: str, *, antialias: bool) -> torch.Tensor:
-    return functional.interpolate(x, size, mode=mode, align_corners=False, antialias=antialias)
-
-
 def _stretched(x: torch.Tensor) -> torch.Tensor:
-    return _resized(x, (SIDE, SIDE), "bilinear", antialias=False)
+    return interpolated(x, (SIDE, SIDE), "bilinear", antialias=False)
 
 
 def _centre(x: torch.Tensor, side: int) -> torch.Tensor:
@@ -260,14 +257,14 @@ def _cropped(x: torch.Tensor, side: int, *, antialias: bool) -> torch.Tensor:
     height, width = x.shape[2:]
     scale = side / min(height, width)
     size = (side, math.ceil(width * scale)) if height < width else (math.ceil(height * scale), side)
-    return _centre(_resized(x, size, "bilinear", antialias=antialias), side)
+    return _centre(interpolated(x, size, "bilinear", antialias=antialias), side)
 
 
 def _letterboxed(x: torch.Tensor) -> torch.Tensor:
     height, width = (max(1, SIDE * length // max(x.shape[2:])) for length in x.shape[2:])
     top, left = (SIDE - height) // 2, (SIDE - width) // 2
     pads = (left, SIDE - width - left, top, SIDE - height - top)
-    return functional.pad(_resized(x, (height, width), "bilinear", antialias=True), pads)
+    return functional.pad(interpolated(x, (height, width), "bilinear", antialias=True), pads)
 
 
 def _legacy_bilinear(x: torch.Tensor) -> torch.Tensor:

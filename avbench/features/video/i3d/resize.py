@@ -25,7 +25,8 @@ def resized(frames: np.ndarray, count: int, size: int, *, antialias: bool, devic
     """
     chosen = itertools.islice(frames, count)
     if device.type != "cpu":
-        pictures = [_bilinear(planes(frame[None], device), (size, size), antialias=antialias) for frame in chosen]
+        there = (planes(frame[None], device) for frame in chosen)
+        pictures = [interpolated(x, (size, size), "bilinear", antialias=antialias) for x in there]
         return torch.cat(pictures).div_(127.5).sub_(1)
     height, width = frames.shape[1:3]
     down = _blocks(height, size, antialias=antialias, channels=1)
@@ -55,7 +56,7 @@ class _Block(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _blocks(length: int, size: int, *, antialias: bool, channels: int) -> list[_Block]:
     """The blocks of an axis on which each pixel has so many channels beside each other."""
-    matrix = _bilinear(torch.eye(length)[None, None], (size, length), antialias=antialias)[0, 0]
+    matrix = interpolated(torch.eye(length)[None, None], (size, length), "bilinear", antialias=antialias)[0, 0]
     found = []
     for start in range(0, size, _BLOCK):
         rows = matrix[start : start + _BLOCK]
@@ -67,5 +68,6 @@ def _blocks(length: int, size: int, *, antialias: bool, channels: int) -> list[_
     return found
 
 
-def _bilinear(x: torch.Tensor, size: tuple[int, int], *, antialias: bool) -> torch.Tensor:
-    return functional.interpolate(x, size, mode="bilinear", align_corners=False, antialias=antialias)
+def interpolated(x: torch.Tensor, size: tuple[int, int], mode: str, *, antialias: bool) -> torch.Tensor:
+    """Torch's resize of ``[frames, channels, height, width]``, with corners not aligned."""
+    return functional.interpolate(x, size, mode=mode, align_corners=False, antialias=antialias)
