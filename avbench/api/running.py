@@ -1,6 +1,7 @@
 """Samples models, measures their clips and compares them."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from avbench.api.choices import (
 from avbench.api.comparing import compared
 from avbench.api.references import real_clips_in, reference_of
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measurable, measured, opened, sampled
+from avbench.api.stages import early_look_at, evaluated, measurable, measured, measured_as_made, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
@@ -155,7 +156,9 @@ def run(
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
         job = SamplingJob(wanted, range(seeds or 1), asked_of[model], record, part)
-        view, missing = sampled(place, model, job, work)
+        so_far = {"reference": real, "work": work, "against": beside, "others": [*opened_runs]}
+        measuring = functools.partial(measured_as_made, metrics=computed, **so_far)
+        view, missing = sampled(place, model, job, work, measuring=measuring)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
 from avbench.core import Key, MediaError, Score, all_of, clip_name, counted, lacking
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
+from avbench.features.measure import measure_as_made
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, without_reference
@@ -22,6 +23,7 @@ from avbench.storage.mirror import Mirror
 from avbench.storage.progress import recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
+from avbench.storage.worker_pool import alongside
 
 LOOKED_AT = 20
 """So many clips are looked at to find out whether clips have sound."""
@@ -29,10 +31,18 @@ MOST_LISTED = 5
 """A note names at most so many clips and counts the others."""
 
 
-def sampled(path: Path, model: str, asked: SamplingJob, work: Work, noted: Container[Key] = ()) -> tuple[RunView, int]:
+def sampled(
+    path: Path,
+    model: str,
+    asked: SamplingJob,
+    work: Work,
+    noted: Container[Key] = (),
+    measuring: Callable[[RunFolder, int], AbstractContextManager[None]] | None = None,
+) -> tuple[RunView, int]:
     """Make the clips of a model; return the run and how many clips failed, without those that the model refused.
 
-    Failures of the clips `noted` get no note, because another note says why they fail.
+    Failures of the clips `noted` get no note, because another note says why they fail. Processes that sampling leaves
+    idle do the `measuring` (see `measured_as_made`).
     """
     folder = RunFolder(path, asked.placed_by)
     with _writing(folder, work) as mirror:
@@ -48,6 +58,7 @@ def sampled(path: Path, model: str, asked: SamplingJob, work: Work, noted: Conta
             renew=asked.renew,
             shard=asked.shard,
             mirror=mirror,
+            meanwhile=functools.partial(measuring, folder) if measuring else None,
         )
         work.reporter.begun(path)
         for remark in remarks:
@@ -151,6 +162,31 @@ def measured(
         work.reporter.follow(f"{view.path.name}: measure", count, shown)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
+
+
+@contextmanager
+def measured_as_made(
+    run: RunFolder,
+    workers: int,
+    *,
+    metrics: Sequence[Metric],
+    reference: Path | None,
+    work: Work,
+    against: RunFolder | None = None,
+    others: Sequence[RunFolder] = (),
+) -> Iterator[None]:
+    """Measure clips of a run while the block makes them; `measured` does the rest, and reports what goes wrong.
+
+    Only where the CPU measures: a model may need all the memory of the GPUs.
+    """
+    if devices.resolve(work.device) != (devices.CPU,):
+        yield
+        return
+    idle = without_reference(run, metrics, reference)
+    features = features_of([one for one in metrics if one not in idle])
+    how = {"against": against, "precision": work.precision, "others": others}
+    with alongside(functools.partial(measure_as_made, folder=run, features=features, **how), workers):
+        yield
 
 
 def _slow(work: Work) -> str | None:

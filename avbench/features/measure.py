@@ -10,6 +10,7 @@ conformed while it is decoded, and its rows belong to its bytes under that conve
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -29,6 +30,8 @@ from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
+_LOOKS_SECONDS = 1.0
+"""Between two looks for new clips of a run that is being sampled."""
 
 
 def measure(
@@ -108,6 +111,31 @@ def measure(
                 yield dataclasses.replace(each, failed=failed)
 
     return len(todo), work()
+
+
+def measure_as_made(
+    pool: worker_pool.Pool,
+    stopped: threading.Event,
+    folder: RunFolder,
+    features: Sequence[str],
+    *,
+    against: RunFolder | None = None,
+    precision: str | None = None,
+    others: Sequence[RunFolder] = (),
+) -> None:
+    """Measure on the CPU what a run has of clips, again and again while another thread makes them, until `stopped`.
+
+    Features of all clips of a prompt together are left for later. For the other arguments and errors see `measure`.
+    """
+    alone = [one for one in features if requires(one) is not Requires.SEEDS]
+    made, seen = folder.path / "samples.jsonl", 0
+    while not stopped.wait(_LOOKS_SECONDS):
+        if (size := made.stat().st_size if made.exists() else 0) == seen:
+            continue
+        seen = size
+        tasks = measure(folder, alone, workers=pool, against=against, precision=precision, others=others)[1]
+        while not stopped.is_set() and next(tasks, None):
+            pass
 
 
 def _tasks(folder: RunFolder, features: Sequence[str], against: RunFolder | None) -> list[Task]:

@@ -13,7 +13,8 @@ import functools
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -60,6 +61,7 @@ def sample(
     renew: bool = False,
     shard: Shard | None = None,
     mirror: Mirror | None = None,
+    meanwhile: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> tuple[int, Iterator[Sample], list[str]]:
     """Start or resume a run.
 
@@ -80,6 +82,8 @@ def sample(
             only copies.
         shard: make only this part of the run; all of it where not given.
         mirror: of the folder, through which workers hand clips over that do not see the folder.
+        meanwhile: what else is done while clips are made, by so many processes as sampling leaves idle; not called
+            where it leaves none.
 
     Returns:
         The number of clips still to be made; an iterator that makes them and yields each one when it is safely on
@@ -127,15 +131,17 @@ def sample(
         for one in (copy for key in copies if key in made for copy in copied(made[key])):
             folder.add_sample(one)
             yield one
-        for requests, samples in pool.map_unordered(build, batches):
-            if isinstance(samples, worker_pool.WorkerCrashed):
-                samples = after_crash(functools.partial(pool.run_isolated, build), requests, samples)
-            for one in samples:
-                if mirror is not None:
-                    mirror.collect(one)
-                for each in (one, *copied(one)):
-                    folder.add_sample(each)
-                    yield each
+        idle = _idle(pool, workers) if batches else 0
+        with meanwhile(idle) if meanwhile and idle else nullcontext():
+            for requests, samples in pool.map_unordered(build, batches):
+                if isinstance(samples, worker_pool.WorkerCrashed):
+                    samples = after_crash(functools.partial(pool.run_isolated, build), requests, samples)
+                for one in samples:
+                    if mirror is not None:
+                        mirror.collect(one)
+                    for each in (one, *copied(one)):
+                        folder.add_sample(each)
+                        yield each
 
     # with all shards' requests, so that files of other shards are not reported as unused
     every = requests if shard is None else plan(subsets, seeds)
@@ -186,6 +192,13 @@ def _pool(generator: Generator, workers: int | worker_pool.Pool, *, alone: bool)
     processes = min(workers, getattr(generator, "most_workers", workers))
     many = processes > 1  # otherwise this process works, which has the model already
     return worker_pool.LocalPool(processes if many else 0, False), many
+
+
+def _idle(pool: worker_pool.Pool, workers: int | worker_pool.Pool) -> int:
+    """How many of the processes that may work have nothing to do while this pool samples; threads wait for others."""
+    if not isinstance(pool, worker_pool.LocalPool) or not isinstance(workers, int):
+        return 0
+    return max(0, workers - (1 if pool.threads else max(1, pool.workers)))
 
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:

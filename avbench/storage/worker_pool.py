@@ -98,6 +98,54 @@ class LocalPool:
         return run_isolated(build, task)
 
 
+@dataclass(frozen=True)
+class _Lasting:
+    """A pool whose worker processes stay, with what they have built, from one call to the next.
+
+    A crash of one ends them all, with BrokenProcessPool.
+    """
+
+    executor: ProcessPoolExecutor
+
+    def map_unordered(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        """Yield (task, result) as each task is done, in any order."""
+        with _stops_held_back(), _without_main(build, *tasks):
+            futures = {self.executor.submit(_call, build, task): task for task in tasks}
+        for future in as_completed(futures):
+            yield futures.pop(future), _result(future)
+
+    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+        """See `run_isolated` below."""
+        return run_isolated(build, task)
+
+
+@contextlib.contextmanager
+def alongside(work: Callable[[Pool, threading.Event], None], workers: int) -> Iterator[None]:
+    """Let a thread of this process do some work while the block runs, with worker processes that it keeps.
+
+    When the block ends, the workers are killed in the middle of their tasks, and `work` must return as soon as its
+    event is set. What it raises is dropped, so it must be work that is done again where it is missing.
+    """
+    stopped = threading.Event()
+
+    def serve() -> None:
+        with contextlib.suppress(Exception):
+            work(_Lasting(pool), stopped)
+
+    with _pool(workers) as pool:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stopped.set()
+            while thread.is_alive():  # it may start workers just now
+                _terminate(pool)
+                thread.join(0.1)
+
+
 def default_workers() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -229,11 +277,15 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     try:
         yield pool
     except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
-        for process in [*(pool._processes or {}).values()]:
-            process.terminate()
+        _terminate(pool)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _terminate(pool: ProcessPoolExecutor) -> None:
+    for process in [*(pool._processes or {}).values()]:
+        process.terminate()
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:

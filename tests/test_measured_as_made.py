@@ -1,0 +1,139 @@
+"""Clips are measured while the next ones are made, by processes that sampling leaves idle."""
+
+import functools
+import threading
+import time
+from types import SimpleNamespace
+
+import dying_workers
+import pytest
+from processes import FORKS, children_named, wait_until
+
+from avbench.api import run
+from avbench.api.stages import measured_as_made
+from avbench.api.work import Work
+from avbench.core import InputError
+from avbench.features import devices
+from avbench.features.measure import measure_as_made
+from avbench.generation import sample as sampling
+from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage.reading import read_lines
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import LocalPool, alongside
+from avbench.subsets import loading
+
+pytestmark = FORKS
+
+METRICS = ["onset_rate", "motion_amount"]
+WAITING = """
+import time
+from pathlib import Path
+
+from avbench.generation.providers.toyworld import ToyWorld
+
+
+class Waiting(ToyWorld):
+    concurrency = 1
+
+    def __init__(self, rows=""):
+        super().__init__("")
+        self.settings = {**self.settings, "rows": rows}
+
+    def generate(self, requests):
+        stop = time.monotonic() + 120
+        where = self.settings["rows"]
+        while where and requests[0].key.seed == 2 and not [one for one in Path(where).glob("*/features/*/rows.jsonl")
+                                                           if len(one.read_bytes().splitlines()) > 1]:
+            assert time.monotonic() < stop, "nothing is measured yet"
+            time.sleep(0.1)
+        return super().generate(requests)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = RunFolder(tmp_path / "toyworld")
+    list(sampling.sample(found, "toyworld:", {}, [loading.load("toy-control").limited(2)], [0])[1])
+    return found
+
+
+def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, monkeypatch):
+    (tmp_path / "waiting_model.py").write_text(WAITING)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = {"subsets": "toy-control", "limit": 1, "seeds": 3, "metrics": METRICS}
+    beside = run("python:waiting_model:Waiting", **asked, settings={"rows": "beside"}, workers=2, out="beside")
+    after = run("python:waiting_model:Waiting", **asked, workers=1, out="after")
+    assert (beside.failed, after.failed, beside.notes) == (0, 0, after.notes)
+    first, second = (
+        {
+            one.metric: (one.value, one.n)
+            for one in RunFolder(tmp_path / out / "python-waiting_model-Waiting").scores()[0]
+        }
+        for out in ("beside", "after")
+    )
+    assert first == second and {n for _, n in first.values()} == {3}
+    for rows in (tmp_path / "beside").glob("*/features/*/rows.jsonl"):
+        assert len([*read_lines(rows)]) == 3, "each clip is measured once"
+
+
+@pytest.mark.parametrize(
+    ("pool", "workers", "idle"),
+    [
+        (LocalPool(0), 8, 7),
+        (LocalPool(2), 8, 6),
+        (LocalPool(8), 8, 0),
+        (LocalPool(0), 1, 0),
+        (LocalPool(0), 0, 0),
+        (LocalPool(20, threads=True), 8, 7),
+        (SimpleNamespace(), SimpleNamespace(), 0),
+    ],
+)
+def test_what_sampling_leaves_idle(pool, workers, idle):
+    assert sampling._idle(pool, workers) == idle
+
+
+def test_nothing_is_measured_beside_sampling_where_gpus_measure(folder, monkeypatch):
+    monkeypatch.setattr(devices, "resolve", lambda asked: ("cuda:0",))
+    with measured_as_made(folder, 2, metrics=chosen_metrics(METRICS), reference=None, work=Work()):
+        time.sleep(2)
+    assert not folder.feature_folders()
+
+
+def test_clips_that_are_measured_together_wait_for_the_last_one(folder):
+    stopped = threading.Event()
+    features = ["onsets", "lpips-alex-seeds"]
+    asked = functools.partial(measure_as_made, LocalPool(0), stopped, folder, features)
+    thread = threading.Thread(target=asked, daemon=True)
+    thread.start()
+    wait_until(lambda: any(len([*read_lines(one / "rows.jsonl")]) == 2 for one in folder.feature_folders()))
+    stopped.set()
+    thread.join(60)
+    assert [one.name.partition("@")[0] for one in folder.feature_folders()] == ["onsets"] and not thread.is_alive()
+
+
+def test_the_end_of_the_block_ends_workers_in_the_middle_of_a_task(tmp_path):
+    def work(pool, stopped):
+        for _ in pool.map_unordered(functools.partial(dying_workers.obedient, tmp_path), ["a hangs", "b hangs"]):
+            raise AssertionError("they never end")
+
+    with alongside(work, 2):
+        wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+    pids = [int((tmp_path / name).read_text()) for name in "ab"]
+    wait_until(lambda: not {*pids} & {*children_named("", threading.main_thread().native_id)}, 20)
+
+
+@pytest.mark.parametrize("task", ["a raises", "a dies"])
+def test_what_goes_wrong_beside_the_block_does_not_touch_it(tmp_path, task):
+    ended = threading.Event()
+
+    def work(pool, stopped):
+        try:
+            list(pool.map_unordered(functools.partial(dying_workers.obedient, tmp_path), [task]))
+        finally:
+            ended.set()
+
+    with alongside(work, 1):
+        assert ended.wait(60)
+    with pytest.raises(InputError, match="of the block"), alongside(work, 1):
+        raise InputError("of the block")
