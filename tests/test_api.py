@@ -322,6 +322,9 @@ def test_the_latex_table_is_that_of_the_command_line(tmp_path):
 
 def test_text_where_a_list_belongs_is_one_item(tmp_path):
     assert [one.name for one in chosen_metrics("motion_amount, onset_rate")] == ["motion_amount", "onset_rate"]
+    for wrong in (3, [len], [None]):
+        with pytest.raises(InputError, match="is no name of a metric: name metrics as text"):
+            chosen_metrics(wrong)
     run = evaluated(made_run(tmp_path / "runs" / "a", names=["toy-control"])).path
     assert len(api.compare(str(run)).runs) == 1
     with pytest.raises(InputError, match=f"it has no run.json; the runs in it are {run}$"):

@@ -55,8 +55,14 @@ NO_REFERENCE = "has no reference statistics"
 
 
 def listed_names(names: str | Sequence[str]) -> Sequence[str]:
-    """Names as a list; ``"a,b"`` counts as two."""
-    return [name.strip() for name in names.split(",")] if isinstance(names, str) else names
+    """Names as a list; ``"a,b"`` counts as two. Raises InputError on what is no name, for example a function."""
+    if isinstance(names, str):
+        return [name.strip() for name in names.split(",")]
+    for name in names if isinstance(names, Iterable) else [names]:
+        if not isinstance(name, str):
+            msg = f"{name!r} is no name of a metric: name metrics as text, such as 'fvd'; `avbench list metrics` has all"
+            raise InputError(msg)
+    return [*names]
 
 
 def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
