@@ -40,6 +40,11 @@ def obedient(folder):
     return one
 
 
+def large():
+    """A worker that is nearly always in the middle of handing a result over."""
+    return {"result": bytes(2**23)}.__getitem__
+
+
 def taking_turns(folder):
     """A worker that says its turn when as many workers as its task says have begun."""
     from avbench.features import devices

@@ -123,6 +123,24 @@ def test_the_end_of_the_block_ends_workers_in_the_middle_of_a_task(tmp_path):
     wait_until(lambda: not {*pids} & {*children_named("", threading.main_thread().native_id)}, 20)
 
 
+def test_the_end_of_the_block_does_not_wait_for_a_result_that_it_cut_off():
+    handed_over, ended = threading.Event(), threading.Event()
+
+    def work(pool, stopped):
+        for _ in pool.map_unordered(dying_workers.large, ["result"] * 1000):
+            handed_over.set()
+
+    def blocks():
+        for _ in range(3):
+            handed_over.clear()
+            with alongside(work, 2):
+                assert handed_over.wait(60)
+        ended.set()
+
+    threading.Thread(target=blocks, daemon=True).start()
+    assert ended.wait(60)
+
+
 @pytest.mark.parametrize("task", ["a raises", "a dies"])
 def test_what_goes_wrong_beside_the_block_does_not_touch_it(tmp_path, task):
     ended = threading.Event()
