@@ -12,11 +12,13 @@ from processes import FORKS, children_named, wait_until
 from avbench.api import run
 from avbench.api.stages import measured_as_made
 from avbench.api.work import Work
-from avbench.core import InputError
+from avbench.core import InputError, Row
 from avbench.features import devices
-from avbench.features.measure import measure_as_made
+from avbench.features.measure import measure, measure_as_made
+from avbench.features.protocols import protocol_in
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import chosen_metrics
+from avbench.storage import plug_ins
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import LocalPool, alongside
@@ -110,6 +112,21 @@ def test_clips_that_are_measured_together_wait_for_the_last_one(folder):
     stopped.set()
     thread.join(60)
     assert [one.name.partition("@")[0] for one in folder.feature_folders()] == ["onsets"] and not thread.is_alive()
+
+
+def test_what_went_wrong_waits_until_all_clips_are_made(folder):
+    first, second = folder.samples().values()
+    why = f"{plug_ins.FAILED}lights 1.5: no luck"
+    folder.add_row(protocol_in(folder, "onsets"), Row(first.key, first.sha256, None, why))
+    stopped = threading.Event()
+    asked = functools.partial(measure_as_made, LocalPool(0), stopped, folder, ["onsets"])
+    thread = threading.Thread(target=asked, daemon=True)
+    thread.start()
+    wait_until(lambda: second.key in folder.rows(protocol_in(folder, "onsets")))
+    stopped.set()
+    thread.join(60)
+    assert folder.rows(protocol_in(folder, "onsets"))[first.key].missing == why
+    assert [task.samples for task in measure(folder, ["onsets"])[1]] == [(first,)]
 
 
 def test_the_end_of_the_block_ends_workers_in_the_middle_of_a_task(tmp_path):

@@ -44,6 +44,7 @@ def measure(
     precision: str | None = None,
     mirror: Mirror | None = None,
     others: Sequence[RunFolder] = (),
+    again: bool = True,
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
@@ -58,6 +59,7 @@ def measure(
         precision: of the networks that can compute in bfloat16 (see `protocol_in`).
         mirror: of the folder, from which workers take clips that do not see the folder.
         others: runs whose values of equal clips are taken over.
+        again: whether what went wrong before is tried again.
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
@@ -73,7 +75,7 @@ def measure(
     pool = worker_pool.LocalPool(workers) if isinstance(workers, int) else workers
     gone = {place.path: require_unchanged(place) for place in (folder, against) if place is not None}
     protocols = {feature: protocol_in(folder, feature, against, precision) for feature in features}
-    todo = _tasks(folder, features, against)
+    todo = _tasks(folder, features, against, without=TRIED_AGAIN if again else ())
     _require_there(folder, [one for task in todo for one in task.samples], gone)
     if against is not None:
         _require_there(against, [task.compared_with for task in todo], gone)
@@ -125,7 +127,8 @@ def measure_as_made(
 ) -> None:
     """Measure on the CPU what a run has of clips, again and again while another thread makes them, until `stopped`.
 
-    Features of all clips of a prompt together are left for later. For the other arguments and errors see `measure`.
+    Features of all clips of a prompt together are left for later, and so is what went wrong. For the other arguments
+    and errors see `measure`.
     """
     alone = [one for one in features if requires(one) is not Requires.SEEDS]
     made, seen = folder.path / "samples.jsonl", 0
@@ -133,14 +136,17 @@ def measure_as_made(
         if (size := made.stat().st_size if made.exists() else 0) == seen:
             continue
         seen = size
-        tasks = measure(folder, alone, workers=pool, against=against, precision=precision, others=others)[1]
+        how = {"against": against, "precision": precision, "others": others}
+        tasks = measure(folder, alone, workers=pool, again=False, **how)[1]
         while not stopped.is_set() and next(tasks, None):
             pass
 
 
-def _tasks(folder: RunFolder, features: Sequence[str], against: RunFolder | None) -> list[Task]:
+def _tasks(
+    folder: RunFolder, features: Sequence[str], against: RunFolder | None, *, without: tuple[str, ...]
+) -> list[Task]:
     """What has no current rows: first the clips one by one, then those of each prompt together."""
-    current = {feature: current_keys(folder, feature, against, without=TRIED_AGAIN) for feature in features}
+    current = {feature: current_keys(folder, feature, against, without=without) for feature in features}
     together = [one for one in features if requires(one) is Requires.SEEDS]
     single = [one for one in features if one not in together]
     made = _in_order_of_making(folder)
