@@ -1,5 +1,6 @@
 """Clips are measured while the next ones are made, by processes that sampling leaves idle."""
 
+import dataclasses
 import functools
 import threading
 import time
@@ -112,6 +113,18 @@ def test_clips_that_are_measured_together_wait_for_the_last_one(folder):
     stopped.set()
     thread.join(60)
     assert [one.name.partition("@")[0] for one in folder.feature_folders()] == ["onsets"] and not thread.is_alive()
+
+
+def test_workers_that_stay_measure_a_later_clip_of_another_form(folder):
+    first, second = folder.samples().values()
+    (folder.path / "samples.jsonl").unlink()
+    folder.add_sample(first)
+    asked = functools.partial(measure_as_made, folder=folder, features=["onsets"])
+    with alongside(asked, 1):
+        wait_until(lambda: first.key in folder.rows(protocol_in(folder, "onsets")))
+        folder.add_sample(dataclasses.replace(second, spec_mismatch="it is wider"))
+        wait_until(lambda: second.key in folder.rows(protocol_in(folder, "onsets")), 60)
+    assert measure(folder, ["onsets"])[0] == 0
 
 
 def test_what_went_wrong_waits_until_all_clips_are_made(folder):

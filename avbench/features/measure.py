@@ -18,7 +18,7 @@ from typing import TypeVar
 from avbench.core import InputError, Protocol, Row, Sample, digest
 from avbench.features import devices
 from avbench.features.current import Forms, current_keys
-from avbench.features.protocols import forms_of, protocol_in
+from avbench.features.protocols import forms_asked_for, forms_of, protocol_in
 from avbench.features.requirements import require_ready, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
@@ -83,7 +83,8 @@ def measure(
 
     def work() -> Iterator[Task]:
         half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}
-        forms = forms_of(folder), forms_of(against) if against else {}
+        # of all subsets, as workers that stay keep them, and later clips may have other forms
+        forms = forms_asked_for(folder), forms_of(against) if against else {}
         places = Place(folder.path) if mirror is None else mirror.place(), Place(against.path) if against else None
         build = functools.partial(worker, places, forms, device, half)
         waiting: dict[str, list[Task]] = {}

@@ -73,8 +73,9 @@ def _has_bfloat16(feature: str) -> bool:
 def forms_of(folder: RunFolder) -> dict[str, ClipForm]:
     """Subset → the form that it asks for, for the subsets with clips of another form; those clips are conformed."""
     mismatched = {key.subset for key, sample in folder.samples().items() if sample.spec_mismatch}
-    if not mismatched:
-        return {}
-    return {
-        one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.name in mismatched and one.clip_spec
-    }
+    return {name: form for name, form in forms_asked_for(folder).items() if name in mismatched} if mismatched else {}
+
+
+def forms_asked_for(folder: RunFolder) -> dict[str, ClipForm]:
+    """Subset → the form that it asks for, whether or not a clip has another form so far."""
+    return {one.name: ClipForm.of(one.clip_spec) for one in folder.subsets() if one.clip_spec}
