@@ -173,11 +173,11 @@ def test_the_end_of_the_block_does_not_wait_for_a_result_that_it_cut_off():
 
 @pytest.mark.parametrize("task", ["a raises", "a dies"])
 def test_what_goes_wrong_beside_the_block_does_not_touch_it(tmp_path, task):
-    ended = threading.Event()
+    ended, later = threading.Event(), [f"later{number} hangs" for number in range(20)]
 
     def work(pool, stopped):
         try:
-            list(pool.map_unordered(functools.partial(dying_workers.obedient, tmp_path), [task]))
+            list(pool.map_unordered(functools.partial(dying_workers.obedient, tmp_path), [task, *later]))
         finally:
             ended.set()
 

@@ -113,8 +113,12 @@ class _Lasting:
         """Yield (task, result) as each task is done, in any order."""
         with _stops_held_back(), _without_main(build, *tasks):
             futures = {self.executor.submit(_call, build, task): task for task in tasks}
-        for future in as_completed(futures):
-            yield futures.pop(future), _result(future)
+        try:
+            for future in as_completed(futures):
+                yield futures.pop(future), _result(future)
+        finally:
+            for future in futures:  # nobody waits for them after an error
+                future.cancel()
 
     def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
@@ -141,9 +145,10 @@ def alongside(work: Callable[[Pool, threading.Event], None], workers: int) -> It
             yield
         finally:
             stopped.set()
-            while thread.is_alive():  # it may start workers just now
-                _terminate(pool)
+            _terminate(pool)  # also where `work` has raised an error in the middle of tasks
+            while thread.is_alive():
                 thread.join(0.1)
+                _terminate(pool)  # it may have started workers just now
 
 
 def default_workers() -> int:
