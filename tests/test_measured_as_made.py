@@ -15,6 +15,7 @@ from avbench.api.stages import measured_as_made
 from avbench.api.work import Work
 from avbench.core import InputError, Row
 from avbench.features import devices
+from avbench.features import measure as measuring
 from avbench.features.measure import measure, measure_as_made
 from avbench.features.protocols import protocol_in
 from avbench.generation import sample as sampling
@@ -125,6 +126,19 @@ def test_workers_that_stay_measure_a_later_clip_of_another_form(folder):
         folder.add_sample(dataclasses.replace(second, spec_mismatch="it is wider"))
         wait_until(lambda: second.key in folder.rows(protocol_in(folder, "onsets")), 60)
     assert measure(folder, ["onsets"])[0] == 0
+
+
+def test_a_long_look_for_new_clips_is_followed_by_a_longer_pause(folder, monkeypatch):
+    def looking(folder, *_, **__):
+        time.sleep(0.2)
+        folder.add_sample(next(iter(folder.samples().values())))
+        return 1, iter(())
+
+    pauses = []
+    stopped = SimpleNamespace(is_set=lambda: False, wait=lambda pause: pauses.append(pause) or len(pauses) > 2)
+    monkeypatch.setattr(measuring, "measure", looking)
+    measure_as_made(LocalPool(0), stopped, folder, ["onsets"])
+    assert pauses[0] == 1 and min(pauses[1:]) >= 2
 
 
 def test_what_went_wrong_waits_until_all_clips_are_made(folder):

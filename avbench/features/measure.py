@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import itertools
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -31,7 +32,9 @@ from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
 _LOOKS_SECONDS = 1.0
-"""Between two looks for new clips of a run that is being sampled."""
+"""The least time between two looks for new clips of a run that is being sampled."""
+_PAUSES = 10
+"""A pause is at least so many times as long as the look before it, which reads the lines of all clips and rows."""
 
 
 def measure(
@@ -132,13 +135,14 @@ def measure_as_made(
     and errors see `measure`.
     """
     alone = [one for one in features if requires(one) is not Requires.SEEDS]
-    made, seen = folder.path / "samples.jsonl", 0
-    while not stopped.wait(_LOOKS_SECONDS):
+    made, seen, pause = folder.path / "samples.jsonl", 0, _LOOKS_SECONDS
+    while not stopped.wait(pause):
         if (size := made.stat().st_size if made.exists() else 0) == seen:
             continue
-        seen = size
+        seen, begun = size, time.monotonic()
         how = {"against": against, "precision": precision, "others": others}
         tasks = measure(folder, alone, workers=pool, again=False, **how)[1]
+        pause = max(_LOOKS_SECONDS, _PAUSES * (time.monotonic() - begun))
         while not stopped.is_set() and next(tasks, None):
             pass
 
