@@ -5,6 +5,7 @@ import functools
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import dying_workers
 import pytest
@@ -135,7 +136,7 @@ def test_a_long_look_for_new_clips_is_followed_by_a_longer_pause(folder, monkeyp
         return 1, iter(())
 
     pauses = []
-    stopped = SimpleNamespace(is_set=lambda: False, wait=lambda pause: pauses.append(pause) or len(pauses) > 2)
+    stopped: Any = SimpleNamespace(is_set=lambda: False, wait=lambda pause: pauses.append(pause) or len(pauses) > 2)
     monkeypatch.setattr(measuring, "measure", looking)
     measure_as_made(LocalPool(0), stopped, folder, ["onsets"])
     assert pauses[0] == 1 and min(pauses[1:]) >= 2

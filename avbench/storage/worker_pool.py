@@ -291,7 +291,8 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
 def _terminate(pool: ProcessPoolExecutor) -> None:
     for process in [*(pool._processes or {}).values()]:
         process.terminate()
-    if (results := pool._result_queue) is not None:
+    results: Any = pool._result_queue
+    if results is not None:
         results._writer.close()  # or a result that is cut off here would be waited for without end
 
 
