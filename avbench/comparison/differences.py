@@ -167,15 +167,8 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
             return margin | found
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
         return margin | found | {"too_few": too_few}
-    values = run.values[where], against.values[where]
-    return margin | _of_clips(*values, common_target(metric, *scores)) | {"too_few": _too_few_prompts(*values)}
-
-
-def _too_few_prompts(a: pd.Series, b: pd.Series) -> str | None:
-    """The sentence that the prompts of both, or those of either side without a common one, show no difference."""
-    prompts = join(a, b).prompts
-    counts = [len({*prompts})] if prompts else [one.index.get_level_values("prompt").nunique() for one in (a, b)]
-    return _too_few(min(counts))
+    found = _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
+    return margin | found | {"too_few": _too_few(found["prompts"])}
 
 
 def _too_few(prompts: int) -> str | None:
