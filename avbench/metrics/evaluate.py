@@ -60,7 +60,9 @@ def listed_names(names: str | Sequence[str]) -> Sequence[str]:
         return [name.strip() for name in names.split(",")]
     for name in names if isinstance(names, Iterable) else [names]:
         if not isinstance(name, str):
-            msg = f"{name!r} is no name of a metric: name metrics as text, such as 'fvd'; `avbench list metrics` has all"
+            msg = (
+                f"{name!r} is no name of a metric: name metrics as text, such as 'fvd'; `avbench list metrics` has all"
+            )
             raise InputError(msg)
     return [*names]
 
