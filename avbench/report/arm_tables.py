@@ -5,9 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.comparison.differences import sided
 from avbench.core import Direction
-from avbench.report.comparison_tables import ahead, difference_remark, is_better
+from avbench.report.comparison_tables import ahead, tables_of_pairs
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 LEGEND = (
@@ -63,12 +62,8 @@ def training_tables(trainings: pd.DataFrame) -> Iterator[SubsetTable]:
 
 def difference_tables(differences: pd.DataFrame) -> Iterator[SubsetTable]:
     """Lay out `ArmTables.differences`: one table per pair of arms and subset, one row per metric."""
-    for _, group in differences.groupby(["run", "against", "subset"], sort=False):
-        run, against, subset = group[["run", "against", "subset"]].iloc[0]
-        notes: list[str] = []
-        rows = [(column_head(row, sided=sided(row)), _cells(row, notes)) for _, row in group.iterrows()]
-        title = f"{subset}: {run} − {against} (family of {group['family'].max():.0f} comparisons)"
-        yield SubsetTable(title, [*COLUMNS], rows, notes, head="metric")
+    paired = differences.assign(paired=True)  # or each row would have a note on it; the notes below the answer say it
+    return tables_of_pairs(paired, COLUMNS, _texts)
 
 
 def _value(row: Any, notes: list[str]) -> Cell:
@@ -79,13 +74,12 @@ def _value(row: Any, notes: list[str]) -> Cell:
     return Cell(noted(text, row["too_few"], notes) if isinstance(row["too_few"], str) else text)
 
 
-def _cells(row: Any, notes: list[str]) -> list[Cell]:
-    remark = difference_remark(pd.Series({**row, "paired": True}))
+def _texts(row: Any) -> list[str]:
     if pd.isna(row["difference"]):
-        return [Cell(noted("–", remark, notes)), *[Cell("")] * (len(COLUMNS) - 1)]
+        return ["–", *[""] * (len(COLUMNS) - 1)]
     size = row["difference"] or row["error"]
     counts = sorted({int(row["trainings"]), int(row["trainings_against"])}, reverse=True)
-    texts = [
+    return [
         number(row["difference"], size, "+"),
         f"{number(row['low'], size, '+')} … {number(row['high'], size, '+')}",
         p_value(row["p"]),
@@ -98,6 +92,3 @@ def _cells(row: Any, notes: list[str]) -> list[Cell]:
         *("–" if pd.isna(row[name]) else f"{row[name]:.0f}" for name in ("needed_trainings", "needed_prompts")),
         ahead(row),
     ]
-    if remark:
-        texts[0] = noted(texts[0], remark, notes)
-    return [Cell(text, is_better(row)) for text in texts]

@@ -1,6 +1,6 @@
 """Makes the tables of differences between runs and of planned studies, which tables.py formats."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -36,13 +36,20 @@ POWER_LEGEND = (
 
 def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
     """Lay out `differences.differences`: one table per pair of runs and subset, one row per metric."""
+    return tables_of_pairs(frame, DIFFERENCE_COLUMNS, difference_texts)
+
+
+def tables_of_pairs(
+    frame: pd.DataFrame, columns: Iterable[str], texts_of: Callable[[Any], list[str]]
+) -> Iterator[SubsetTable]:
+    """One table per pair of runs or arms and subset, with these columns and the texts of each row of differences."""
     groups: Any = frame.groupby(["run", "against", "subset"], sort=False)
     for (run, against, subset), group in groups:
         notes: list[str] = []
-        rows = [(column_head(row, sided=sided(row)), _difference_cells(row, notes)) for _, row in group.iterrows()]
+        rows = [(column_head(row, sided=sided(row)), _cells(row, texts_of(row), notes)) for _, row in group.iterrows()]
         family = group["family"].max()
         title = f"{subset}: {run} − {against}" + ("" if pd.isna(family) else f" (family of {family:.0f} comparisons)")
-        yield SubsetTable(title, [*DIFFERENCE_COLUMNS], rows, notes, head="metric")
+        yield SubsetTable(title, [*columns], rows, notes, head="metric")
 
 
 def power_tables(frame: pd.DataFrame, repeated: str = "seeds") -> Iterator[SubsetTable]:
@@ -107,8 +114,7 @@ def difference_remark(row: Any) -> str:
     return "; ".join(remarks)
 
 
-def _difference_cells(row: Any, notes: list[str]) -> list[Cell]:
-    texts, remark = difference_texts(row), difference_remark(row)
-    if remark:
+def _cells(row: Any, texts: list[str], notes: list[str]) -> list[Cell]:
+    if remark := difference_remark(row):
         texts[0] = noted(texts[0], remark, notes)
     return [Cell(text, is_better(row)) for text in texts]
