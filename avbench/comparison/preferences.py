@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.core import InputError, Key, nearest, one_line
-from avbench.storage.reading import numbered_csv_rows, parsed, read_text
+from avbench.storage.reading import numbered_csv_rows, parsed, text_lines
 from avbench.storage.run_folder import RunFolder
 
 SUFFIXES = (".csv", ".jsonl")
@@ -86,9 +86,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if path.suffix.lower() == ".csv":
         yield from numbered_csv_rows(path, NEEDED)
         return
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in text_lines(path):
         row = parsed(line.encode(), f"{path}, line {number}", dict)
         if missing := [name for name in NEEDED if name not in row]:
             msg = f"{path}, line {number} has no field {missing[0]!r}; it has {', '.join(map(str, row)) or 'none'}"

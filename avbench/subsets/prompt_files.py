@@ -72,10 +72,9 @@ Entries = Iterable[tuple[str, Any]]
 
 
 def _of_jsonl(path: Path) -> Entries:
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if line.strip():
-            where = f"line {number}"
-            yield where, parsed(line.encode(), f"{path}, {where}", nan_as_none=True)
+    for number, line in text_lines(path):
+        where = f"line {number}"
+        yield where, parsed(line.encode(), f"{path}, {where}", nan_as_none=True)
 
 
 def _of_json(path: Path) -> Entries:

@@ -30,7 +30,7 @@ from avbench.core import InputError, NotMeasurable, digest
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
-from avbench.storage.reading import file_sha256, parsed, read_json, read_text
+from avbench.storage.reading import file_sha256, parsed, read_json, text_lines
 from avbench.storage.writing import write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
@@ -107,15 +107,11 @@ def _captioned(folder: Path) -> dict[int, dict[str, Any]]:
 
     path = folder / "prompts.jsonl"
     try:
-        listed = read_text(path).split("\n")
+        listed = [*text_lines(path)]
     except InputError as error:
         msg = f"{folder} needs a prompts.jsonl with file, video_caption and audio_caption: {error}"
         raise InputError(msg) from None
-    lines = {
-        number: parsed(line.encode(), f"{path}, line {number}", dict)
-        for number, line in enumerate(listed, 1)
-        if line.strip()
-    }
+    lines = {number: parsed(line.encode(), f"{path}, line {number}", dict) for number, line in listed}
     for number, line in lines.items():
         for name in ("file", "video_caption"):
             if not isinstance(line.get(name), str):
