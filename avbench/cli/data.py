@@ -19,7 +19,7 @@ from avbench.cli.options import (
     folder_to_write,
     subset_folder,
 )
-from avbench.cli.printing import print_line, print_list, print_listing, refuse, show_progress
+from avbench.cli.printing import print_line, print_list, print_listing, print_notes, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
 
@@ -52,8 +52,7 @@ def subsets_lint(
     from avbench.subsets.lint import lint
 
     findings, notes = lint(names or (), against or ())
-    for note in notes:
-        print_line(f"note: {note}", err=True)
+    print_notes(notes)
     for finding in findings:
         print_line(finding)
     if findings:
@@ -80,8 +79,7 @@ def subsets_import(
 
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
-    for sentence in made.remarks:
-        print_line(f"note: {sentence}", err=True)
+    print_notes(made.remarks)
     loading.write(made.subset, out)
     print_line(f"{counted(len(made.subset.prompts), 'prompt')}  {out}")
 
@@ -112,8 +110,7 @@ def curate(
 
     opened = datasets.opened(pool)
     if opened.name == "folder":
-        for sentence in clips_in(opened.folder).remark(frames_too=True):
-            print_line(f"note: {sentence}", err=True)
+        print_notes(clips_in(opened.folder).remark(frames_too=True))
     subset, decided = _chosen(opened, rule, rules, out, work or out.with_name(f"{out.name}.work"), limit, workers)
     print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
@@ -198,8 +195,7 @@ def reference_build(
     clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference_building.ROWS, about)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
-    for sentence in reference.remarks(reference.load(target)):
-        print_line(f"note: {sentence}", err=True)
+    print_notes(reference.remarks(reference.load(target)))
     print_line(f"{sha256}  {target}")
 
 
@@ -263,8 +259,7 @@ def reference_for(
     print_line(f"{count}: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
     for one in found:
         print_line(one.sentence)
-    for sentence in [*_length_remark(asked, decided), *reference.remarks(reference.load(out / asked.name))]:
-        print_line(f"note: {sentence}", err=True)
+    print_notes([*_length_remark(asked, decided), *reference.remarks(reference.load(out / asked.name))])
     print_line(f"{sha256}  {out / asked.name}")
 
 
@@ -290,8 +285,7 @@ def reference_merge(
     from avbench.metrics import reference, reference_building
 
     sha256 = reference_building.merge(shards, out, rows=rows or reference_building.ROWS)
-    for sentence in reference.remarks(reference.load(out)):
-        print_line(f"note: {sentence}", err=True)
+    print_notes(reference.remarks(reference.load(out)))
     print_line(f"{sha256}  {out}")
 
 

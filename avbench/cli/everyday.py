@@ -46,6 +46,7 @@ from avbench.cli.printing import (
     print_frame,
     print_line,
     print_list,
+    print_notes,
     print_paper_tables,
     print_protocols,
     print_scores,
@@ -389,8 +390,7 @@ def check(
     if update:
         shrunk = gate.update(folder, baseline, reason)
         print_line(f"{baseline} now holds {folder.path.name}")
-        if shrunk:
-            print_line(f"note: {shrunk}", err=True)
+        print_notes([shrunk] if shrunk else [])
         return
     if init:
         place = plan or Path("gate.toml")
@@ -399,8 +399,7 @@ def check(
         text, without = gate.initial_plan(baseline)
         place.write_text(text, encoding="utf-8")
         print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
-        for sentence in without:
-            print_line(f"note: {sentence}", err=True)
+        print_notes(without)
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference, allow=allow or ())
     terminal().print(checks.console(verdicts))

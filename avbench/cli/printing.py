@@ -94,8 +94,7 @@ def print_list(what: str, form: str, name: str | None = None) -> None:
     from avbench.report import lists
 
     print_listing(*lists.listing(what, name), form)
-    for sentence in lists.problems(what):
-        print_line(f"note: {sentence}", err=True)
+    print_notes(lists.problems(what))
 
 
 def print_listing(heads: Sequence[str], rows: Sequence[Sequence[str]], form: str) -> None:
@@ -221,6 +220,12 @@ def print_line(text: object, *, err: bool = False) -> None:
         typer.echo(visible(text), err=err)
 
 
+def print_notes(sentences: Iterable[str]) -> None:
+    """Print sentences as notes to stderr, which --quiet leaves out."""
+    for sentence in sentences:
+        print_line(f"note: {sentence}", err=True)
+
+
 def print_error(text: object) -> None:
     """Print to stderr, also under --quiet."""
     from avbench.core import visible
@@ -272,7 +277,7 @@ class ConsoleReporter:
         """Print a note, unless it was printed already."""
         if sentence not in self.notes:
             self.notes.append(sentence)
-            print_line(f"note: {sentence}", err=True)
+            print_notes([sentence])
 
     def begun(self, folder: "Path") -> None:
         """Pass on that a run folder has its run.json."""

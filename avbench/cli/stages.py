@@ -36,7 +36,7 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_line, print_protocols, print_result, print_verdict, refuse, terminal
+from avbench.cli.printing import print_line, print_notes, print_protocols, print_result, print_verdict, refuse, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import (
     LOST_MIRROR,
@@ -232,8 +232,7 @@ def votes(
 
     folders = [opened_run(path) for path in run or ()]
     voted = agreement.read(files, folders)
-    for sentence in voted.left_out:
-        print_line(f"note: {sentence}", err=True)
+    print_notes(voted.left_out)
     if not folders:
         if form != "console" or metric or allow:
             refuse("--format, --metric and --allow are for the table of metrics; name the runs with --run")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import ConsoleReporter, print_line, refuse
+from avbench.cli.printing import ConsoleReporter, print_notes, refuse
 
 if TYPE_CHECKING:
     from avbench.api import Work
@@ -107,9 +107,8 @@ def evaluate_run(
     beside = None if against is None else opened_run(against, reads_clips=True)
     scores = evaluated(view, metrics, reference, beside, work, given)
     asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
-    for score in asked:
-        if score.value is None:
-            print_line(f"note: {path}: {score.metric} of {score.subset} has no value: {score.missing}", err=True)
+    lacking = [score for score in asked if score.value is None]
+    print_notes(f"{path}: {one.metric} of {one.subset} has no value: {one.missing}" for one in lacking)
     return any(score.value is not None for score in asked)
 
 
