@@ -50,7 +50,7 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
     heads: dict[str, str] = {}
     subsets = []
     for table in subset_tables(own):
-        places = {column.split(" ")[0]: place for place, column in enumerate(table.columns)}
+        places = {name: place for place, name in enumerate(table.metrics)}
         heads = {name: table.columns[place] for name, place in places.items()} | heads
         marked = _marked(table, own.loc[own["subset"] == table.subset], places)
         rows = [

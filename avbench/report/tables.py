@@ -103,6 +103,8 @@ class SubsetTable:
     notes: list[str]
     head: str = "model"
     """What the rows are."""
+    metrics: Sequence[str] = ()
+    """Of each column, where columns are metrics."""
 
 
 def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
@@ -133,7 +135,7 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
             rows.append((STANDARD, standards))
         matched = {*of_subset.dropna(subset="reference")["metric"]}  # have a reference's value to be matched
         shown = [column_head(heads.loc[one], sided=_sided(heads.loc[one], one in matched)) for one in metrics]
-        yield SubsetTable(str(subset), shown, rows, notes)
+        yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
 
 
 def compact(
@@ -156,7 +158,7 @@ def compact(
     marked = frame.assign(best=ahead(frame, differences))
     tables = [table for table in subset_tables(marked) if table.subset not in POOLED]
     several = len(tables) > 1
-    names = dict.fromkeys(column.split(" ")[0] for table in tables for column in table.columns)
+    names = dict.fromkeys(name for table in tables for name in table.metrics)
     rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
     shown = {row.metric for row in rows_of_pairs if row.shown}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
@@ -165,14 +167,13 @@ def compact(
         has_values = {*frame.loc[frame["value"].notna(), "metric"]}
         order = [name for name in order if name in has_values] or order
     heads: dict[str, str] = {}
-    for column in (column for table in tables for column in table.columns):
-        name = column.split(" ")[0]
+    for name, column in (pair for table in tables for pair in zip(table.metrics, table.columns, strict=True)):
         heads[name] = max(heads.get(name, ""), column, key=len)  # with its sign, if it has one on any subset
     rows: list[tuple[str, list[Cell]]] = []
     for table in tables:
         if several:
             rows.append((table.subset, [Cell("")] * len(order)))
-        at = {column.split(" ")[0]: place for place, column in enumerate(table.columns)}
+        at = {name: place for place, name in enumerate(table.metrics)}
         places = [at.get(name) for name in order]
         for name, cells in table.rows:
             row = [Cell("") if place is None else cells[place] for place in places]
