@@ -128,15 +128,15 @@ _ONE_WAY = "no vote contradicts its place above or below the others, so its stre
 
 def remarks(votes: pd.DataFrame) -> list[str]:
     """Return sentences on what the strengths leave open, such as runs that never met, and on how clips were shown."""
-    met = pairs(votes)
-    sentences: list[str] = []
+    met, found = pairs(votes), strengths(votes)
+    sentences = [f"{one.run}: {one.missing}." for one in found if one.missing]
     runs = sorted({*met["run"], *met["against"]})
     met_pairs = set(zip(met["run"], met["against"], strict=True))
     for index, run in enumerate(runs):
         never = [other for other in runs[index + 1 :] if (run, other) not in met_pairs]
         if never:
             sentences.append(f"{run} never met {', '.join(never)}.")
-    many = {each.group for each in strengths(votes) if each.value is not None}
+    many = {each.group for each in found if each.value is not None}
     if len(many) > 1:
         sentences.append("Strengths of different groups cannot be compared: votes do not connect them both ways.")
     return sentences + _conforming(votes)

@@ -22,11 +22,9 @@ def console(votes: pd.DataFrame) -> Group:
     strong = Table("run", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     for column in ("strength", "95 % interval", "votes", "group"):
         strong.add_column(column, justify="right")
-    found = ballots.strengths(votes)
-    for one in found:
+    for one in ballots.strengths(votes):
         strong.add_row(Text(one.run), *strength_cells(one), str(one.votes), str(one.group + 1))
-    sentences = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
-    return Group(met, strong, *(Text(one, style="dim") for one in sentences))
+    return Group(met, strong, *(Text(one, style="dim") for one in ballots.remarks(votes)))
 
 
 def strength_cells(one: ballots.Strength) -> tuple[str, str]:

@@ -374,10 +374,8 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
 
 
 def _voted(votes: pd.DataFrame) -> dict[str, Any]:
-    found = ballots.strengths(votes)
-    remarks = [f"{one.run}: {one.missing}." for one in found if one.missing] + ballots.remarks(votes)
-    rows = [(one, *strength_cells(one)) for one in found]
-    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": remarks}
+    rows = [(one, *strength_cells(one)) for one in ballots.strengths(votes)]
+    return {"strengths": rows, "pairs": _records(ballots.pairs(votes)), "remarks": ballots.remarks(votes)}
 
 
 def _origin(folder: RunFolder) -> dict[str, Any]:
