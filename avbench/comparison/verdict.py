@@ -150,8 +150,10 @@ def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
     return where.isin(won - lost)
 
 
-def reason(row: Any, frame: pd.DataFrame) -> str:
-    """Why the comparison in a row of `differences` could not be made, short, and which run is the cause.
+def reason(row: Any, frame: pd.DataFrame) -> tuple[str, str | None]:
+    """Why the comparison in a row of `differences` could not be made, short, and the run that alone is the cause.
+
+    The run is None where both are, or where the words name it.
 
     Args:
         row: a row without a p-value, or one that rests on too few clips.
@@ -159,21 +161,21 @@ def reason(row: Any, frame: pd.DataFrame) -> str:
     """
     if isinstance(row.too_few, str):
         few = row.too_few.partition(":")[0]
-        return f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"
+        return (f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"), None
     if str(row.missing).startswith(FAILED):  # its author needs the whole sentence
-        return f"{row.metric} {row.missing}"
+        return f"{row.metric} {row.missing}", None
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
     of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]
     missing = zip(of_both["model"], of_both["missing"], strict=True)
     lacking = [model for model, why in missing if str(why).startswith(short)]
     if "no reference" in short:
-        return "no reference"
+        return "no reference", None
     if unable := re.fullmatch(r"\w+ cannot measure any of the (\d+) clips", short):
         short = f"none of {unable[1]} clips can be measured"
     if lacks := re.fullmatch(r"the clips? ha(?:s|ve) no (.+)", short):
-        return f"{lacking[0]} has no {lacks[1]}" if len(lacking) == 1 else f"no {lacks[1]}"
-    return f"{short}, in {lacking[0]}" if len(lacking) == 1 else short
+        return (f"{lacking[0]} has no {lacks[1]}" if len(lacking) == 1 else f"no {lacks[1]}"), None
+    return short, lacking[0] if len(lacking) == 1 else None
 
 
 class _Pair:
@@ -377,23 +379,17 @@ def _settling(row: Any) -> tuple[float, str] | None:
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     lost = own[~could_be_made(own)]
     if len(lost):
-        counts: Counter[str] = Counter()
-        runs: defaultdict[str, list[str]] = defaultdict(list)
+        causes: defaultdict[str, list[str | None]] = defaultdict(list)
         for row in lost.itertuples():
-            why, _, run = reason(row, frame).partition(", in ")
-            counts[why] += 1
-            runs[why] += [run] if run else []
-        named = ", ".join(
-            f"{why}{f', in {all_of([*dict.fromkeys(runs[why])])}' if runs[why] else ''} ({count})"
-            for why, count in counts.most_common()
-        )
-        alone = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
-        what = (
-            f"{counted(len(lost), 'metric')} could not be compared"
-            if alone
-            else (f"{counted(len(lost), 'comparison')} could not be made")
-        )
-        yield f"{what}: {named}."
+            why, run = reason(row, frame)
+            causes[why].append(run)
+        named = []
+        for why, runs in sorted(causes.items(), key=lambda cause: -len(cause[1])):
+            alone = [*dict.fromkeys(run for run in runs if run)]
+            named.append(f"{why}{f', in {all_of(alone)}' if alone else ''} ({len(runs)})")
+        one_pair = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
+        what = ("metric", "compared") if one_pair else ("comparison", "made")
+        yield f"{counted(len(lost), what[0])} could not be {what[1]}: {', '.join(named)}."
 
 
 def percent(share: float) -> str:

@@ -112,7 +112,8 @@ def _mark(row: Any) -> _Mark:
 
 def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], frame: pd.DataFrame) -> str:
     if not made:
-        return "not compared: " + reason(rows[0], frame)
+        why, run = reason(rows[0], frame)
+        return f"not compared: {why}" + (f", in {run}" if run else "")
     shown = [mark for mark in marks if mark.winner is not None]
     if len(rows) == 1:
         p = made[0].p_holm if pd.notna(made[0].p_holm) else made[0].p
