@@ -19,8 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from avbench.comparison.arms import Arm, pairing, require_alike, trainings_of, unlike_models
 from avbench.comparison.differences import (
-    MACRO,
-    MICRO,
+    POOLS,
     TO_TARGET,
     Side,
     against_margin,
@@ -200,7 +199,7 @@ def _rows(
             yield row | found | {"mark": "; ".join(remark for remark in remarks if remark) or None}
         elif plan.names(*where):
             why = f"{lacking} has no score of it"
-            if where[0] in (MACRO, MICRO):
+            if where[0] in POOLS:
                 why = "arms are compared on each subset, not over several"
             yield row | {"kind": kind_of(metric), "missing": why}
 

@@ -41,6 +41,7 @@ from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
 
 MACRO, MICRO = "macro", "micro"
+POOLS = (MACRO, MICRO)
 TO_TARGET = "distance from the reference's value"
 NUMBERS = ("difference", "low", "high", "error", "dof", "p", "p_holm", "margin", "pairs", "prompts", "dropped")
 COLUMNS = (
@@ -96,7 +97,7 @@ def differences(
             rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
         for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
             asked = metrics is None or where[1] in metrics
-            if asked and where[0] not in (MACRO, MICRO) and where not in both and (only is None or where in only):
+            if asked and where[0] not in POOLS and where not in both and (only is None or where in only):
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
                 row = {"kind": kind_of(known[where[1]]), "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
@@ -112,6 +113,12 @@ def differences(
 def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
     """The pairs (run, against) of places that are compared: each with the first, or every one with all before it."""
     return [(run, against) for run in range(count) for against in range(run if all_pairs else min(run, 1))]
+
+
+def by_pair(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
+    """(Run, against) → its rows, without those over several subsets."""
+    groups: Any = frame[~frame["subset"].isin(POOLS)].groupby(["run", "against"], sort=False)
+    return dict(iter(groups))
 
 
 class Side:
@@ -213,7 +220,7 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
         return
     targets = [common_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
     sizes = [len(one.prompts) for one in joined.values()]
-    for pooled in (MACRO, MICRO):
+    for pooled in POOLS:
         if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
             continue  # of equal sizes they are one
         found = paired.paired_difference(

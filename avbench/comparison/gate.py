@@ -33,7 +33,7 @@ import pandas as pd
 from scipy import stats
 
 from avbench.comparison.clip_remarks import form_of
-from avbench.comparison.differences import MACRO, MICRO, differences, freedom, sided, worsening
+from avbench.comparison.differences import POOLS, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
@@ -157,7 +157,8 @@ def check(
                 "--init` writes a plan from the baseline's own noise)"
             )
             raise InputError(msg)
-        checked = dict.fromkeys(subset for subset, _ in _on_subsets(gated, had))
+        on_subsets, gated_there = _on_subsets(wanted, had), _on_subsets(gated, had)
+        checked = dict.fromkeys(subset for subset, _ in gated_there)
         if not {*checked} & {*folder.run().subsets}:
             msg = (
                 f"{folder.path} has clips of {', '.join(folder.run().subsets)}, and {baseline} is checked on "
@@ -172,14 +173,14 @@ def check(
             )
             raise InputError(msg)
         scored = {(one.subset, one.metric) for one in folder.scores()[0]}
-        both = [where for where in _on_subsets(wanted, had) if where in scored]
+        both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]
         found = differences([before, folder], plan=plan, place=place, allow=allow, only=both, metrics=names)
         rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
-            _clips(before, folder, {subset for subset, _ in _on_subsets(wanted, had)}),
+            _clips(before, folder, {subset for subset, _ in on_subsets}),
             *_margins(wanted, rows, had, folder),
-            *_coverage(_on_subsets(gated, had), before, folder),
+            *_coverage(gated_there, before, folder),
         ]
         history = read_json(before.path / HISTORY, list[_Move], known_only=False)
         noted = [*_unlike(history, folder)]
@@ -273,7 +274,7 @@ def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]
     """What the baseline has and the plan names → its margin; None where it is a question without one."""
     there = {where: plan.margin(*where) for where, score in had.items() if score.value is not None}
     wanted = {where: margin for where, margin in there.items() if margin is not None or plan.names(*where)}
-    for pool in (MACRO, MICRO):  # pooled rows only where the plan names them
+    for pool in POOLS:  # pooled rows only where the plan names them
         for metric in dict.fromkeys(metric for _, metric in there):
             if plan.names(pool, metric) and len(_pooled_from(metric, had)) > 1:
                 wanted[pool, metric] = plan.margin(pool, metric)
@@ -290,7 +291,7 @@ def _on_subsets(wanted: Iterable[Where], had: Mapping[Where, Score]) -> list[Whe
     """What is wanted, with pooled numbers replaced by those that they are made of."""
     found: list[Where] = []
     for subset, metric in wanted:
-        found += _pooled_from(metric, had) if subset in (MACRO, MICRO) else [(subset, metric)]
+        found += _pooled_from(metric, had) if subset in POOLS else [(subset, metric)]
     return list(dict.fromkeys(found))
 
 
@@ -313,9 +314,7 @@ def _margins(
     asked = set(after.run().subsets)
     for where, margin in wanted.items():
         name, row = "/".join(where), rows.get(where)
-        parts = _pooled_from(where[1], had) if where[0] in (MACRO, MICRO) else [where]
-        lacking = [_lacking(one, scores, asked) for one in parts]
-        if why := next((one for one in lacking if one), None):
+        if why := next(filter(None, (_lacking(one, scores, asked) for one in _on_subsets([where], had))), None):
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif row is None or pd.isna(row.difference):
             why = "no clip is in both" if row is None else row.missing

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.differences import MACRO, MICRO, TO_TARGET, could_be_made, sided, worsening
+from avbench.comparison.differences import POOLS, TO_TARGET, by_pair, could_be_made, sided, worsening
 from avbench.core import Direction, all_of, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
@@ -23,7 +23,6 @@ MOST_NAMED = 4
 """Metrics that one sentence names; the others are counted."""
 MOST_NAMED_OF_MANY = 2
 """The same where there are several pairs of runs, and so several such sentences."""
-POOLS = (MACRO, MICRO)
 EARLY = (
     "Not settled: distances are left out, and whoever stops at an early look because a difference is seen gets more "
     "false alarms than 5 %."
@@ -55,8 +54,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
             return [alone, *_without_reference(frame)]
         return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     own = differences.loc[~differences["subset"].isin(POOLS)]
-    groups: Any = own.groupby(["run", "against"], sort=False)
-    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in groups]
+    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in by_pair(own).items()]
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
     else:
@@ -85,8 +83,7 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         planned: prompts that both will have.
     """
     after = f"Preliminary, after {done} of {counted(planned, 'prompt')}"
-    groups: Any = differences.groupby(["run", "against"])
-    pairs = [_Pair(run, against, rows, pd.DataFrame()) for (run, against), rows in groups]
+    pairs = [_Pair(run, against, rows, pd.DataFrame()) for (run, against), rows in by_pair(differences).items()]
     (pair,) = pairs or [None]
     if done < LEAST_PROMPTS:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."

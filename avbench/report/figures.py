@@ -6,11 +6,10 @@ Sans where the system has it.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from avbench.comparison.verdict import POOLS
+from avbench.comparison.differences import by_pair
 from avbench.core import InputError, nearest
 from avbench.report.page import svg
 from avbench.report.page.forest import WIDE, forest
@@ -56,15 +55,14 @@ def write_forests(differences: pd.DataFrame, scores: pd.DataFrame, path: Path) -
         InputError: see `checked_form`; nothing was compared; the file cannot be written.
     """
     form = checked_form(path)
-    own = differences[~differences["subset"].isin(POOLS)]
-    if own.empty:
+    pairs = by_pair(differences)
+    if not pairs:
         msg = f"figure {path}: there is nothing to draw, because no two runs were compared"
         raise InputError(msg)
     colours = {name: colour(place) for place, name in enumerate(dict.fromkeys(scores["model"]))}
-    groups: Any = own.groupby(["run", "against"], sort=False)
     written = []
-    for (run, against), rows in groups:
-        place = path if len(groups) == 1 else path.with_stem(f"{path.stem}-{run}-{against}")
+    for (run, against), rows in pairs.items():
+        place = path if len(pairs) == 1 else path.with_stem(f"{path.stem}-{run}-{against}")
         drawing = svg.as_file(forest(rows, scores, colours, [WIDE]), WIDE, _PRINT).encode()
         write_whole(place, drawing if form == "svg" else _converter(form)(drawing))
         written.append(place)

@@ -20,7 +20,8 @@ from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
 from avbench.comparison.clip_remarks import remarks
-from avbench.comparison.verdict import POOLS, effect, verdict
+from avbench.comparison.differences import by_pair
+from avbench.comparison.verdict import effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
@@ -77,9 +78,7 @@ def render(
     values = _values_frame(folders)
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, explained)
-    own = None if differences is None else differences[~differences["subset"].isin(POOLS)]
-    groups: Any = () if own is None else own.groupby(["run", "against"], sort=False)
-    pairs: dict[tuple[str, str], pd.DataFrame] = dict(iter(groups))
+    pairs = {} if differences is None else by_pair(differences)
     colours = {name: plots.colour(index) for index, name in enumerate(runs)}
     data = {
         "version": __version__,
