@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -277,7 +277,7 @@ def compare(
     """
     from avbench import api
     from avbench.core import nearest
-    from avbench.report import comparison_tables, figures, paper, printed, tables, vbench
+    from avbench.report import figures, paper
 
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
@@ -293,28 +293,14 @@ def compare(
         figure=figure,
         all=every,
     )
+    how: Any = {"metrics": metric, "all_pairs": all_pairs, "plan": written_plan(plan), "allow": allow or ()}
     if arms:
-        by_arms = api.compare_arms(
-            arms,
-            metrics=metric,
-            all_pairs=all_pairs,
-            plan=written_plan(plan),
-            allow=allow or (),
-            paired_trainings=False if unpaired else None,
-        )
+        by_arms = api.compare_arms(arms, paired_trainings=False if unpaired else None, **how)
         _print_arms(by_arms, form, details=details)
         return
     if figure:
         figures.checked_form(figure)
-    found = api.compare(
-        runs,
-        metrics=metric,
-        columns=columns,
-        all_pairs=all_pairs,
-        plan=written_plan(plan),
-        allow=allow or (),
-        reference=reference,
-    )
+    found = api.compare(runs, columns=columns, reference=reference, **how)
     for sentence in found.notes:
         CONSOLE.note(sentence)
     if figure:
@@ -326,26 +312,10 @@ def compare(
         names = [*dict.fromkeys(found.scores["metric"])] if columns else metric  # runs may have other metrics
         ranked = leaderboard(found.runs, allow=allow or (), test_distances=True, place=reference, metrics=names)
         print_line(paper.FORMS[form](paper.paper_table(ranked, metric)).rstrip("\n"))
-        return
-    if form in ("csv", "json"):
+    elif form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
-        return
-    if form == "console":
-        print_verdict(found.verdict)
-        print_scores(found.scores, found.differences, details=details, every=every)
-        print_line(
-            f"`avbench report {shlex.join(map(str, runs))} --out DIR` writes the page with the clips and plots"
-            + ("" if details else "; --details prints every comparison")
-        )
     else:
-        print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
-        if len(found.differences):
-            print_tables(
-                comparison_tables.difference_tables(found.differences), comparison_tables.DIFFERENCES_LEGEND, form
-            )
-    if totals := [*vbench.totals(found.scores)]:
-        print_tables(totals, vbench.LEGEND, form)
-    print_paper_tables(printed.sections(found.runs), form)
+        _print_runs(found, runs, form, details=details, every=every)
 
 
 @app.command()
@@ -551,6 +521,28 @@ def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
         refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
     if arms:
         _refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
+
+
+def _print_runs(found: "Comparison", typed: list[str], form: str, *, details: bool, every: bool) -> None:
+    """The answer and the tables of runs, which were typed so."""
+    from avbench.report import comparison_tables, printed, tables, vbench
+
+    if form == "console":
+        print_verdict(found.verdict)
+        print_scores(found.scores, found.differences, details=details, every=every)
+        print_line(
+            f"`avbench report {shlex.join(typed)} --out DIR` writes the page with the clips and plots"
+            + ("" if details else "; --details prints every comparison")
+        )
+    else:
+        print_tables(tables.subset_tables(found.scores), tables.LEGEND, form)
+        if len(found.differences):
+            print_tables(
+                comparison_tables.difference_tables(found.differences), comparison_tables.DIFFERENCES_LEGEND, form
+            )
+    if totals := [*vbench.totals(found.scores)]:
+        print_tables(totals, vbench.LEGEND, form)
+    print_paper_tables(printed.sections(found.runs), form)
 
 
 def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
