@@ -148,30 +148,8 @@ def check(
     with _opened(baseline) as before:
         had = {(one.subset, one.metric): one for one in before.scores()[0]}
         wanted = _wanted(had, plan)
-        gated = [where for where, margin in wanted.items() if margin is not None]
-        if not gated:
-            known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
-            lacks = "no margin of the plan is of the baseline's scores" if plan.margins else "no plan has a margin"
-            msg = (
-                f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline {baseline} "
-                "--init` writes a plan from the baseline's own noise)"
-            )
-            raise InputError(msg)
-        on_subsets, gated_there = _on_subsets(wanted, had), _on_subsets(gated, had)
-        checked = dict.fromkeys(subset for subset, _ in gated_there)
-        if not {*checked} & {*folder.run().subsets}:
-            msg = (
-                f"{folder.path} has clips of {', '.join(folder.run().subsets)}, and {baseline} is checked on "
-                f"{', '.join(checked)}: they have no subset in common, so nothing can be compared"
-            )
-            raise InputError(msg)
-        given = before.given_with().get("reference")
-        if given and place is None and "reference" not in folder.given_with():
-            msg = (
-                f"{baseline} was scored with the reference {given}, and {folder.path} without one: `avbench evaluate "
-                f"{folder.path} --reference {given}`, or give --reference"
-            )
-            raise InputError(msg)
+        on_subsets, gated = _on_subsets(wanted, had), _gated(wanted, had, plan, baseline)
+        _require_same_ground(folder, before, baseline, gated, place)
         scored = {(one.subset, one.metric) for one in folder.scores()[0]}
         both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]
@@ -180,7 +158,7 @@ def check(
         checks = [
             _clips(before, folder, {subset for subset, _ in on_subsets}),
             *_margins(wanted, rows, had, folder),
-            *_coverage(gated_there, before, folder),
+            *_coverage(gated, before, folder),
         ]
         history = read_json(before.path / HISTORY, list[_Move], known_only=False)
         noted = [*_unlike(history, folder)]
@@ -279,6 +257,40 @@ def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]
             if plan.names(pool, metric) and len(_pooled_from(metric, had)) > 1:
                 wanted[pool, metric] = plan.margin(pool, metric)
     return wanted
+
+
+def _gated(wanted: Mapping[Where, float | None], had: Mapping[Where, Score], plan: Plan, baseline: Path) -> list[Where]:
+    """What is wanted within a margin, with pooled numbers replaced. Raises InputError if nothing is."""
+    gated = [where for where, margin in wanted.items() if margin is not None]
+    if not gated:
+        known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
+        lacks = "no margin of the plan is of the baseline's scores" if plan.margins else "no plan has a margin"
+        msg = (
+            f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline {baseline} "
+            "--init` writes a plan from the baseline's own noise)"
+        )
+        raise InputError(msg)
+    return _on_subsets(gated, had)
+
+
+def _require_same_ground(
+    after: RunFolder, before: RunFolder, baseline: Path, gated: Iterable[Where], place: Path | None
+) -> None:
+    """Raise InputError if a run has no subset that is gated, or lacks the reference that the baseline has."""
+    checked, asked = dict.fromkeys(subset for subset, _ in gated), after.run().subsets
+    if not {*checked} & {*asked}:
+        msg = (
+            f"{after.path} has clips of {', '.join(asked)}, and {baseline} is checked on {', '.join(checked)}: they "
+            "have no subset in common, so nothing can be compared"
+        )
+        raise InputError(msg)
+    given = before.given_with().get("reference")
+    if given and place is None and "reference" not in after.given_with():
+        msg = (
+            f"{baseline} was scored with the reference {given}, and {after.path} without one: `avbench evaluate "
+            f"{after.path} --reference {given}`, or give --reference"
+        )
+        raise InputError(msg)
 
 
 def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
