@@ -26,6 +26,7 @@ from avbench.storage.mirror_state import (
     STATE_FILE,
     Sides,
     Stamp,
+    Synced,
     TakenOver,
     Writer,
     has_clip,
@@ -384,6 +385,27 @@ class Mirror:
         for name, size in last.lines.items():
             if there.get(name, 0) < size:
                 raise self._sides.cut(name, there.get(name, 0), last)
+        files = self._download_all(here, now, there, own=own)
+        if own:
+            self._sides.remember(files)
+        else:
+            self._sides.remember(files, session=last.session, taken=last.updated, signing="")
+        return writer
+
+    def _download_all(
+        self, here: Synced, now: Mapping[str, Stamp], there: Mapping[str, int], *, own: bool
+    ) -> dict[str, Stamp]:
+        """Make the folder's files those of the mirror, and return the stamps of those that both have.
+
+        Args:
+            here: what was last equal on both sides.
+            now: the folder's files.
+            there: the mirror's files, with their sizes.
+            own: whether nobody else wrote the mirror since.
+
+        Raises:
+            InputError: the folder has lines or files that the mirror has not.
+        """
         with self._sides.working() as work:
             names = [name for part in in_order([one for one in there if not one.startswith(CLIPS)]) for name in part]
             new = downloaded(self._sides, work, names)
@@ -404,12 +426,7 @@ class Mirror:
                 with writing_whole(reading.inside(self._folder, name)) as file, (new.path / name).open("rb") as source:
                     shutil.copyfileobj(source, file)
         stamps, equal = stamps_in(self._folder), {*arriving, *names} - {*damaged}
-        files = {name: stamp for name, stamp in stamps.items() if name in equal or there.get(name) == stamp[0]}
-        if own:
-            self._sides.remember(files)
-        else:
-            self._sides.remember(files, session=last.session, taken=last.updated, signing="")
-        return writer
+        return {name: stamp for name, stamp in stamps.items() if name in equal or there.get(name) == stamp[0]}
 
     def _growing(self, work: Path) -> dict[str, tuple[Path, Stamp]]:
         """Copies of the files that lines are appended to, as they are now, with their stamps."""
