@@ -156,16 +156,15 @@ def paired_difference(
     )
 
 
-def flip_test(values: np.ndarray, prompts: Sequence[Hashable], *, permutations: int = PERMUTATIONS) -> float:
+def flip_test(values: np.ndarray, prompts: Sequence[Hashable]) -> float:
     """Two-sided p of "the values are as likely above 0 as below": the values of a prompt change their sign together.
 
     Args:
         values: ``[values]``, finite, at least one.
         prompts: the prompt of each value.
-        permutations: number of random draws if there are too many patterns of signs to compute all.
     """
     sums = _strata(prompts, None).sums(values)
-    flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), permutations)])
+    flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), PERMUTATIONS)])
     beyond = int(np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9))
     return _p(beyond, len(flipped), len(sums))
 

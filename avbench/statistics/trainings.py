@@ -244,10 +244,8 @@ def _crossed(tables: Sequence[np.ndarray]) -> Estimate:
         if beyond > 0:
             parts += [_Part(of_prompts, prompts - 1), *(_Part(-part.variance, part.dof) for part in rests if part.dof)]
     error, dof = _total(parts)
-    value, half_width = (
-        float(sum(mean.mean() for mean in means)),
-        float(stats.t.ppf((1 + paired.LEVEL) / 2, dof)) * error,
-    )
+    value = float(sum(mean.mean() for mean in means))
+    half_width = float(stats.t.ppf((1 + paired.LEVEL) / 2, dof)) * error
     training = sum(
         max(0.0, part.variance - rest.variance) * len(table)
         for part, rest, table in zip(of_trainings, rests, tables, strict=True)
