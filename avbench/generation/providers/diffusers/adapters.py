@@ -18,6 +18,7 @@ from typing import Any
 from avbench.core import InputError, first_line, listed, nearest
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
+from avbench.generation.table import check_finite
 from avbench.storage.reading import read_json, tensor_header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
@@ -110,9 +111,7 @@ def read_adapters(
             msg = f"-M lora: {path} is no LoRA: none of its tensors has the name of a LoRA's"
             raise InputError(msg)
         file, strength = lora_file(path), plain.get("scale", scale)
-        if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
-            msg = f"{path}: lora_scale is {strength!r}; it must be a number"
-            raise InputError(msg)
+        check_finite(**{f"{path}: lora_scale": strength})
         contents = _contents(file)
         place = _component(file, contents, plain.get("component", component), classes)
         found.append(Adapter(file, place, float(strength)))
