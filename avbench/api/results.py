@@ -11,7 +11,7 @@ import pandas as pd
 from avbench.api.work import Reporter, Silent
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
-from avbench.metrics.evaluate import chosen_metrics, listed_names, read_values
+from avbench.metrics.evaluate import chosen_metrics, listed_names, values_of
 from avbench.report import arm_report, arm_tables, paper, tables
 from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
@@ -53,8 +53,7 @@ class Comparison:
     @functools.cached_property
     def clips(self) -> pd.DataFrame:
         """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
-        parts = [read_values(run).assign(model=run.path.name) for run in self.runs]
-        return pd.concat(parts, ignore_index=True).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
+        return values_of(self.runs).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
 
     @property
     def table(self) -> pd.DataFrame:

@@ -379,6 +379,11 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
     return folder.values()
 
 
+def values_of(folders: Sequence[RunFolder]) -> pd.DataFrame:
+    """`read_values` of several runs, with the name of each in the column `model`. Raises the same errors."""
+    return pd.concat([read_values(one).assign(model=one.path.name) for one in folders], ignore_index=True)
+
+
 @dataclass(frozen=True)
 class _Task:
     """One metric on one subset."""

@@ -25,7 +25,7 @@ from avbench.comparison.verdict import effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
-from avbench.metrics.evaluate import read_values
+from avbench.metrics.evaluate import values_of
 from avbench.metrics.table import known_metrics
 from avbench.report import comparison_tables, printed, vbench
 from avbench.report.ballots import strength_cells
@@ -75,7 +75,7 @@ def render(
     """
     script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
     runs = [folder.path.name for folder in folders]
-    values = _values_frame(folders)
+    values = values_of(folders)
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, explained)
     pairs = {} if differences is None else by_pair(differences)
@@ -255,11 +255,6 @@ def _tags(subset: Subset) -> list[dict[str, list[str]]]:
 
 def _items(subset: dict[str, Any]) -> list[Key]:
     return [Key(subset["name"], prompt["id"], seed) for prompt in subset["prompts"] for seed in subset["seeds"]]
-
-
-def _values_frame(folders: Sequence[RunFolder]) -> pd.DataFrame:
-    parts = [read_values(folder).assign(model=folder.path.name) for folder in folders]
-    return pd.concat(parts, ignore_index=True)
 
 
 def _values(
