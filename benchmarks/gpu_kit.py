@@ -126,7 +126,8 @@ class Kit:
     def session(self, out: Path, stop_after: float | None = None) -> train.Session:
         """Reports are rare where each waits for the device."""
         every = self.options.report_every
-        return train.Session(self.examples, out, self.machine, every, 40 * every, 80 * every, stop_after)
+        pace = train.Pace(every, 40 * every, stop_after=stop_after)
+        return train.Session(self.examples, out, self.machine, pace, 80 * every)
 
     def step_seconds(self, what: str, plan: Plan) -> float:
         """Seconds of a step of a tower, or of both arms together, measured after the first reports."""

@@ -27,7 +27,7 @@ from avbench.core import Audio, Clip, InputError
 from avbench.features.audio.onsets import Onsets
 from avbench.toyworld import CLIP_SPEC, make_clip, random_scene
 from avbench.training.examples import Examples, Feed
-from avbench.training.loop import train
+from avbench.training.loop import Pace, train
 from avbench.training.machine import Machine, accelerate_package
 from avbench.training.muon import Muon, orthogonalised
 from avbench.training.objective import Objective
@@ -375,7 +375,9 @@ def trained(arm, plan, folder, data, stop=None, machine=None):
     made = parts(arm)
     feed = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)
     last = None
-    for last in train(Objective(made, plan), feed, len(data), data.card, folder, machine or Machine(), save_every=2):
+    for last in train(
+        Objective(made, plan), feed, len(data), data.card, folder, machine or Machine(), pace=Pace(save_every=2)
+    ):
         if stop == last.step:
             break
     return made, last
@@ -406,7 +408,7 @@ class TestTraining:
         data, made = examples(tmp_path), parts("t2v")
         feed = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)
         rest = len(data), data.card, tmp_path / "run", Machine()
-        next(iter(train(Objective(made, PLAN), feed, *rest, save_seconds=0.0)))
+        next(iter(train(Objective(made, PLAN), feed, *rest, pace=Pace(save_seconds=0.0))))
         assert next(iter(train(Objective(made, PLAN), feed, *rest))).step == 1  # of the state
         next(iter(train(Objective(made, PLAN), feed, len(data), data.card, tmp_path / "other", Machine())))
         assert not (tmp_path / "other" / "state.pt").exists()

@@ -36,7 +36,7 @@ def trained(tmp_path_factory):
     patch.setitem(train.TOWERS, "audio", {**train.TOWERS["audio"], "width": 64, "heads": 1, "layers": 2})
     patch.setattr(train, "JOINT_LAYERS", 1)
     patch.setattr(machine, "compiling_pays", lambda precision: False)  # these trainings are shorter than compiling
-    patch.setattr(train, "Session", functools.partial(train.Session, save_every=2, show_every=2))
+    patch.setattr(train, "Session", functools.partial(train.Session, show_every=2))
     run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", place / "examples")
     for what in ("video", "audio"):
         run_avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
@@ -166,7 +166,7 @@ def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
     place, _ = trained
     data, plan = train.Examples.open(place / "examples"), train.Plan(2, batch=2, seed=3)
     towers = place / "video", place / "audio"
-    begun = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "bfloat16"), stop_after=0)
+    begun = train.Session(data, tmp_path / "t2v", machine.Machine("cpu", "bfloat16"), train.Pace(stop_after=0))
     assert [at.step for at in train.make_arm("t2v", *towers, plan, begun)] == [1]
     assert not (tmp_path / "t2v" / "card.json").exists()
     with pytest.raises(

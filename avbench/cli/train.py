@@ -167,6 +167,7 @@ def _opened(examples: Path) -> "ReadExamples":
 
 
 def _session(data: "ReadExamples", out: Path, machine: "Machine") -> "Session":
+    from avbench.training.loop import Pace
     from avbench.training.train import Session
 
-    return Session(data, out, machine, report_every=50 if machine.device == "cuda" else 1)
+    return Session(data, out, machine, Pace(report_every=50 if machine.device == "cuda" else 1))

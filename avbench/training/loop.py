@@ -9,6 +9,7 @@ shown (`Progress.seen_sha256`) goes into the card: equal in two arms, it shows t
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ from avbench.training.state import LOSSES, STATE, Progress, identity_of, keep_lo
 from avbench.training.stepper import Stepper, optimisers_of
 
 
+@dataclass(frozen=True)
+class Pace:
+    """When a training reports, saves its state and stops; what is learned does not depend on it."""
+
+    report_every: int = 1
+    """Steps between reports. On a GPU each report waits for the device."""
+    save_every: int = 200
+    """Steps between states; a multiple of `report_every`."""
+    save_seconds: float = 300.0
+    """Seconds of training after which a report saves the state as well."""
+    stop_after: float | None = None
+    """Seconds after which the state is saved and the training left unfinished, to be resumed."""
+
+
 def train(
     objective: Objective,
     batches: Callable[[np.ndarray], Batch],
@@ -35,10 +50,7 @@ def train(
     machine: Machine,
     *,
     origin: Mapping[str, Any] | None = None,
-    save_every: int = 200,
-    save_seconds: float = 300.0,
-    report_every: int = 1,
-    stop_after: float | None = None,
+    pace: Pace | None = None,
     on_save: Callable[[Progress, Mapping[str, Tensor]], None] | None = None,
 ) -> Iterator[Progress]:
     """Train an objective in place, or resume from the folder's state. Afterwards its weights are their moving average.
@@ -51,10 +63,7 @@ def train(
         folder: holds the state and the losses.
         machine: device, precision, and whether to compile; of a resumed training, what `begun_on` returns.
         origin: what the first weights were, such as the hashes of two towers; a state of others is refused.
-        save_every: steps between states; a multiple of `report_every`.
-        save_seconds: seconds of training after which a report saves the state as well.
-        report_every: steps between reports. On a GPU each report waits for the device.
-        stop_after: seconds after which the state is saved and the training left unfinished.
+        pace: when it reports and saves.
         on_save: gets the progress and the averaged weights whenever the state was saved.
 
     Yields:
@@ -64,7 +73,7 @@ def train(
         InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
             to another plan, source or origin, or the loss is no longer a number.
     """
-    plan = objective.plan
+    plan, pace = objective.plan, pace or Pace()
     accelerator = accelerate_package().Accelerator(cpu=machine.device == "cpu")
     if plan.batch % accelerator.num_processes:
         msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
@@ -109,15 +118,16 @@ def train(
         shown = drawn.rows.tobytes() + drawn.t.numpy().tobytes() + drawn.kept.numpy().tobytes()
         pending.append((shown, losses, probe))
         last = step + 1 == plan.steps
-        if (step + 1) % report_every and not last:
+        if (step + 1) % pace.report_every and not last:
             continue
         done = _reported(accelerator, done, step + 1, pending, time.perf_counter() - started, plan)
         started = time.perf_counter()
         pending.clear()
-        late = stop_after is not None and done.seconds > stop_after
+        late = pace.stop_after is not None and done.seconds > pace.stop_after
         if accelerator.is_main_process:
             log(folder / LOSSES, done)
-            if (step + 1) % save_every == 0 or last or late or done.seconds - saved >= save_seconds:
+            due = (step + 1) % pace.save_every == 0 or done.seconds - saved >= pace.save_seconds
+            if due or last or late:
                 save(folder / STATE, objective, optimisers, average, done, identity, machine)
                 saved = done.seconds
                 if on_save is not None:

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from avbench.storage.writing import write_json
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
 from avbench.training.examples import CAPTIONS, CARD, CLIPS, Examples, Feed
-from avbench.training.loop import train
+from avbench.training.loop import Pace, train
 from avbench.training.machine import Machine
 from avbench.training.objective import Objective
 from avbench.training.plan import AUDIO_ONLY, Plan
@@ -259,12 +259,9 @@ class Session:
     out: Path
     machine: Machine
     """How a training is run that begins; one that is resumed is run as it was begun."""
-    report_every: int = 1
-    save_every: int = 200
+    pace: Pace = field(default_factory=Pace)
     show_every: int = 1000
-    """Steps between sampled clips; a multiple of `save_every`."""
-    stop_after: float | None = None
-    """Seconds after which the training stops, to be resumed."""
+    """Steps between sampled clips; a multiple of `Pace.save_every`."""
 
 
 def require_tower_inputs(plan: Plan, data: Examples, out: Path) -> None:
@@ -418,19 +415,8 @@ def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, An
     source = _described(data)
     show = functools.partial(_show, parts, data, session)
     last = None
-    for last in train(
-        objective,
-        feed,
-        len(data),
-        source,
-        session.out,
-        session.machine,
-        origin=origin,
-        save_every=session.save_every,
-        report_every=session.report_every,
-        stop_after=session.stop_after,
-        on_save=show,
-    ):
+    how: Any = {"origin": origin, "pace": session.pace, "on_save": show}
+    for last in train(objective, feed, len(data), source, session.out, session.machine, **how):
         yield last
     if last is not None and last.step < plan.steps:
         return
