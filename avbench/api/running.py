@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,14 +134,9 @@ def run(
     }
     for model, asked in asked_of.items():
         generators.known_as(model, asked)
-    downloads, besides = fetching(fetch, work), fvd_metrics(fvd_protocols)
+    wanted_now = Wanted(metrics, columns, fvd_metrics(fvd_protocols), fetching(fetch, work))
     if chosen and not metrics and not columns:
-        if downloads:
-            fetched([one.metric for one in chosen.columns if one.metric], (), downloads, work.reporter.note)
-        metrics_of_paper = [metric.name for metric in chosen.metrics()[0]]
-        wanted_now = Wanted(metrics_of_paper, besides=besides, fetch=downloads)
-    else:
-        wanted_now = Wanted(metrics, columns, besides, downloads)
+        wanted_now = _of_paper(chosen, wanted_now, work.reporter.note)
     computed = wanted_metrics(wanted_now, work.reporter.note)
     require_ready(features_of(computed))
     require_reference_clips(features_of(computed), None if against is None else Path(against))
@@ -167,3 +162,10 @@ def run(
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
     lost = len(mirrors.lost) if mirrors else 0
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
+
+
+def _of_paper(preset: paper_presets.Preset, wanted: Wanted, note: Callable[[str], None]) -> Wanted:
+    """The same with the metrics of a paper's table that can be computed here, once their weights were fetched."""
+    if wanted.fetch:
+        fetched([one.metric for one in preset.columns if one.metric], (), wanted.fetch, note)
+    return dataclasses.replace(wanted, metrics=[metric.name for metric in preset.metrics()[0]])
