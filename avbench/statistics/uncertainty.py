@@ -307,14 +307,9 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
 def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Compute all draws, one chunk per thread: linear algebra lets other threads run."""
     size = getattr(pooled, "draws_at_once", CHUNK)
-    starts = range(0, len(first), size)
-    one = functools.partial(_chunk, pooled, first, second, size)
+    parts = [slice(start, start + size) for start in range(0, len(first), size)]
     with threadpool_limits(1), ThreadPoolExecutor(default_workers()) as threads:
-        return np.concatenate(list(threads.map(one, starts)))
-
-
-def _chunk(pooled: Pooled, first: np.ndarray, second: np.ndarray, size: int, start: int) -> np.ndarray:
-    return pooled(first[start : start + size], second[start : start + size])
+        return np.concatenate(list(threads.map(lambda part: pooled(first[part], second[part]), parts)))
 
 
 def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
