@@ -55,6 +55,11 @@ class Waiting(ToyWorld):
 """
 
 
+@pytest.fixture(autouse=True)
+def soon(monkeypatch):
+    monkeypatch.setattr(measuring, "_BEGINS_SECONDS", 0.5)
+
+
 @pytest.fixture
 def folder(tmp_path):
     found = RunFolder(tmp_path / "toyworld")
@@ -139,7 +144,7 @@ def test_a_long_look_for_new_clips_is_followed_by_a_longer_pause(folder, monkeyp
     stopped: Any = SimpleNamespace(is_set=lambda: False, wait=lambda pause: pauses.append(pause) or len(pauses) > 2)
     monkeypatch.setattr(measuring, "measure", looking)
     measure_as_made(LocalPool(0), stopped, folder, ["onsets"])
-    assert pauses[0] == 1 and min(pauses[1:]) >= 2
+    assert pauses[0] == 0.5 and min(pauses[1:]) >= 2
 
 
 def test_what_went_wrong_waits_until_all_clips_are_made(folder):

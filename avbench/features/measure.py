@@ -31,8 +31,10 @@ from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
 
 Found = TypeVar("Found")
+_BEGINS_SECONDS = 5.0
+"""Before the first look for new clips of a run that is being sampled. What ends sooner need not load the networks."""
 _LOOKS_SECONDS = 1.0
-"""The least time between two looks for new clips of a run that is being sampled."""
+"""The least time between two looks."""
 _PAUSES = 10
 """A pause is at least so many times as long as the look before it, which reads the lines of all clips and rows."""
 
@@ -131,11 +133,11 @@ def measure_as_made(
 ) -> None:
     """Measure on the CPU what a run has of clips, again and again while another thread makes them, until `stopped`.
 
-    Features of all clips of a prompt together are left for later, and so is what went wrong. For the other arguments
-    and errors see `measure`.
+    Features of all clips of a prompt together are left for later, and so is what went wrong. Equal clips that were not
+    there at the same look are each measured. For the other arguments and errors see `measure`.
     """
     alone = [one for one in features if requires(one) is not Requires.SEEDS]
-    made, seen, pause = folder.path / "samples.jsonl", 0, _LOOKS_SECONDS
+    made, seen, pause = folder.path / "samples.jsonl", 0, _BEGINS_SECONDS
     while not stopped.wait(pause):
         if (size := made.stat().st_size if made.exists() else 0) == seen:
             continue
