@@ -2,8 +2,11 @@
 
 import dataclasses
 import functools
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -40,18 +43,20 @@ from avbench.generation.providers.toyworld import ToyWorld
 class Waiting(ToyWorld):
     concurrency = 1
 
-    def __init__(self, rows=""):
+    def __init__(self, awaits=""):
         super().__init__("")
-        self.settings = {**self.settings, "rows": rows}
+        self.settings = {**self.settings, "awaits": awaits}
 
     def generate(self, requests):
-        stop = time.monotonic() + 120
-        where = self.settings["rows"]
-        while where and requests[0].key.seed == 2 and not [one for one in Path(where).glob("*/features/*/rows.jsonl")
-                                                           if len(one.read_bytes().splitlines()) > 1]:
+        stop, files = time.monotonic() + 120, self.settings["awaits"]
+        while files and requests[0].key.seed == 2 and not any(map(written, Path().glob(files))):
             assert time.monotonic() < stop, "nothing is measured yet"
             time.sleep(0.1)
         return super().generate(requests)
+
+
+def written(path):
+    return len(path.read_bytes().splitlines()) > 1
 """
 
 
@@ -68,11 +73,12 @@ def folder(tmp_path):
 
 
 def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, monkeypatch):
-    (tmp_path / "waiting_model.py").write_text(WAITING)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    Path("waiting_model.py").write_text(WAITING)
     asked = {"subsets": "toy-control", "limit": 1, "seeds": 3, "metrics": METRICS}
-    beside = run("python:waiting_model:Waiting", **asked, settings={"rows": "beside"}, workers=2, out="beside")
+    rows = {"awaits": "beside/*/features/*/rows.jsonl"}
+    beside = run("python:waiting_model:Waiting", **asked, settings=rows, workers=2, out="beside")
     after = run("python:waiting_model:Waiting", **asked, workers=1, out="after")
     assert (beside.failed, after.failed, beside.notes) == (0, 0, after.notes)
     first, second = (
@@ -85,6 +91,43 @@ def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, m
     assert first == second and {n for _, n in first.values()} == {3}
     for rows in (tmp_path / "beside").glob("*/features/*/rows.jsonl"):
         assert len([*read_lines(rows)]) == 3, "each clip is measured once"
+
+
+@pytest.mark.slow
+def test_a_kill_meanwhile_loses_nothing_and_leaves_no_process(tmp_path):
+    (tmp_path / "waiting_model.py").write_text(WAITING)
+    made = [
+        "python:waiting_model:Waiting",
+        "-M",
+        "awaits=g?",
+        "--subset",
+        "toy-control",
+        "--limit",
+        "1",
+        "--seeds",
+        "3",
+    ]
+    words = ["run", *made, *(f"--metric={name}" for name in METRICS), "--workers", "2", "--out", "runs"]
+    command, where = [sys.executable, "-m", "avbench", *words], {"cwd": tmp_path, "stderr": subprocess.DEVNULL}
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, **where)
+    wait_until(lambda: any(one.read_text().count("\n") == 2 for one in tmp_path.glob("runs/*/features/*/rows.jsonl")))
+    below = children_named("", killed.pid)
+    killed.kill()
+    killed.wait()
+    wait_until(lambda: not any(map(alive, below)), 30)
+    (tmp_path / "go").write_text("now\nreally\n")
+    assert subprocess.run(command, stdout=subprocess.DEVNULL, **where).returncode == 0
+    (folder,) = map(RunFolder, tmp_path.glob("runs/*waiting*"))
+    assert [one.n for one in folder.scores()[0]] == [3, 3]
+    for lines in (folder.path / "samples.jsonl", *folder.path.glob("features/*/rows.jsonl")):
+        assert len([*read_lines(lines)]) == 3, "nothing is made or measured twice"
+
+
+def alive(pid):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(
