@@ -41,7 +41,7 @@ class Waiting:
 
 
 def make_clips(place: Path, count: int, width: int, height: int, frames: int) -> None:
-    """Write clips of a panning texture with noise for sound, as clip1.mp4 and so on."""
+    """Write clips of a panning texture with noise for sound, as clip0.mp4 and so on."""
     for number in range(count):
         chance = np.random.default_rng(number)
         wide = chance.integers(0, 256, (height // 8, width // 8 + frames, 3), np.uint8).repeat(8, 0).repeat(8, 1)

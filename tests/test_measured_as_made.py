@@ -2,19 +2,21 @@
 
 import dataclasses
 import functools
+import os
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import dying_workers
 import pytest
-from processes import FORKS, children_named, wait_until
+from processes import FORKS, children_named, processes_of, wait_until
 
-from avbench.api import run
+from avbench.api import run, stages
 from avbench.api.stages import measured_as_made
 from avbench.api.work import Work
 from avbench.core import InputError, Row
@@ -72,6 +74,19 @@ def folder(tmp_path):
     return found
 
 
+@contextmanager
+def in_a_thread(folder, features):
+    """Measure as clips are made, in a thread that has ended after the block."""
+    stopped = threading.Event()
+    asked = (LocalPool(0), stopped, folder, features)
+    thread = threading.Thread(target=measure_as_made, args=asked, daemon=True)
+    thread.start()
+    yield
+    stopped.set()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
 def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -96,38 +111,23 @@ def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, m
 @pytest.mark.slow
 def test_a_kill_meanwhile_loses_nothing_and_leaves_no_process(tmp_path):
     (tmp_path / "waiting_model.py").write_text(WAITING)
-    made = [
-        "python:waiting_model:Waiting",
-        "-M",
-        "awaits=g?",
-        "--subset",
-        "toy-control",
-        "--limit",
-        "1",
-        "--seeds",
-        "3",
-    ]
-    words = ["run", *made, *(f"--metric={name}" for name in METRICS), "--workers", "2", "--out", "runs"]
+    asked = (
+        "run python:waiting_model:Waiting -M awaits=g? --subset toy-control --limit 1 --seeds 3 --workers 2 --out runs"
+    )
+    words = [*asked.split(), *(f"--metric={name}" for name in METRICS)]
     command, where = [sys.executable, "-m", "avbench", *words], {"cwd": tmp_path, "stderr": subprocess.DEVNULL}
-    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, **where)
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True, **where)
     wait_until(lambda: any(one.read_text().count("\n") == 2 for one in tmp_path.glob("runs/*/features/*/rows.jsonl")))
-    below = children_named("", killed.pid)
+    assert len(processes_of(killed.pid)) > 1
     killed.kill()
     killed.wait()
-    wait_until(lambda: not any(map(alive, below)), 30)
+    wait_until(lambda: not processes_of(killed.pid), 30)
     (tmp_path / "go").write_text("now\nreally\n")
     assert subprocess.run(command, stdout=subprocess.DEVNULL, **where).returncode == 0
     (folder,) = map(RunFolder, tmp_path.glob("runs/*waiting*"))
     assert [one.n for one in folder.scores()[0]] == [3, 3]
     for lines in (folder.path / "samples.jsonl", *folder.path.glob("features/*/rows.jsonl")):
         assert len([*read_lines(lines)]) == 3, "nothing is made or measured twice"
-
-
-def alive(pid):
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize(
@@ -147,22 +147,21 @@ def test_what_sampling_leaves_idle(pool, workers, idle):
 
 
 def test_nothing_is_measured_beside_sampling_where_gpus_measure(folder, monkeypatch):
+    begun = []
+    monkeypatch.setattr(stages, "alongside", lambda *_: begun.append(True) or nullcontext())
+    asked = {"metrics": chosen_metrics(METRICS), "reference": None}
+    with measured_as_made(folder, 2, **asked, work=Work(device="cpu")):
+        assert begun.pop()
     monkeypatch.setattr(devices, "resolve", lambda asked: ("cuda:0",))
-    with measured_as_made(folder, 2, metrics=chosen_metrics(METRICS), reference=None, work=Work()):
+    with measured_as_made(folder, 2, **asked, work=Work()):
         time.sleep(2)
-    assert not folder.feature_folders()
+    assert not begun and not folder.feature_folders()
 
 
 def test_clips_that_are_measured_together_wait_for_the_last_one(folder):
-    stopped = threading.Event()
-    features = ["onsets", "lpips-alex-seeds"]
-    asked = functools.partial(measure_as_made, LocalPool(0), stopped, folder, features)
-    thread = threading.Thread(target=asked, daemon=True)
-    thread.start()
-    wait_until(lambda: any(len([*read_lines(one / "rows.jsonl")]) == 2 for one in folder.feature_folders()))
-    stopped.set()
-    thread.join(60)
-    assert [one.name.partition("@")[0] for one in folder.feature_folders()] == ["onsets"] and not thread.is_alive()
+    with in_a_thread(folder, ["onsets", "lpips-alex-seeds"]):
+        wait_until(lambda: any(len([*read_lines(one / "rows.jsonl")]) == 2 for one in folder.feature_folders()))
+    assert [one.name.partition("@")[0] for one in folder.feature_folders()] == ["onsets"]
 
 
 def test_workers_that_stay_measure_a_later_clip_of_another_form(folder):
@@ -194,13 +193,8 @@ def test_what_went_wrong_waits_until_all_clips_are_made(folder):
     first, second = folder.samples().values()
     why = f"{plug_ins.FAILED}lights 1.5: no luck"
     folder.add_row(protocol_in(folder, "onsets"), Row(first.key, first.sha256, None, why))
-    stopped = threading.Event()
-    asked = functools.partial(measure_as_made, LocalPool(0), stopped, folder, ["onsets"])
-    thread = threading.Thread(target=asked, daemon=True)
-    thread.start()
-    wait_until(lambda: second.key in folder.rows(protocol_in(folder, "onsets")))
-    stopped.set()
-    thread.join(60)
+    with in_a_thread(folder, ["onsets"]):
+        wait_until(lambda: second.key in folder.rows(protocol_in(folder, "onsets")))
     assert folder.rows(protocol_in(folder, "onsets"))[first.key].missing == why
     assert [task.samples for task in measure(folder, ["onsets"])[1]] == [(first,)]
 
@@ -213,7 +207,7 @@ def test_the_end_of_the_block_ends_workers_in_the_middle_of_a_task(tmp_path):
     with alongside(work, 2):
         wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
     pids = [int((tmp_path / name).read_text()) for name in "ab"]
-    wait_until(lambda: not {*pids} & {*children_named("", threading.main_thread().native_id)}, 20)
+    wait_until(lambda: not {*pids} & {*children_named("", os.getpid())}, 20)
 
 
 def test_the_end_of_the_block_does_not_wait_for_a_result_that_it_cut_off():

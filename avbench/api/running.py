@@ -151,8 +151,9 @@ def run(
     opened_runs, failed = [], 0
     for (place, model), record in zip(folders.items(), records, strict=True):
         job = SamplingJob(wanted, range(seeds or 1), asked_of[model], record, part)
-        so_far = {"reference": real, "work": work, "against": beside, "others": [*opened_runs]}
-        measuring = functools.partial(measured_as_made, metrics=computed, **so_far)
+        measuring = functools.partial(
+            measured_as_made, metrics=computed, reference=real, work=work, against=beside, others=opened_runs
+        )
         view, missing = sampled(place, model, job, work, measuring=measuring)
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None

@@ -137,13 +137,15 @@ def measure_as_made(
     there at the same look are each measured. For the other arguments and errors see `measure`.
     """
     alone = [one for one in features if requires(one) is not Requires.SEEDS]
+    look = functools.partial(
+        measure, folder, alone, workers=pool, against=against, precision=precision, others=others, again=False
+    )
     made, seen, pause = folder.path / "samples.jsonl", 0, _BEGINS_SECONDS
     while not stopped.wait(pause):
         if (size := made.stat().st_size if made.exists() else 0) == seen:
             continue
         seen, begun = size, time.monotonic()
-        how = {"against": against, "precision": precision, "others": others}
-        tasks = measure(folder, alone, workers=pool, again=False, **how)[1]
+        _, tasks = look()
         pause = max(_LOOKS_SECONDS, _PAUSES * (time.monotonic() - begun))
         while not stopped.is_set() and next(tasks, None):
             pass

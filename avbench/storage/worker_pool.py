@@ -111,8 +111,7 @@ class _Lasting:
         self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order."""
-        with _stops_held_back(), _without_main(build, *tasks):
-            futures = {self.executor.submit(_call, build, task): task for task in tasks}
+        futures = dict(zip(_submitted(self.executor, build, tasks), tasks, strict=True))
         try:
             for future in as_completed(futures):
                 yield futures.pop(future), _result(future)
@@ -197,8 +196,7 @@ def map_unordered(
     while left:
         try:
             with _pool(min(workers, len(left)), imports) as pool:
-                with _stops_held_back(), _without_main(build, *tasks):
-                    futures = {pool.submit(_call, build, tasks[number]): number for number in left}
+                futures = dict(zip(_submitted(pool, build, [tasks[number] for number in left]), left, strict=True))
                 for future in as_completed(futures):
                     number, result = futures.pop(future), _result(future)
                     left.remove(number)
@@ -220,11 +218,18 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
-            with _stops_held_back(), _without_main(build, task):
-                future = pool.submit(_call, build, task)
+            (future,) = _submitted(pool, build, [task])
             return _result(future)
     except BrokenProcessPool:
         return WorkerCrashed()
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+) -> list[Future[tuple[Result, float]]]:
+    """Hand tasks to the workers of a pool, which starts them."""
+    with _stops_held_back(), _without_main(build, *tasks):
+        return [pool.submit(_call, build, task) for task in tasks]
 
 
 @contextlib.contextmanager

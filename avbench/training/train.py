@@ -415,8 +415,10 @@ def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, An
     source = _described(data)
     show = functools.partial(_show, parts, data, session)
     last = None
-    how: Any = {"origin": origin, "pace": session.pace, "on_save": show}
-    for last in train(objective, feed, len(data), source, session.out, session.machine, **how):
+    steps = train(
+        objective, feed, len(data), source, session.out, session.machine, origin=origin, pace=session.pace, on_save=show
+    )
+    for last in steps:
         yield last
     if last is not None and last.step < plan.steps:
         return
