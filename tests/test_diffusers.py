@@ -2,8 +2,11 @@
 
 import http.server
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -372,6 +375,15 @@ def test_why_the_hub_does_not_give_a_model_is_one_sentence(monkeypatch, code, wo
         ):
             generators.build("diffusers:nobody/nothing", {})
         server.shutdown()
+
+
+def test_a_hub_name_is_looked_up_in_a_fresh_process(tmp_path):
+    """Other tests load parts of the hub's package, which a fresh process does not have yet."""
+    command = [sys.executable, "-m", "avbench", "sample", "diffusers:nobody/nothing", "--subset", "toy-control"]
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = subprocess.run([*command, "--out", tmp_path / "runs"], env=offline, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "is no path here, and the hub cannot be reached" in " ".join(done.stderr.split())
 
 
 @pytest.mark.parametrize(

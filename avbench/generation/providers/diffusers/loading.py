@@ -106,8 +106,9 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
         )
         raise InputError(msg)
     import huggingface_hub
+    from huggingface_hub import constants  # the package alone does not load it
 
-    offline = not fetch or huggingface_hub.constants.HF_HUB_OFFLINE
+    offline = not fetch or constants.HF_HUB_OFFLINE
     asked: dict[str, Any] = {"revision": revision, "local_files_only": offline}
     try:
         if file:
