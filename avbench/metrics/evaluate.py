@@ -287,11 +287,11 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
         protocol["notes"] = {"device": measured.gpus}
     if metric.beside:
         protocol["beside"] = protocol_in(run.folder, metric.beside, run.against).describe()
-    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, measured.reasons, measured.refused)
+    task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, measured)
     try:
-        score, per_clip = _score(task, measured, run.samples)
+        score, per_clip = _score(task, run.samples)
         asked_for = metric.name == NEAR_COPIES and score.value is not None
-        return _Found(score, protocol, per_clip, _near_copies(task, measured) if asked_for else None)
+        return _Found(score, protocol, per_clip, _near_copies(task) if asked_for else None)
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
@@ -393,16 +393,14 @@ class _Task:
     subset: Subset
     digest: str
     real: reference.Reference | None
-    reasons: Mapping[str | None, int]
-    """As of `_Measured`."""
-    refused: int
-    """Number of those that the model refused to make."""
+    measured: _Measured
 
     def scored(self, *, n: int, **known: Any) -> Score:
         """A score of this metric on this subset, from n clips."""
-        missing: dict[str, Any] = {"unmeasured": sum(self.reasons.values()) - n, "refused": self.refused}
+        reasons = self.measured.reasons
+        missing: dict[str, Any] = {"unmeasured": sum(reasons.values()) - n, "refused": self.measured.refused}
         if n:
-            missing["why_unmeasured"] = _in_short(self.reasons, n, self.metric.unable)
+            missing["why_unmeasured"] = _in_short(reasons, n, self.metric.unable)
         hygiene = reference.hygiene(self.subset, self.real if self.metric.column else None)
         return Score(self.subset.name, self.metric.name, n=n, protocol=self.digest, hygiene=hygiene, **missing, **known)
 
@@ -472,13 +470,13 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
     }
 
 
-def _score(task: _Task, of_clips: _Measured, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFrame | None]:
+def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFrame | None]:
     metric = task.metric
     # A metric without its reference has that reason, and not that no clip was measured for it.
     real = task.known if metric.column else task.real
-    keys, measured = of_clips.columns
+    keys, measured = task.measured.columns
     if not keys:
-        reasons = of_clips.reasons
+        reasons = task.measured.reasons
         raise NotMeasurable(_most_frequent(reasons) if reasons else "this shard of the run has no clip of the subset")
     judged = real if metric.column or metric.direction is Direction.BAND else None
     shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
@@ -535,9 +533,9 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 
     return score, table
 
 
-def _near_copies(task: _Task, of_clips: _Measured) -> pd.DataFrame:
+def _near_copies(task: _Task) -> pd.DataFrame:
     """Each clip with its nearest reference clip: one row per clip, the nearest first."""
-    keys, measured = of_clips.columns
+    keys, measured = task.measured.columns
     real, apart = distances.nearest_real(task.metric, measured, task.known, task.feature, task.subset)
     nearness = neighbours.nearness(apart, task.reference_embedding())
     table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
