@@ -32,7 +32,7 @@ from avbench.generation.providers.python import OwnModel
 from avbench.generation.resuming import throw_away
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, without_reference
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, worth_measuring
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import THREADS
@@ -104,8 +104,7 @@ def training_hook(
             asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
             _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
-        idle = without_reference(folder, chosen, place)  # they get their reason without a measurement
-        _drain(measure(folder, features_of([one for one in chosen if one not in idle]), workers=workers)[1])
+        _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=workers)[1])
         return Scores(evaluate(folder, chosen, place=place))
 
 

@@ -15,7 +15,7 @@ from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import measure_as_made
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
-from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, without_reference
+from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, worth_measuring
 from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
 from avbench.storage.media import has_sound
@@ -108,16 +108,15 @@ def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None,
     Without a reference, clips are not measured for metrics that compare with real clips. Metrics of sound stay for
     clips without sound: those cost nothing, and each gets the reason that it has no value.
     """
-    idle = without_reference(view, metrics, reference)
-    if idle:
+    kept = worth_measuring(view, metrics, reference)
+    if idle := [one.name for one in metrics if one not in kept]:
         work.reporter.note(
-            f"not measured, for lack of real clips to compare with: {all_of([one.name for one in idle])}; "
-            "--reference FOLDER names some"
+            f"not measured, for lack of real clips to compare with: {all_of(idle)}; --reference FOLDER names some"
         )
-    hearing = [one.name for one in metrics if one not in idle and any(map(needs_sound, features_of([one])))]
+    hearing = [one.name for one in kept if any(map(needs_sound, features_of([one])))]
     if hearing and (silent := _without_sound(view)):
         work.reporter.note(f"{silent} of {view.path.name} have no sound, so {all_of(hearing)} will have no value")
-    return [one for one in metrics if one not in idle]
+    return kept
 
 
 def _without_sound(view: RunView) -> str | None:
@@ -182,8 +181,7 @@ def measured_as_made(
     if devices.resolve(work.device) != (devices.CPU,):
         yield
         return
-    idle = without_reference(run, metrics, reference)
-    features = features_of([one for one in metrics if one not in idle])
+    features = features_of(worth_measuring(run, metrics, reference))
     how = {"against": against, "precision": work.precision, "others": others}
     with alongside(functools.partial(measure_as_made, folder=run, features=features, **how), workers):
         yield

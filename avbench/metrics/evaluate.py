@@ -99,15 +99,14 @@ def features_of(metrics: Sequence[Metric]) -> list[str]:
     return list(dict.fromkeys(every))
 
 
-def without_reference(folder: RunFolder, metrics: Sequence[Metric], place: Path | None) -> list[Metric]:
-    """Those of these metrics that can have no value, because they compare with real clips and there are none.
+def worth_measuring(folder: RunFolder, metrics: Sequence[Metric], place: Path | None) -> list[Metric]:
+    """These metrics, without those that can have no value, because they compare with real clips and there are none.
 
     One subset of the run with a shipped reference is enough. `place` is a reference of the user's own.
     """
-    subsets = folder.subsets()
-    if reference_to_use([folder], place) is not None or any(one.name in reference.names() for one in subsets):
-        return []
-    return [metric for metric in metrics if metric.column]
+    there = reference_to_use([folder], place) is not None
+    there = there or any(one.name in reference.names() for one in folder.subsets())
+    return [metric for metric in metrics if there or not metric.column]
 
 
 @threadpool_limits.wrap(limits=1)
