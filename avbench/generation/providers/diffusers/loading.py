@@ -50,23 +50,32 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Placement:
-    """How the pipeline is stored in memory and run."""
+class Held:
+    """How the pipeline is held in memory and run; None leaves the choice to the device and the preset."""
 
-    dtype: str
-    vae_dtype: str | None
-    device: str
+    dtype: str | None = None
+    vae_dtype: str | None = None
+    device: str | None = None
     device_map: str | None = None
     offload: str | None = None
     attention: str | None = None
     compile: bool = False
     cache: str | None = None
-    cache_threshold: float = 0.05
+    cache_threshold: float | None = None
     """Largest change of the first block's residual at which the other blocks are skipped."""
     vae_tiling: bool = False
-    allow_pickle: bool = False
     context_parallel: int = 1
     """Number of devices that share every clip's sequence."""
+
+
+@dataclass(frozen=True)
+class Placement(Held):
+    """The same with everything chosen, and whether pickles may be read."""
+
+    dtype: str = "float32"
+    device: str = "cpu"
+    cache_threshold: float = 0.05
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True)

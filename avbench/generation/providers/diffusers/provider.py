@@ -26,6 +26,7 @@ from avbench.generation.modular import Modular
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, config_beside, read_adapters
 from avbench.generation.providers.diffusers.loading import (
+    Held,
     Placement,
     Source,
     check_parts,
@@ -66,38 +67,19 @@ class Loaded:
     allow_pickle: bool = False
 
 
-@dataclass(frozen=True)
-class Held:
-    """How the pipeline is held in memory and run; None leaves the choice to the device and the preset."""
-
-    dtype: str | None = None
-    vae_dtype: str | None = None
-    device: str | None = None
-    device_map: str | None = None
-    offload: str | None = None
-    attention: str | None = None
-    compile: bool = False
-    cache: str | None = None
-    cache_threshold: float | None = None
-    vae_tiling: bool = False
-    context_parallel: int = 1
-
-    def placement(self, vae_dtype: str | None, *, allow_pickle: bool) -> Placement:
-        """What was left open, chosen; `vae_dtype` is the preset's. Raises InputError if settings do not go together."""
-        if self.cache_threshold is not None and self.cache is None:
-            msg = f"-M cache_threshold={self.cache_threshold} does nothing without -M cache="
-            raise InputError(msg)
-        device = self.device or _device()
-        chosen = {
-            "dtype": self.dtype or ("float32" if device == "cpu" else "bfloat16"),
-            "vae_dtype": self.vae_dtype or vae_dtype,
-            "device": device,
-            "cache_threshold": 0.05 if self.cache_threshold is None else self.cache_threshold,
-        }
-        check_positive(cache_threshold=chosen["cache_threshold"])
-        placement = Placement(**{**vars(self), **chosen}, allow_pickle=allow_pickle)
-        check_placement(placement)
-        return placement
+def _placed(held: Held, vae_dtype: str | None, *, allow_pickle: bool) -> Placement:
+    """What was left open, chosen; `vae_dtype` is the preset's. Raises InputError if settings do not go together."""
+    if held.cache_threshold is not None and held.cache is None:
+        msg = f"-M cache_threshold={held.cache_threshold} does nothing without -M cache="
+        raise InputError(msg)
+    device = held.device or _device()
+    chosen = {name: value for name, value in vars(held).items() if value is not None}
+    chosen |= {"device": device, "dtype": held.dtype or ("float32" if device == "cpu" else "bfloat16")}
+    chosen |= {"vae_dtype": held.vae_dtype or vae_dtype, "allow_pickle": allow_pickle}
+    placement = Placement(**chosen)
+    check_positive(cache_threshold=placement.cache_threshold)
+    check_placement(placement)
+    return placement
 
 
 class Diffusers:
@@ -139,7 +121,7 @@ class Diffusers:
             raise InputError(msg)
         added = [self._part_path, *(one.file for one in self._source.adapters)]
         self._decided = decide(asked, self._source, [one for one in added if one])
-        self._placement = held.placement(self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
+        self._placement = _placed(held, self._decided.vae_dtype, allow_pickle=loaded.allow_pickle)
         check_seeds(self._source, self._placement.device)
         heads = part_config(self._source.folder).get("num_attention_heads")
         if isinstance(heads, int) and heads % self._placement.context_parallel:
