@@ -115,12 +115,8 @@ def pack(
         "versions": run.versions,
         **(about or {}),
     }
-    if left_out:
-        card["left_out"] = left_out
-    if gpus:  # of features that no GPU measured, there is nothing to say
-        card["gpus"] = gpus
-    if splits := splits_of(subset):
-        card["splits"] = splits
+    noted = {"left_out": left_out, "gpus": gpus, "splits": splits_of(subset)}
+    card |= {name: known for name, known in noted.items() if known}
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
