@@ -238,6 +238,21 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
         scores_frame([fewer_steps, more_steps], ["sampling"])
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
+def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_path, order):
+    unlike = [
+        evaluated(made_run(tmp_path / f"u{index}", seed=index, settings=settings))
+        for index, settings in enumerate(({"steps": 50}, {}, {"steps": 25}))
+    ]
+    with pytest.raises(InputError, match=r"sampling.steps (50 against 25|25 against 50)"):
+        scores_frame([unlike[index] for index in order])
+    alike = [
+        evaluated(made_run(tmp_path / f"a{index}", seed=index, names=names))
+        for index, names in enumerate((None, ["toy-control"], None))
+    ]
+    assert len(scores_frame([alike[index] for index in order])) == 10
+
+
 @pytest.mark.parametrize(
     ("fields", "allowed", "words"),
     [

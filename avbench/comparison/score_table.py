@@ -7,7 +7,7 @@ little moves. Whether a difference is more than chance: differences.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,15 @@ class Made:
     clip_specs: Mapping[str, Any]
     protocols: Mapping[Where, tuple[str, Mapping[str, Any]]]
     """Digest and description."""
+
+    def beside(self, first: "Made") -> "Made":
+        """What a further run must equal: all that `first` has, and what only this one has."""
+        return Made(
+            first.name,
+            {**self.sampling, **first.sampling},
+            {**self.clip_specs, **first.clip_specs},
+            {**self.protocols, **first.protocols},
+        )
 
 
 def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
@@ -179,7 +188,7 @@ def scores_frame(
     for folder in folders:
         one = made(folder, metrics)
         marks = check_comparable(one, earlier, allow) if earlier else {}
-        earlier = replace(one, protocols={**one.protocols, **earlier.protocols}, name=earlier.name) if earlier else one
+        earlier = one.beside(earlier) if earlier else one
         for score in asked_scores(folder, metrics):
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
