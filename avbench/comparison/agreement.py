@@ -12,6 +12,7 @@ knows what the others chose: the ceiling. With few raters the true ceiling is a 
 Intervals and tests are clustered by prompt: they say what other prompts could give with raters like these.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,8 +115,8 @@ def agreement(
         InputError: a run was not evaluated, or two were made differently in a field that is not allowed.
     """
     sides = [Side(folder, metrics) for folder in folders]
-    for other in sides[1:]:
-        check_comparable(other.made, sides[0].made, allow)
+    for one, other in itertools.combinations(sides, 2):
+        check_comparable(other.made, one.made, allow)
     names = [side.made.name for side in sides]
     choice = votes["vote"].map(ballots.CHOICES.get).to_numpy(dtype=float)
     preferred: dict[str, np.ndarray | str] = {}
