@@ -178,10 +178,10 @@ def _absent(folders: Sequence[RunFolder], subsets: Sequence[Subset], missing: Se
 
 def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
     """Write the union of folders, restricted to these keys, and return its samples in the order of the keys."""
-    samples, homes = _samples(folders, keys)
     new = not _is_run(out)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
     with place.writing():
+        samples, homes = _samples(folders, keys)  # not before: another command may have written until now
         place.require_distinct([subset for folder in folders for subset in folder.subsets()])
         if new:
             _clear(place.path)  # an earlier merge that was killed
