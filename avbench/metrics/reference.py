@@ -198,7 +198,8 @@ class _Card:
     licence: str
     clips: dict[str, int]
     command: str = ""
-    splits: dict[str, int] | None = None
+    splits: dict[str, int] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 _FILES = ("columns.safetensors", "clips.csv", "moments.safetensors")
@@ -237,8 +238,8 @@ def _clips(path: Path, features: Sequence[str]) -> pd.DataFrame:
     rows = list(csv_rows(path, (*CLIP_COLUMNS, *features)))
     for number, row in enumerate(rows, start=2):
         for name, choices in (("seed", None), *((feature, ("0", "1", "2")) for feature in features)):
-            if not (row[name].isdecimal() if choices is None else row[name] in choices):
-                must = "a whole number" if choices is None else "0, 1 or 2"
+            if not (row[name].isdecimal() and len(row[name]) < 19 if choices is None else row[name] in choices):
+                must = "a whole number below 10¹⁸" if choices is None else "0, 1 or 2"
                 msg = f"{path}, line {number}: {name} is {row[name]!r}; it must be {must}"
                 raise InputError(msg)
     table = pd.DataFrame(rows, columns=csv_head(path))
@@ -275,7 +276,7 @@ def _moments(path: Path) -> dict[str, dict[str, Moments]]:
                 f"{path}: {name} has the shapes {[list(one.shape) for one in (n, mean, scatter)]}, which are no moments"
             )
             raise InputError(msg)
-        if not (np.isfinite(mean).all() and np.isfinite(scatter).all()):
+        if not all(np.isfinite(one).all() for one in (n, mean, scatter)):
             msg = f"{path}: {name} holds NaN or infinity"
             raise InputError(msg)
         moments.setdefault(feature, {})[value] = Moments(int(n[0]), mean, scatter)
