@@ -110,7 +110,7 @@ class Server:
                         return Answer(status, self._json(response, deadline), response.headers)
                     reason, after = f"{url.host} answers {status}", _retry_after(response.headers)
                     received = status in _LOST
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 reason = f"{url.host} cannot be reached ({self.clean(first_line(error))})"
                 received = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             if received and not twice:
@@ -156,7 +156,7 @@ class Server:
                         raise LostError(msg) if response.status_code in (*_BUSY, *_LOST) else BrokenError(msg)
                     self._write(response, path, deadline, most_bytes)
                     return None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             msg = f"the download was cut off ({self.clean(first_line(error))})"
             raise (BrokenError if path.exists() else LostError)(msg) from None
         msg = f"{url.host} redirects without end"
@@ -244,9 +244,9 @@ def _too_large(most_bytes: int, size: str = "the download is larger") -> InputEr
 def _retry_after(headers: httpx.Headers) -> float | None:
     """The value of Retry-After in seconds, from either form that HTTP allows."""
     value = headers.get("retry-after", "")
-    if value.replace(".", "", 1).isdigit():
+    if value.replace(".", "", 1).isdecimal():
         return float(value)
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
