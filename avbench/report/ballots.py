@@ -1,25 +1,21 @@
 """Renders the results of blind votes for the console: who won against whom, strengths, and sentences."""
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from avbench.comparison import votes as ballots
+from avbench.report.tables import titled
 
 
 def console(votes: pd.DataFrame) -> Group:
     """Return the results of `votes.read` for the console."""
-    met = Table(
-        "run", "against", title=Text("Blind votes", style="bold"), title_justify="left", box=SIMPLE_HEAD, padding=0
-    )
+    met = titled(Text("Blind votes", style="bold"), "run", "against")
     for column in ("won", "tied", "lost", "votes", "prompts"):
         met.add_column(column, justify="right")
     for _, row in ballots.pairs(votes).iterrows():
         met.add_row(*(Text(str(row[column.header])) for column in met.columns))
-    title = Text("Bradley–Terry strengths, ties as half", style="bold")
-    strong = Table("run", title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    strong = titled(Text("Bradley–Terry strengths, ties as half", style="bold"), "run")
     for column in ("strength", "95 % interval", "votes", "group"):
         strong.add_column(column, justify="right")
     for one in ballots.strengths(votes):

@@ -228,9 +228,14 @@ def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> G
     return Group(*parts, Text(legend, style="dim"))
 
 
+def titled(title: Text | None, *columns: Column | str) -> RichTable:
+    """An empty table for rich, in the looks of all tables of numbers."""
+    return RichTable(*columns, title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+
+
 def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None, width: int) -> RichTable:
     """Some of a table's columns, for rich."""
-    found = RichTable(Column(table.head, no_wrap=True), title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+    found = titled(title, Column(table.head, no_wrap=True))
     for column in columns:
         found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
     for name, cells in table.rows:
@@ -287,14 +292,7 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     for subset, of_subset in shown.groupby("subset", sort=False):
         models = list(dict.fromkeys(of_subset["model"]))
         title = Text(f"{subset}: FVD by protocol", style="bold")
-        table = RichTable(
-            "protocol",
-            *(Column(Text(str(model))) for model in models),
-            title=title,
-            title_justify="left",
-            box=SIMPLE_HEAD,
-            padding=0,
-        )
+        table = titled(title, "protocol", *(Column(Text(str(model))) for model in models))
         found: Any = of_subset.set_index(["metric", "model"])
         for protocol, metric in metrics.items():
             keys = [(metric, model) for model in models]
