@@ -269,25 +269,23 @@ def check_template(template: str, setting: str) -> None:
 
 def check_positive(**numbers: Any) -> None:
     """Raise InputError unless every setting is a number above 0."""
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < math.inf:
-            msg = f"{name} is {number!r}; it must be a number above 0"
-            raise InputError(msg)
+    _check_numbers(numbers, lambda number: 0 < number < math.inf, "a number above 0")
 
 
 def check_counts(**numbers: Any) -> None:
     """Raise InputError unless every setting is a whole number of at least 1."""
-    for name, number in numbers.items():
-        if type(number) is not int or number < 1:
-            msg = f"{name} is {number!r}; it must be a whole number of at least 1"
-            raise InputError(msg)
+    _check_numbers(numbers, lambda number: type(number) is int and number >= 1, "a whole number of at least 1")
 
 
 def check_finite(**numbers: Any) -> None:
     """Raise InputError unless every setting is a number, neither infinite nor NaN."""
+    _check_numbers(numbers, math.isfinite, "a number")
+
+
+def _check_numbers(numbers: Mapping[str, Any], fits: Callable[[float], bool], must: str) -> None:
     for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-            msg = f"{name} is {number!r}; it must be a number"
+        if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
+            msg = f"{name} is {number!r}; it must be {must}"
             raise InputError(msg)
 
 
