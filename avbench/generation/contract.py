@@ -72,7 +72,11 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
 
 def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips: Sequence[Clip]) -> Iterator[Check]:
     """Make the same clips with a new generator: the first one alone, then all in reverse order, in batches."""
-    generator = ready(build)
+    try:
+        generator = ready(build)
+    except Exception as error:
+        yield Check("again", False, f"it cannot be built a second time: {_sentence(error)}")
+        return
     (again,) = _clip(generator, requests[:1])
     difference = again if isinstance(again, str) else _difference(clips[0], again)
     yield Check("again", difference is None, difference or "the same prompt and seed give the same clip")
