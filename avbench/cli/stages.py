@@ -42,9 +42,8 @@ from avbench.cli.steps import (
     LOST_MIRROR,
     allowed_to_fetch,
     chosen_workers,
-    evaluate_run,
-    measure_run,
     named_metrics,
+    opened_beside,
     opened_run,
     parsed_settings,
     parsed_shard,
@@ -106,13 +105,13 @@ def measure(
     shard: ShardOf = None,
 ) -> None:
     """Measure the clips of run folders."""
-    from avbench.api import share_of
+    from avbench.api import measured, share_of
     from avbench.core import counted
 
     work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
-    places = [share_of(path, parsed_shard(shard)) for path in runs]
-    if lost := sum([measure_run(path, metrics, work, against) for path in places]):
+    places, beside = [share_of(path, parsed_shard(shard)) for path in runs], opened_beside(against)
+    if lost := sum([measured(opened_run(path, reads_clips=True), metrics, work, beside) for path in places]):
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
 
 
@@ -129,20 +128,25 @@ def evaluate(
     precision: Precision = None,
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
-    from avbench.api import measurable, reference_of
+    from avbench.api import evaluated, measurable, measured, reference_of
     from avbench.core import counted
 
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     metrics = named_metrics(metric, fvd_protocol, columns)
-    for path in runs if fvd_protocol else ():
-        lost += measure_run(path, measurable(opened_run(path), metrics, reference, work), work, against)
-    real = None if reference is None else reference_of(reference, metrics, work, map(opened_run, runs))
-    for path in runs:
-        scored |= evaluate_run(path, metrics, work, real, against, reference)
+    views, beside = [opened_run(path, reads_clips=True) for path in runs], opened_beside(against)
+    for view in views if fvd_protocol else ():
+        lost += measured(view, measurable(view, metrics, reference, work), work, beside)
+    real = None if reference is None else reference_of(reference, metrics, work, views)
+    for view in views:
+        found = evaluated(view, metrics, real, beside, work, reference)
+        asked = [one for one in found if one.metric in {metric.name for metric in metrics}]
+        lacking = [one for one in asked if one.value is None]
+        print_notes(f"{view.path}: {one.metric} of {one.subset} has no value: {one.missing}" for one in lacking)
+        scored |= len(lacking) < len(asked)
     if fvd_protocol:
         from avbench.comparison.leaderboard import leaderboard
 
-        print_protocols(leaderboard([opened_run(path) for path in runs]), fvd_protocol)
+        print_protocols(leaderboard(views), fvd_protocol)
     if lost:
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
@@ -167,7 +171,7 @@ def leaderboard(
     from avbench.comparison import leaderboard as stage
     from avbench.report import tables
 
-    folders = [opened_run(folder) for folder in stage.find(runs)]
+    folders = [opened_run(folder.path) for folder in stage.find(runs)]
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
     print_result(frame, tables.subset_tables(frame, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", form)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import ConsoleReporter, print_notes, refuse
+from avbench.cli.printing import ConsoleReporter, refuse
 
 if TYPE_CHECKING:
     from avbench.api import Work
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from avbench.metrics.table import Metric
     from avbench.storage.mirror import Mirrors
     from avbench.storage.ray_actors import RayActors
-    from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_view import RunView
 
 ENGINES = ("local", "ray")
@@ -77,47 +76,16 @@ def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Seq
     return licences or fetch
 
 
-def measure_run(path: Path, metrics: Sequence["Metric"], work: "Work", against: Path | None = None) -> int:
-    """Measure a run; returns for how many clips that failed, each of which is noted."""
-    from avbench.api import measured
-
-    return measured(
-        opened_run(path, reads_clips=True),
-        metrics,
-        work,
-        None if against is None else opened_run(against, reads_clips=True),
-    )
-
-
-def evaluate_run(
-    path: Path,
-    metrics: Sequence["Metric"],
-    work: "Work",
-    reference: Path | None,
-    against: Path | None,
-    given: Path | None = None,
-) -> bool:
-    """Score a measured run folder, and note what has no value; returns whether anything has one.
-
-    `given` is what the user gave, if `reference` was built of it.
-    """
-    from avbench.api import evaluated
-
-    view = opened_run(path, reads_clips=True)
-    beside = None if against is None else opened_run(against, reads_clips=True)
-    scores = evaluated(view, metrics, reference, beside, work, given)
-    asked = [score for score in scores if score.metric in {metric.name for metric in metrics}]
-    lacking = [score for score in asked if score.value is None]
-    print_notes(f"{path}: {one.metric} of {one.subset} has no value: {one.missing}" for one in lacking)
-    return any(score.value is not None for score in asked)
-
-
-def opened_run(path: "Path | RunFolder", *, reads_clips: bool = False) -> "RunView":
+def opened_run(path: Path, *, reads_clips: bool = False) -> "RunView":
     """Open a run folder and note clips whose files are gone, if clips will be read."""
     from avbench.api import Work, opened
 
-    work = Work(reporter=CONSOLE)
-    return opened(path if isinstance(path, Path) else path.path, work, reads_clips=reads_clips)
+    return opened(path, Work(reporter=CONSOLE), reads_clips=reads_clips)
+
+
+def opened_beside(against: Path | None) -> "RunView | None":
+    """The run that --against names."""
+    return None if against is None else opened_run(against, reads_clips=True)
 
 
 def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
