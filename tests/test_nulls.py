@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from avbench.core import NotMeasurable
 from avbench.metrics import distances
 from avbench.metrics.frechet import Frechet, frechet_distance
 from avbench.metrics.kernel import Kernel
+from avbench.metrics.neighbours import Neighbours
 from avbench.metrics.table import METRICS
 from avbench.statistics.uncertainty import (
     ENOUGH_EXTREME,
     _evenly,
     _exchanged,
+    _jackknife,
     _numbered,
     _signed_sums,
     _swaps,
@@ -30,6 +33,12 @@ def level_holds(p, level=0.05):
     """Whether the share of p-values up to the level is the level, within three standard errors."""
     error = np.sqrt(level * (1 - level) / len(p))
     return abs(np.mean(np.array(p) <= level) - level) < 3 * error
+
+
+@pytest.fixture
+def swaps_alone(monkeypatch):
+    """The p-value of the swaps, which is exact for equal models; that of the t test is left out."""
+    monkeypatch.setattr("avbench.statistics.uncertainty._jackknife", lambda *_: (0.0, 2))
 
 
 def spread(random, n):
@@ -94,6 +103,7 @@ def test_several_clips_of_a_prompt_have_no_null_across_prompts():
 
 
 @pytest.mark.statistical
+@pytest.mark.usefixtures("swaps_alone")
 def test_models_that_differ_prompt_by_prompt_are_not_told_apart_by_more_seeds():
     random = np.random.default_rng(105)
     prompts = np.repeat(np.arange(24), 4)
@@ -104,11 +114,14 @@ def test_models_that_differ_prompt_by_prompt_are_not_told_apart_by_more_seeds():
         p.append(swap_test(pooled, prompts, 96, permutations=PERMUTATIONS).p)
     assert level_holds(p)
     few = directly(pooled)  # each swap is computed anew
-    assert swap_test(few, prompts, 96, permutations=199).sd == pytest.approx(swap_test(pooled, prompts, 96).sd, rel=0.3)
+    assert swap_test(few, prompts, 96, permutations=199).error == pytest.approx(
+        swap_test(pooled, prompts, 96).error, rel=0.3
+    )
 
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("distance", [Frechet, Kernel])
+@pytest.mark.usefixtures("swaps_alone")
 def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance):
     n, random = 100, np.random.default_rng(101)
     p = []
@@ -128,6 +141,7 @@ def wide(random, n):
 @pytest.mark.statistical
 @pytest.mark.parametrize("distance", [Frechet, Kernel])
 @pytest.mark.parametrize("n", [12, 40])
+@pytest.mark.usefixtures("swaps_alone")
 def test_equal_models_of_fewer_clips_than_dimensions_are_told_apart_as_seldom(distance, n):
     random = np.random.default_rng(102)
     p = []
@@ -145,6 +159,7 @@ def directly(pooled):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("level", [0.01, 0.05, 0.2])
+@pytest.mark.usefixtures("swaps_alone")
 def test_drawing_until_enough_are_extreme_keeps_the_level(level):
     n, random = 20, np.random.default_rng(103)
     p, draws = [], []
@@ -160,6 +175,7 @@ def test_drawing_until_enough_are_extreme_keeps_the_level(level):
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("n", [40, 150])
+@pytest.mark.usefixtures("swaps_alone")
 def test_the_derivative_finds_what_the_distance_itself_finds(n):
     random = np.random.default_rng(104)
     found, direct = [], []
@@ -226,7 +242,7 @@ def test_the_difference_of_kernel_distances_is_read_off_the_derivative(windows):
     computed = []
     pooled = replace(pooled, statistic=_Counted(pooled.statistic, computed))
     assert swap_test(pooled, range(pairs), 2 * pairs).value == pytest.approx(measured, rel=1e-9)
-    assert not computed
+    assert sum(computed) == 2 * pairs, "both models without each prompt, for the jackknife"
 
 
 class _Counted:
@@ -253,7 +269,7 @@ def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, op
     assert np.polyfit(other, one, 1)[0] == pytest.approx(1, abs=0.15 if n == 60 else 0.4)
 
 
-def test_a_derivative_that_points_the_other_way_is_no_evidence():
+def test_where_the_derivative_points_the_other_way_the_t_test_alone_counts():
     class Odd(Kernel):
         influence_is_exact = False
 
@@ -261,11 +277,57 @@ def test_a_derivative_that_points_the_other_way_is_no_evidence():
             return -super().influence(models, real)
 
     random = np.random.default_rng(14)
-    clips = np.concatenate([spread(random, 30) + 1, spread(random, 30), spread(random, 30)])
+    for shift in (0.1, 1):
+        clips = np.concatenate([spread(random, 30) + shift, spread(random, 30), spread(random, 30)])
+        found = swap_test(Odd(clips), range(30), 30)
+        assert found.p == pytest.approx(
+            2 * stats.t.sf(abs(found.value) / _jackknife(Odd(clips), 30, np.arange(30))[0], 29)
+        )
     assert swap_test(Kernel(clips), range(30), 30).p < 0.001
-    assert swap_test(Odd(clips), range(30), 30).p == 1
 
 
+def test_the_jackknife_leaves_out_one_prompt_after_another():
+    random = np.random.default_rng(21)
+    a, b, real = (spread(random, 12) + shift for shift in (1, 0.5, 0))
+    prompts = np.repeat(np.arange(6), 2)
+    without = [
+        frechet_distance(a[prompts != one], real) - frechet_distance(b[prompts != one], real) for one in range(6)
+    ]
+    expected = np.sqrt(5 * np.var(without))
+    pooled = Frechet(np.concatenate([a, b, real]))
+    assert _jackknife(pooled, 12, prompts) == (pytest.approx(expected, rel=1e-9), 6)
+    found = swap_test(pooled, prompts, 12)
+    assert found.error >= expected
+    assert found.p >= 2 * stats.t.sf(abs(found.value) / expected, 5) * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("prompts", [[0, 0], [0, 1], [0, 0, 0, 1]])
+def test_where_a_group_has_nearly_all_clips_there_is_no_jackknife(prompts):
+    random = np.random.default_rng(22)
+    count = len(prompts)
+    pooled = Neighbours(spread(random, 2 * count + 9), measure="recall", k=1)
+    assert _jackknife(pooled, 9, np.array(prompts))[0] == 0
+    assert 0 < swap_test(pooled, prompts, 9).p <= 1
+
+
+@pytest.mark.statistical
+def test_models_that_are_equally_near_in_different_ways_are_told_apart_as_seldom():
+    """One is off by a shift, the other has too little spread; swapped labels alone call one nearer in 40 % of cases."""
+    scale = 1 / np.sqrt(np.arange(1, 17))
+    real = np.random.default_rng(1234).standard_normal((400, 16)) * scale
+    random = np.random.default_rng(106)
+    found = []
+    for _ in range(SIMULATED):
+        shifted, narrow = random.standard_normal((2, 48, 16)) * scale
+        pooled = Frechet(np.concatenate([shifted + 0.43 / 4, 0.7 * narrow, real]))
+        found.append(swap_test(pooled, range(48), 400, permutations=999))
+    values = np.array([one.value for one in found])
+    assert abs(values.mean()) < 4 * values.std() / np.sqrt(SIMULATED), "they are equally near"
+    share = np.mean([one.p <= 0.05 for one in found])
+    assert share < 0.05 + 3 * np.sqrt(0.05 * 0.95 / SIMULATED)
+
+
+@pytest.mark.usefixtures("swaps_alone")
 def test_draws_stop_where_enough_are_extreme():
     random = np.random.default_rng(15)
     a, b, real = (spread(random, 30) for _ in range(3))
@@ -360,7 +422,7 @@ def test_rounding_does_not_decide_between_models_whose_clips_are_the_same(distan
         random = np.random.default_rng(seed)
         clips, real = (7 * random.standard_normal((24, 400)) for _ in range(2))
         found = swap_test(distance(np.concatenate([clips, clips, real])), range(24), 24, permutations=200)
-        assert (found.value, found.p, found.sd) == (0, 1, 0)
+        assert (found.value, found.p, found.error) == (0, 1, 0)
 
 
 def test_the_metrics_of_the_table_say_it_too():

@@ -265,7 +265,7 @@ def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path |
         found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}
-    error = found.sd if row["prompts"] > 1 else None  # clips of one prompt do not show how much prompts differ
+    error = found.error if row["prompts"] > 1 else None  # clips of one prompt do not show how much prompts differ
     numbers = {"difference": found.value, "error": error, "p": found.p, "pairs": found.pairs}
     return row | numbers | {"dropped": len(either) - len(both)}
 

@@ -29,9 +29,6 @@ def neighbour_share(x: np.ndarray, y: np.ndarray, *, measure: str, k: int) -> fl
         NotMeasurable: a set has k clips or fewer.
     """
     x, y = checked_sets(x, y)
-    if (fewest := min(len(x), len(y))) <= k:
-        msg = f"{measure} uses the {k} nearest clips of each and needs more than {k}; one set has {fewest}"
-        raise NotMeasurable(msg)
     return of_all(Neighbours(np.concatenate((x, y)), measure=measure, k=k), len(x), len(y))
 
 
@@ -43,7 +40,15 @@ class Neighbours:
         self._apart = cdist(features, features)
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Shares ``[draws]`` of rows ``first`` ``[draws, n]`` against rows ``second`` ``[draws, m]``."""
+        """Shares ``[draws]`` of rows ``first`` ``[draws, n]`` against rows ``second`` ``[draws, m]``.
+
+        Raises:
+            NotMeasurable: one of the two has k rows or fewer.
+        """
+        measure, k = self._measure, self._k
+        if (fewest := min(first.shape[1], second.shape[1])) <= k:
+            msg = f"{measure} uses the {k} nearest clips of each and needs more than {k}; one set has {fewest}"
+            raise NotMeasurable(msg)
         return np.array([self._one(a, b) for a, b in zip(first, second, strict=True)])
 
     def _one(self, model: np.ndarray, real: np.ndarray) -> float:
