@@ -11,7 +11,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from avbench.core import InputError
-from avbench.statistics import clustered
+from avbench.statistics import clustered, paired
 from avbench.statistics.paired import (
     LEAST_PROMPTS,
     detectable,
@@ -92,8 +92,9 @@ def test_labels_of_a_prompt_are_swapped_together():
     assert paired_difference(a, b, prompts).p == pytest.approx(expected)
 
 
-def test_swaps_are_judged_by_the_distances_from_the_targets():
+def test_swaps_are_judged_by_the_distances_from_the_targets(monkeypatch):
     """Every pattern of swaps; by the differences of the values p would be 0.359. In one subset both are always one."""
+    monkeypatch.setattr(paired, "_on_either_side", lambda *given: (0.0, given[-1]))
     a, b, prompts = drawn(prompts=8, seeds=2, shift=0.4)
     targets = ((slice(6), 0.2), (slice(6, 16), 0.8))
 
@@ -130,6 +131,47 @@ def test_nearer_to_the_reference_is_below_zero():
     assert found.p < 0.001 and found.interval[1] < 0
     mirrored = paired_difference(0.9 + (near - near.mean()), near, range(40), targets=np.ones(40))
     assert mirrored.p > 0.2, "one above and one as far below are equally near"
+
+
+def on_either_side(random, prompts, seeds=1):
+    """Values of two models that are equally near to 0, one above and one below, with much luck in common."""
+    common = random.standard_normal((prompts, 1))
+    return [(common + side + 0.1 * random.standard_normal((prompts, seeds))).ravel() for side in (0.1, -0.1)]
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("prompts", "seeds"), [(12, 1), (24, 1), (96, 2)])
+def test_models_on_either_side_of_the_reference_are_called_nearer_in_five_cases_of_a_hundred(prompts, seeds):
+    """What they have in common moves both to one side; by swaps alone one is then surely nearer."""
+    random, count = np.random.default_rng(20), 300
+    labels, targets = np.repeat(np.arange(prompts), seeds), np.zeros(prompts * seeds)
+    found = [
+        paired_difference(*on_either_side(random, prompts, seeds), labels.tolist(), targets=targets, permutations=999)
+        for _ in range(count)
+    ]
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
+    assert np.mean([one.p <= 0.05 for one in found]) < most
+    assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
+
+
+def test_where_the_middle_may_be_on_the_other_side_nothing_is_shown_and_the_interval_says_so():
+    a, b = on_either_side(np.random.default_rng(21), 24)
+    middle = (a + b) / 2
+    found = paired_difference(a, b, range(24), targets=np.full(24, middle.mean() - 0.2))
+    assert found.value == pytest.approx(a.mean() - b.mean()), "both are above the reference's value"
+    assert found.p == flip_test(middle - middle.mean() + 0.2, range(24)) > 0.2
+    assert found.interval[0] == pytest.approx(-found.value), "as near as it is farther, were both below"
+    beside = paired_difference(a, b, range(24), targets=np.full(24, middle.mean() - 2))
+    assert beside.value == pytest.approx(found.value) and beside.p < 0.001 and beside.interval[0] > 0
+
+
+def test_a_subset_that_cannot_turn_the_difference_needs_no_side():
+    a, b = on_either_side(np.random.default_rng(22), 24)
+    x, y = np.concatenate([a + 5, b]), np.concatenate([b + 3, b])
+    subsets, prompts = ["far"] * 24 + ["alike"] * 24, [*range(48)]
+    assert paired_difference(x, y, prompts, subsets=subsets, targets=np.zeros(48)).p < 0.001
+    decides = paired_difference(x, np.concatenate([a + 5, b - 0.2]), prompts, subsets=subsets, targets=np.zeros(48))
+    assert decides.p > 0.05
 
 
 def test_subsets_weigh_the_same_or_by_their_clips():

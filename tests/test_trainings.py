@@ -108,6 +108,23 @@ def test_what_matches_the_target_better_is_below_zero():
     assert other_side.value == pytest.approx(-2.0, abs=0.2) and other_side.p < 0.001
 
 
+@pytest.mark.statistical
+@pytest.mark.parametrize("paired_rows", [True, False])
+def test_arms_on_either_side_of_the_target_are_called_nearer_in_five_cases_of_a_hundred(paired_rows):
+    """Prompts that all trainings share move both arms to one side; by the difference one is then surely nearer."""
+    random, count, found = np.random.default_rng(7), 300, []
+    for _ in range(count):
+        common = random.standard_normal(48)
+        a, b = (
+            common + side + 0.02 * random.standard_normal((5, 1)) + 0.1 * random.standard_normal((5, 48))
+            for side in (0.1, -0.1)
+        )
+        found.append(arm_difference(a, b, paired_rows=paired_rows, target=0.0))
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
+    assert np.mean([one.p <= 0.05 for one in found]) < most
+    assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
+
+
 def test_equal_arms_have_no_spread_and_p_1():
     a, _ = tables(np.random.default_rng(6))
     found = arm_difference(a, a, paired_rows=True)

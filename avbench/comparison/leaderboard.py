@@ -160,9 +160,21 @@ class _Table:
             able = ~np.isnan(found.error) & (found.prompts >= paired.LEAST_PROMPTS)
             tested = np.where(found.mean == 0, 1.0, paired.t_test(found.mean, found.error, found.dof))
             tested = np.maximum(tested, 2.0 ** (1 - found.prompts))
+            if not np.isnan(self.goal).any():
+                tested = np.maximum(tested, self._on_either_side(one, found, micro=micro))
             p[one, one + 1 :] = p[one + 1 :, one] = np.where(able, tested, np.nan)
             differences[one, one + 1 :], differences[one + 1 :, one] = found.mean, -found.mean
         return differences, p
+
+    def _on_either_side(self, one: int, found: clustered.Means, *, micro: bool) -> np.ndarray:
+        """``[models after one]``: p of "equally near, on either side of the reference's value" (see `paired`)."""
+        apart = self.values - self._of_clips(self.goal[self.stratum])
+        middle = self.means((apart[one] + apart[one + 1 :]) / 2, micro=micro)
+        half = self.means((apart[one] - apart[one + 1 :]) / 2, micro=micro)
+        share = middle.weights * paired.nearer(middle.by_stratum, half.by_stratum)
+        decides = 2 * share * np.sign(found.mean)[:, None] >= np.abs(found.mean)[:, None]
+        p = paired.t_test(middle.by_stratum, middle.errors, middle.dofs)
+        return np.where(decides, p, 0.0).max(axis=1)
 
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:

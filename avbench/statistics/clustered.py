@@ -18,6 +18,12 @@ class Means:
 
     by_stratum: np.ndarray
     """``[..., strata]``: the mean in each stratum."""
+    errors: np.ndarray
+    """``[..., strata]``: standard errors of these means; NaN with fewer than two prompts."""
+    dofs: np.ndarray
+    """``[..., strata]``: their degrees of freedom."""
+    weights: np.ndarray
+    """``[..., strata]``: with sum 1."""
     mean: np.ndarray
     """``[...]``: the weighted mean of the strata."""
     error: np.ndarray
@@ -52,7 +58,9 @@ def means(
         total = variances.sum(-1)
         dof = np.where(total > 0, total**2 / np.sum(variances**2 / (prompts - 1), -1), (prompts - 1).sum(-1))
         error = np.where(prompts.min(-1) < 2, np.nan, np.sqrt(np.sum(_sums(pulls, prompt) ** 2, -1)))
-    return Means(by_stratum, np.sum(share * by_stratum, -1), error, np.minimum(dof, of_all - 1), of_all)
+        errors = np.where(prompts < 2, np.nan, np.sqrt(variances) / share)
+    mean = np.sum(share * by_stratum, -1)
+    return Means(by_stratum, errors, prompts - 1, share, mean, error, np.minimum(dof, of_all - 1), of_all)
 
 
 def weights(clips: np.ndarray, *, micro: bool) -> np.ndarray:

@@ -10,6 +10,10 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 
 - The p-value swaps the labels of whole prompts (a sign flip of their difference). It is exact if both models have the
   same distribution, whatever that is (Fisher, 1935).
+- Two means on either side of the reference's value can be equally near to it and differ all the same. So for band
+  metrics the middle of the two must be shown to lie beside that value, too (a sign flip of each prompt's middle): p is
+  the larger one of the two, and as long as the middle may lie on the other side, the interval reaches to what the
+  difference would be then.
 - The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
   skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show.
 - Several comparisons at once are corrected by Holm (1979). Equivalence is shown by two one-sided tests against a margin
@@ -21,6 +25,7 @@ import itertools
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import optimize, stats
@@ -141,6 +146,10 @@ def paired_difference(
         half_width = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
         low, high = _studentised(per_clip, strata, value, error, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
+    p_side = 0.0
+    if goal is not None and value:
+        p_side, other_side = _on_either_side(x, y, strata, goal, value)
+        interval = interval and (min(interval[0], other_side), max(interval[1], other_side))
     blocks = _sign_blocks(strata.prompts, permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
     beyond = int(np.count_nonzero(np.abs(swapped) >= abs(value) - rounding))
@@ -149,11 +158,46 @@ def paired_difference(
         error,
         dof,
         interval,
-        p=_p(beyond, len(swapped), strata.prompts),
+        p=max(p_side, _p(beyond, len(swapped), strata.prompts)),
         pairs=len(x),
         prompts=strata.prompts,
         constant=bool(np.ptp(per_clip) <= rounding),
     )
+
+
+def nearer(middle: float | np.ndarray, half: float | np.ndarray) -> Any:
+    """A's distance from the reference's value less B's.
+
+    Args:
+        middle: the middle of both means, less the reference's value.
+        half: half of A's mean less B's.
+    """
+    return np.abs(middle + half) - np.abs(middle - half)
+
+
+def _on_either_side(
+    x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray, value: float
+) -> tuple[float, float]:
+    """The p-value of "both are equally near, on either side of the reference's value", and the difference if the middle
+    of both lies as far on the other side as its 95 % interval allows; `value` itself if it cannot.
+
+    Of several subsets those count in which another side alone would undo the whole difference.
+    """
+    of_clip = strata.stratum[strata.cell]
+    middle, half, prompts = (x + y) / 2 - goal[of_clip], (x - y) / 2, strata.prompt[strata.cell]
+    p, furthest = 0.0, value
+    for number, weight in enumerate(strata.weights):
+        clips = of_clip == number
+        centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist(), None))
+        here = weight * nearer(centre, half[clips].mean())
+        if 2 * here / value < 1:
+            continue
+        p = max(p, flip_test(middle[clips], prompts[clips].tolist()))
+        beyond = abs(centre) - (0.0 if error is None else float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error)
+        if beyond < 0:
+            there = value - here + weight * nearer(math.copysign(beyond, -centre), half[clips].mean())
+            furthest = min(furthest, there) if value > 0 else max(furthest, there)
+    return p, furthest
 
 
 def flip_test(values: np.ndarray, prompts: Sequence[Hashable]) -> float:

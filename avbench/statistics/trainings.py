@@ -148,7 +148,8 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
         b: ``[trainings, prompts]``: the same of B, prompts in the same order.
         paired_rows: whether row k of A and row k of B are partners. Without partners the error is Welch's (1947).
         target: for a band metric, the reference's value, which is treated as exact. The difference is then that of the
-            distances of the two means from it; below 0, A is nearer.
+            distances of the two means from it; below 0, A is nearer. `p` and the interval allow for arms that are
+            equally near on either side of it; `p_exact` does not.
 
     Raises:
         InputError: an arm has fewer than two trainings, the prompts differ in number, rows cannot be paired, a value is
@@ -169,12 +170,15 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
     rounding = 1e-9 * max(np.nanmax(np.abs(a)), np.nanmax(np.abs(b)))
     p_exact, least_p = _relabelled(_means(a), _means(b), target, rounding, paired_rows=paired_rows)
     constant = found.error <= rounding
+    interval, p = found.interval, found.p
+    if target is not None:
+        interval, p = _on_either_side(a, b, target, found, paired_rows=paired_rows)
     return ArmDifference(
         found.value,
         found.error,
         found.dof,
-        found.interval,
-        p_exact if constant else found.p,
+        interval,
+        p_exact if constant else p,
         found.components,
         p_exact=p_exact,
         least_p=least_p,
@@ -218,6 +222,23 @@ def _from_target(table: np.ndarray, target: float | None) -> np.ndarray:
     if target is None:
         return table
     return (table - target) * (1.0 if _means(table).mean() >= target else -1.0)
+
+
+def _on_either_side(
+    a: np.ndarray, b: np.ndarray, target: float, found: Estimate, *, paired_rows: bool
+) -> tuple[tuple[float, float], float]:
+    """The interval and the p-value of a band metric, if the middle of both arms may lie on the target's other side.
+
+    Arms on either side of it can be equally near and differ all the same (see `paired`).
+    """
+    a, b = (a - target) / 2, (b - target) / 2
+    middle = _crossed([a + b] if paired_rows else [a, b])
+    low, high = found.interval
+    if middle.interval[0] < 0 < middle.interval[1]:
+        half = float(_means(a).mean() - _means(b).mean())
+        there = paired.nearer(middle.interval[0 if middle.value > 0 else 1], half)
+        low, high = min(low, there), max(high, there)
+    return (low, high), max(found.p, middle.p)
 
 
 def _known_prompts(tables: Sequence[np.ndarray]) -> int:
