@@ -187,7 +187,7 @@ def power(
     prompts: PlannedPrompts = None,
     seeds: PlannedSeeds = None,
     trainings: PlannedTrainings = None,
-    family: Annotated[int, typer.Option(min=1, help="Number of comparisons for Holm's correction.")] = 1,
+    family: Annotated[int, typer.Option(min=1, help="How many comparisons Holm's correction will count; 1 corrects nothing.")] = 1,
     form: Form = "console",
 ) -> None:
     """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
@@ -207,8 +207,9 @@ def power(
     else:
         counts = [int(one) for one in seeds or (1, 2, 4)]
         frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
+    found = comparison_tables.power_tables(frame, "trainings" if arms else "seeds")
     legend = arm_tables.POWER_LEGEND if arms else comparison_tables.POWER_LEGEND
-    print_result(frame, comparison_tables.power_tables(frame, "trainings" if arms else "seeds"), legend, form)
+    print_result(frame, found, comparison_tables.power_legend(family, legend), form)
 
 
 @app.command()

@@ -25,9 +25,10 @@ VALUES_LEGEND = (
     "standard deviation of the trainings' values."
 )
 POWER_LEGEND = (
-    "The smallest true difference between two arms that 80 % of such studies find at 5 %, after Holm. Columns: prompts "
-    "× trainings per arm. A distance is planned for the prompts of the pilots alone."
+    "The smallest true difference between two arms that 80 % of such studies find {level}. Columns: prompts × trainings "
+    "per arm. A distance is planned for the prompts of the pilots alone."
 )
+"""`comparison_tables.power_legend` fills in the level."""
 COLUMNS = (
     *("Δ", "interval", "p", "p Holm", "exact p (least)", "trainings", "prompts", "spread", "detectable"),
     *("trainings needed", "prompts needed", "better"),

@@ -29,9 +29,17 @@ DIFFERENCE_COLUMNS = {
 }
 """Columns of a table of differences, and what they hold."""
 POWER_LEGEND = (
-    "The smallest true difference that 80 % of such experiments find at 5 %, after Holm. Columns: prompts × seeds. A "
-    "pilot with one seed a prompt says nothing about more seeds."
+    "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with one "
+    "seed a prompt says nothing about more seeds."
 )
+"""`power_legend` fills in the level."""
+
+
+def power_legend(family: int, text: str = POWER_LEGEND) -> str:
+    """The legend of `power_tables`, with the level at which differences are planned for a family of comparisons."""
+    corrected = f"at 5 %, corrected for {family} comparisons"
+    level = "at 5 %, not corrected (--family N corrects for N comparisons)" if family == 1 else corrected
+    return text.format(level=level)
 
 
 def difference_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
