@@ -125,7 +125,7 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     Raises:
         InputError: the hub cannot be reached or does not give a file, or what it gave is damaged.
     """
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants, errors, hf_hub_download
 
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
     away = _is_away(endpoint or constants.ENDPOINT, source, revision)
@@ -139,7 +139,10 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
             found.append(path)
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         files = f", or not all of {', '.join(source.files)}"
-        msg = f"{hub_refusal(f'{source.repository} at {revision}', error, files)} ({first_line(error)})"
+        reason = f" ({first_line(error)})"
+        if away and isinstance(error, errors.LocalEntryNotFoundError):  # it advises to change an argument of this call
+            reason = " (HF_HUB_OFFLINE is set)" if constants.HF_HUB_OFFLINE else ""
+        msg = f"{hub_refusal(f'{source.repository} at {revision}', error, files)}{reason}"
         raise InputError(msg) from None
     for path in found:
         _require_as_named(path)
