@@ -169,8 +169,8 @@ that is *the same with* another network equals, in all else, the one whose name 
 for the clip that is named, on one core, if it was measured, and the settings that decide the numbers. Unless given,
 precision is float32, and size and rate of the frames are native; sound is mixed to mono by the mean, resampled by
 scipy's resample_poly, and refused where it never exceeds -90 dBFS. Hashes, versions and explanations are in the
-protocol.json files of a run folder. Weights marked † are in no package: the user provides them, and `avbench weights
-list` says where to get them. Their metrics were checked on random weights only, never with the real ones."""
+protocol.json files of a run folder. Weights marked † are in no package: `avbench weights fetch NAME` downloads them, or
+takes your copy (`--file PATH`). Their metrics were checked on random weights only, never with the real ones."""
 
 
 @dataclass(frozen=True)
@@ -338,12 +338,19 @@ def _prose(module: str) -> str:
 
 
 def _unrepeated(paragraph: str) -> str:
-    """A paragraph without the sentences that the shared notes state, its lines filled again if there were any."""
+    """A paragraph or list without the sentences that the shared notes state, its lines filled again if there were any."""
+    return "\n".join(map(_short, re.split(r"\n(?=- )", paragraph)))
+
+
+def _short(paragraph: str) -> str:
+    """A paragraph, or an item of a list, without these sentences."""
     joined = " ".join(paragraph.split())
     short = joined
     for sentence in NOTED:
         short = re.sub(sentence, "", short)
-    return paragraph if short == joined else textwrap.fill(short, 120, break_long_words=False, break_on_hyphens=False)
+    indent = "  " if paragraph.startswith("- ") else ""
+    filled = textwrap.fill(short, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return paragraph if short == joined else filled
 
 
 def _protocol(kind: type) -> Mapping[str, Any]:
@@ -367,9 +374,10 @@ def _feature(feature: str, cost: Cost | None) -> str:
         if name not in LEFT_OUT and value not in ("", known.get(name), "float32", "native")
     }
     same_input = base is not None and requires(bases[base]) == requires(feature)
-    parts = ["" if same_input else INPUTS[requires(feature)], f"as `{bases[base]}`, but " if base else ""]
-    spent = f", {cost.words}" if cost else ""
     settings = "; ".join(f"{name} {_value(value)}" for name, value in values.items())
+    same = f"as `{bases[base]}`" + (", but " if settings else "") if base else ""
+    parts = ["" if same_input else INPUTS[requires(feature)], same]
+    spent = f", {cost.words}" if cost else ""
     return f"- `{feature}`{spent}: {''.join(parts)}{settings}"
 
 

@@ -9,7 +9,7 @@ filled with zeros, which changes its values: compare clips of one length.
 Channels are averaged and resampled by scipy, to 16 kHz: nothing above 8 kHz is heard. The authors' package resamples
 with another filter, which changes the values of clips with another rate slightly.
 
-WavLM is transformers' own. The user provides the weights as the folder of the hub. On random weights the four values
+WavLM is transformers' own. The weights are the folder of the hub. On random weights the four values
 agree with those of the package audiobox_aesthetics 0.0.4 to 1e-5. No number of the real weights was checked.
 """
 

@@ -13,8 +13,8 @@ Differences from the authors' code: channels are averaged, where it strings them
 cut to the first 7 s, where it takes 7 s at random; scipy resamples; and a caption of more than 77 tokens is cut before
 its end mark, where it reads a single caption whole and raises an error for several.
 
-Both networks are transformers' own, with the checkpoint's arrays under other names. The user provides the weights, and
-GPT-2's tokenizer. On random weights of the published size the vectors agree with those of the authors' package msclap
+Both networks are transformers' own, with the checkpoint's arrays under other names. The tokenizer is
+GPT-2's. On random weights of the published size the vectors agree with those of the authors' package msclap
 1.3.4 to 1e-6. No number of the real weights was checked.
 """
 

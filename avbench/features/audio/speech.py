@@ -11,7 +11,7 @@ them. A silent track says nothing, so every word is an error; Whisper does not h
 silence, and it may do so for noise and music, too. Papers take their numbers from different Whispers: compare only
 numbers of one checkpoint.
 
-Network, spectrogram, tokenizer and normaliser are transformers' own. The user provides the weights as the folder of the
+Network, spectrogram, tokenizer and normaliser are transformers' own. The weights are the folder of the
 hub. With random weights the transcripts agree with those of transformers' class word for word, and the errors of 300
 random pairs of sentences with those of jiwer 4.0.0. No number of the real weights was checked.
 """

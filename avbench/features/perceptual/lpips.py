@@ -8,9 +8,9 @@
 
 The networks are those of the `lpips` package, whose wheel ships the linear heads. The package would download the
 convolutions from elsewhere; here those of AlexNet and VGG come from the weights ``lpips-alex`` and ``lpips-vgg``. These
-hold the heads as well, and the two copies must be equal. Those of SqueezeNet come from the user (torchvision's file; no
-number computed with it was checked). AlexNet is the metric; VGG was meant for optimisation. Values of different
-networks cannot be compared.
+hold the heads as well, and the two copies must be equal. Those of SqueezeNet come from torchvision's file, which is in
+no package (no number computed with it was checked). AlexNet is the metric; VGG was meant for optimisation. Values of
+different networks cannot be compared.
 """
 
 import hashlib

@@ -15,7 +15,7 @@ Differences from the authors' pipeline (joonson/syncnet_python at 6efbb1c): face
 face is measured, not each. In clips this short the shifts reach beyond the sound, where a vector is 0, as there.
 Numbers of papers have other protocols.
 
-The network and the cepstrum are written anew. The user provides both networks' weights. On random weights and given
+The network and the cepstrum are written anew. On random weights and given
 boxes of a face, distances of about 290 and confidences of about 1.6 agree with those of the authors' code with
 python_speech_features to 1e-3. No number of the real weights was checked.
 """

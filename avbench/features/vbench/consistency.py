@@ -14,7 +14,7 @@ in the middle. VBench runs CLIP in half precision where there is a GPU; here it 
 Text alignment follows CLIPScore (Hessel et al., 2021): the cosine of each frame and the caption, averaged over frames.
 CLIPScore itself is 2.5 max(cosine, 0). VBench's overall consistency, which uses ViCLIP, is a different number.
 
-The user provides the weights. With random weights DINO's features agree with those of Facebook's class to 3e-6, CLIP's
+With random weights DINO's features agree with those of Facebook's class to 3e-6, CLIP's
 are open_clip's own, and both numbers agree with VBench's functions to 2e-7. No number of the real weights was checked.
 """
 

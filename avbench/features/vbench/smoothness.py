@@ -9,7 +9,7 @@ VBench shrinks frames before it computes the flow, by a factor that depends on t
 a CPU; so its numbers differ from machine to machine. Here nothing is shrunk on any device, as in VBench on a CPU.
 
 The network is AMT-S (Li et al., 2023: "AMT: All-Pairs Multi-Field Transforms for Efficient Frame Interpolation"),
-written anew with the names of its checkpoint. The user provides the weights, whose licence forbids commercial use. With
+written anew with the names of its checkpoint. The licence of the weights forbids commercial use. With
 random weights the network agrees with its authors' to 3e-5, and the number with VBench's on a CPU to 1e-6. No number of
 the real weights was checked.
 """

@@ -2,8 +2,8 @@
 
 JEDi (Luo et al., 2024) found that a kernel distance of V-JEPA features needs far fewer clips than FVD. This feature
 follows that idea with the V-JEPA 2 that transformers can load (Assran et al., 2025); its numbers are not JEDi's. The
-features are the mean over all tokens of the encoder's last layer. The user provides the weights as a folder that
-transformers reads; no number computed with the real weights was checked.
+features are the mean over all tokens of the encoder's last layer. The weights are a folder that transformers
+reads; no number computed with the real weights was checked.
 """
 
 from dataclasses import dataclass
