@@ -246,6 +246,8 @@ def test_the_report_shows_every_training(place, tmp_path):
 def test_pilot_arms_plan_trainings_and_prompts(place):
     named, design = (f"a={place}/a-*", f"b={place}/b-*"), ("--trainings", "3,9", "--prompts", "12,50")
     plain = json.loads(run_avbench("power", *named, *design, "--family", "3", "--format", "json").stdout)
+    assert "find at 5 %, corrected for 3 comparisons. Columns" in run_avbench("power", *named, "--family", "3").stdout
+    assert "find at 5 %, not corrected (--family N corrects" in run_avbench("power", *named).stdout
     found = {(row["metric"], row["trainings"], row["prompts"]): row["detectable"] for row in plain}
     tested = avbench.compare_arms({"a": place / "a-*", "b": place / "b-*"}).differences.set_index("metric")
     distance = "motion_amount_distance"

@@ -25,8 +25,8 @@ VALUES_LEGEND = (
     "standard deviation of the trainings' values."
 )
 POWER_LEGEND = (
-    "The smallest true difference between two arms that 80 % of such studies find {level}. Columns: prompts × trainings "
-    "per arm. A distance is planned for the prompts of the pilots alone."
+    "The smallest true difference between two arms that 80 % of such studies find {level}. Columns: prompts × "
+    "trainings per arm. A distance is planned for the prompts of the pilots alone."
 )
 """`comparison_tables.power_legend` fills in the level."""
 COLUMNS = (

@@ -29,8 +29,8 @@ DIFFERENCE_COLUMNS = {
 }
 """Columns of a table of differences, and what they hold."""
 POWER_LEGEND = (
-    "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with one "
-    "seed a prompt says nothing about more seeds."
+    "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with "
+    "one seed a prompt says nothing about more seeds."
 )
 """`power_legend` fills in the level."""
 
