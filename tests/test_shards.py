@@ -91,8 +91,11 @@ TOY = ("--subset", "toy-control,toy-object-contact", "--limit", 3)
 def one_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("one")
     run_avbench("sample", "toyworld:", *TOY, "--seeds", 2, "--workers", 1, "--out", out)
-    run_avbench("measure", out / "toyworld", *TOGETHER)
-    run_avbench("evaluate", out / "toyworld", *TOGETHER[:2])
+    place = out / "toyworld"
+    done = run_avbench("measure", place, *TOGETHER)
+    assert done.stdout == f"measured {place}; `avbench evaluate {place}` computes the scores, given the same metrics\n"
+    done = run_avbench("evaluate", place, *TOGETHER[:2])
+    assert done.stdout == f"evaluated {place}; `avbench compare {place}` prints the scores\n"
     return out / "toyworld"
 
 
@@ -131,7 +134,8 @@ def test_a_finished_run_is_measured_in_shards(one_run, tmp_path):
     for rows in (run / "features").glob("*/rows.jsonl"):
         rows.unlink()
     for number in (1, 2):
-        run_avbench("measure", run, *TOGETHER, "--shard", f"{number}/2")
+        done = run_avbench("measure", run, *TOGETHER, "--shard", f"{number}/2")
+        assert done.stdout.endswith("; `avbench runs merge` joins the shards\n")
     run_avbench("runs", "merge", run, *(tmp_path / "shards").glob("*/toyworld"))
     run_avbench("evaluate", run, *TOGETHER[:2])
     assert content(run) == content(one_run)

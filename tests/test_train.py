@@ -37,7 +37,8 @@ def trained(tmp_path_factory):
     patch.setattr(train, "JOINT_LAYERS", 1)
     patch.setattr(machine, "compiling_pays", lambda precision: False)  # these trainings are shorter than compiling
     patch.setattr(train, "Session", functools.partial(train.Session, show_every=2))
-    run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", place / "examples")
+    done = run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", place / "examples")
+    assert done.stdout.startswith(f"9 examples in {place / 'examples'}; `avbench train tower video --examples ")
     for what in ("video", "audio"):
         run_avbench("train", "tower", what, "--examples", place / "examples", *few, "--out", place / what)
     towers = ("--video", place / "video", "--audio", place / "audio", "--examples", place / "examples")

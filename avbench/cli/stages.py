@@ -1,5 +1,6 @@
 """Defines a command per stage (sample, measure, evaluate), and leaderboard, power and votes."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -113,6 +114,9 @@ def measure(
     places, beside = [share_of(path, parsed_shard(shard)) for path in runs], opened_beside(against)
     if lost := sum([measured(opened_run(path, reads_clips=True), metrics, work, beside) for path in places]):
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
+    measured, chosen = shlex.join(map(str, places)), metric or columns or fvd_protocol
+    following = f"`avbench evaluate {measured}` computes the scores" + (", given the same metrics" if chosen else "")
+    print_line(f"measured {measured}; {following if shard is None else '`avbench runs merge` joins the shards'}")
 
 
 @app.command()
@@ -151,6 +155,8 @@ def evaluate(
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
         refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
+    evaluated = shlex.join(map(str, runs))
+    print_line(f"evaluated {evaluated}; `avbench compare {evaluated}` prints the scores")
 
 
 @app.command()
@@ -187,7 +193,9 @@ def power(
     prompts: PlannedPrompts = None,
     seeds: PlannedSeeds = None,
     trainings: PlannedTrainings = None,
-    family: Annotated[int, typer.Option(min=1, help="How many comparisons Holm's correction will count; 1 corrects nothing.")] = 1,
+    family: Annotated[
+        int, typer.Option(min=1, help="How many comparisons Holm's correction will count; 1 corrects nothing.")
+    ] = 1,
     form: Form = "console",
 ) -> None:
     """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
