@@ -53,6 +53,13 @@ def test_a_list_is_cut_to_the_names_that_hold_a_word():
     assert "clap_text_audio" in names and "fad_clap" in names and all("clap" in name for name in names)
 
 
+def test_the_list_of_features_names_weights_that_no_package_ships():
+    rows = json.loads(run_avbench("list", "features", "--format", "json").stdout)
+    fetched = {row["feature"]: row["weights to fetch"] for row in rows}
+    assert fetched["i3d-k400"] == "" and fetched["ms-clap-text-audio"] == "ms-clap-2023, gpt2-tokenizer"
+    assert "`avbench list features` names the weights" in run_avbench("list", "metrics").stdout
+
+
 def test_metric_filters_the_table_and_the_family(runs):
     whole = json.loads(run_avbench("compare", *runs, "--format", "json").stdout)
     part = json.loads(run_avbench("compare", *runs, "--format", "json", "--metric", "onset_rate").stdout)

@@ -94,6 +94,8 @@ def print_list(what: str, form: str, name: str | None = None) -> None:
     from avbench.report import lists
 
     print_listing(*lists.listing(what, name), form)
+    if what == "metrics" and form == "console":
+        print_line("`avbench list features` names the weights that a feature needs and no package ships")
     print_notes(lists.problems(what))
 
 

@@ -187,7 +187,12 @@ def _columns() -> Listing:
 
 
 def _features() -> Listing:
-    return ("feature", "where"), [*features.places().items()]
+    from avbench.features.requirements import weights_of
+    from avbench.storage.weights import PUBLISHED
+
+    fetched = {name: [one for one in weights_of([name]) if one in PUBLISHED] for name in features.FEATURES}
+    rows = [(name, ", ".join(fetched.get(name, ())), place) for name, place in features.places().items()]
+    return ("feature", "weights to fetch", "where"), rows
 
 
 def _references() -> Listing:
