@@ -12,6 +12,7 @@ from made_runs import evaluated, made_run
 from avbench.comparison import agreement, preferences
 from avbench.core import Direction, InputError
 from avbench.metrics.table import known_metrics
+from avbench.report.agreements import agreement_tables
 from avbench.statistics import paired, uncertainty
 from avbench.storage.run_view import RunView
 
@@ -60,6 +61,13 @@ def test_votes_for_neither_are_left_out_and_ties_of_the_metric_count_half():
     ).loc["m"]
     assert row["accuracy"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert (row["votes"], row["equal"], row["unmeasured"]) == (3, 1, 1)
+
+
+def test_a_note_counts_one_vote_and_several():
+    rows = [(name, "u", 1) for name in "pqrst"]
+    frame = judged(rows, np.array([1, 0.5, np.nan, np.nan, 1])).reset_index().assign(subset="s", p_holm=1.0)
+    (table,) = agreement_tables(frame)
+    assert "1 vote is on clips to which it gives the same value; 2 votes are on clips of which" in table.notes[0]
 
 
 def test_people_are_compared_with_each_other_on_the_same_clips():

@@ -19,6 +19,7 @@ from avbench.features.protocols import protocol_of
 from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
 from avbench.metrics import reference, reference_building
+from avbench.metrics.evaluate import _most_frequent as most_frequent
 from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
@@ -159,6 +160,14 @@ def test_a_shard_without_a_clip_of_a_subset_says_so(tmp_path):
     said = {score.subset: score.missing for score in evaluate(run, chosen_metrics(["onset_rate"]))}
     assert said.pop(key.subset) is None
     assert [*said.values()] == ["this shard of the run has no clip of the subset"]
+
+
+def test_a_missing_score_names_two_reasons():
+    several, short = {f"it has {n} onsets": 1 for n in (1, 2, 3)}, {"it is too short": 2}
+    assert most_frequent(several) == "it has 1 onsets (3 of 3 clips)"
+    assert most_frequent({**short, **several}) == "it has 1 onsets (3 of 5 clips; of the other 2: it is too short)"
+    assert most_frequent({**several, "black": 1}) == "it has 1 onsets (3 of 4 clips; of the other: black)"
+    assert most_frequent({**several, **short, "black": 1}).endswith("(3 of 6 clips; the others have other reasons)")
 
 
 @pytest.mark.slow

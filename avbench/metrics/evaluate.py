@@ -562,13 +562,19 @@ def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | N
 
 
 def _most_frequent(why: Mapping[str | None, int]) -> str:
-    """The most frequent reason, with its number of clips. Reasons that differ in numbers or quoted names are one."""
+    """The most frequent reason, with its number of clips, and the other if there are two.
+
+    Reasons that differ in numbers or quoted names are one.
+    """
     of_kind: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
     for sentence in why:
         if sentence is not None:
             of_kind[re.sub(r"(?:[-+]?\d[\w.]*)+|'[^']*'", "#", sentence)].append(sentence)
     counts = {kind: sum(why[one] for one in sentences) for kind, sentences in of_kind.items()}
-    alike = max(counts, key=lambda kind: counts[kind])
-    others = "" if len(counts) == 1 else "; the others have other reasons"
-    total = sum(why.values())
-    return f"{max(of_kind[alike], key=lambda one: why[one])} ({counts[alike]} of {total} clips{others})"
+    first, *others = sorted(counts, key=lambda kind: -counts[kind])
+    typical = {kind: max(sentences, key=lambda one: why[one]) for kind, sentences in of_kind.items()}
+    rest = "; the others have other reasons" if others else ""
+    if len(others) == 1:
+        count = f" {counts[others[0]]}" if counts[others[0]] > 1 else ""
+        rest = f"; of the other{count}: {typical[others[0]]}"
+    return f"{typical[first]} ({counts[first]} of {sum(why.values())} clips{rest})"

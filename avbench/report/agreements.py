@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.comparison.agreement import MAJORITY, PERSON
+from avbench.core import counted
 from avbench.report.tables import Cell, SubsetTable, noted, p_value
 from avbench.statistics.paired import ALPHA
 
@@ -33,11 +34,15 @@ def agreement_tables(frame: pd.DataFrame) -> Iterator[SubsetTable]:
 _EMPTY = [Cell("–"), *[Cell("")] * (len(COLUMNS) - 1)]
 
 
+def _votes(count: int) -> str:
+    return f"{counted(count, 'vote')} {'is' if count == 1 else 'are'}"
+
+
 def _cells(row: Any, notes: list[str]) -> list[Cell]:
     person = row["judge"] in (PERSON, MAJORITY)
     remarks = [
-        f"{row['equal']} votes are on clips to which it gives the same value" if row["equal"] else "",
-        f"{row['unmeasured']} votes are on clips of which one has no value" if row["unmeasured"] else "",
+        f"{_votes(row['equal'])} on clips to which it gives the same value" if row["equal"] else "",
+        f"{_votes(row['unmeasured'])} on clips of which one has no value" if row["unmeasured"] else "",
     ]
     text = f"{row['accuracy']:.1%}"
     if remark := "; ".join(one for one in remarks if one):
