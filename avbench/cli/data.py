@@ -14,7 +14,6 @@ from avbench.cli.options import (
     FVDProtocols,
     Metrics,
     Precision,
-    Replace,
     Workers,
     folder_to_write,
     subset_folder,
@@ -27,6 +26,18 @@ if TYPE_CHECKING:
     from avbench.core import Subset
     from avbench.curation.choice import Decided
     from avbench.subsets.datasets import Pool
+
+
+Rows = Annotated[
+    int | None,
+    typer.Option(min=2, help="Keep the rows of at most N clips, 10,000 by default; statistics still cover all clips."),
+]
+Remeasure = Annotated[
+    bool,
+    typer.Option(
+        "--replace", help="Delete and make again what --work holds of other clips, other settings, or changed clips."
+    ),
+]
 
 
 @subsets_app.command("list")
@@ -160,7 +171,7 @@ def reference_build(
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
     name: Annotated[str | None, typer.Option(help="Name of the reference, for a folder of clips.")] = None,
-    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+    rows: Rows = None,
     work: Annotated[
         Path,
         typer.Option(
@@ -173,7 +184,7 @@ def reference_build(
     out: Annotated[Path, typer.Option(help="Folder that holds the references.", callback=folder_to_write)] = Path(
         "reference_stats"
     ),
-    replace: Replace = False,
+    replace: Remeasure = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
     from avbench import api
@@ -210,7 +221,7 @@ def reference_for(
     licence: Annotated[str | None, typer.Option(help="Licence of the clips; by default the reader's.")] = None,
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
-    rows: Annotated[int | None, typer.Option(min=2, help="Rows to keep of more clips than that.")] = None,
+    rows: Rows = None,
     work: Annotated[
         Path,
         typer.Option(
@@ -223,7 +234,7 @@ def reference_for(
     out: Annotated[
         Path, typer.Option(help="Folder that gets the reference, as SUBSET.", callback=folder_to_write)
     ] = Path("references"),
-    replace: Replace = False,
+    replace: Remeasure = False,
 ) -> None:
     """Build the reference of a subset: choose real clips of a data set by the subset's rule, and measure them."""
     how = work_of(workers, replace=replace, device=device, precision=precision)
@@ -277,9 +288,7 @@ def _length_remark(asked: "Subset", decided: "Decided") -> Iterator[str]:
 def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
-    rows: Annotated[
-        int | None, typer.Option(min=2, help="The most rows to keep; statistics still cover all clips.")
-    ] = None,
+    rows: Rows = None,
 ) -> None:
     """Merge several shards into one reference."""
     from avbench.metrics import reference, reference_building
@@ -298,7 +307,7 @@ def reference_import(
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     column: Annotated[
-        str | None, typer.Option(help="The embedding among that feature's values, if metrics read several.")
+        str | None, typer.Option(help="Which of the feature's embeddings they are of, if metrics read several.")
     ] = None,
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
 ) -> None:
