@@ -166,11 +166,13 @@ the columns that a distance compares, and settings: ddof is 1, a kernel has degr
 that is *the same with* another network equals, in all else, the one whose name it extends.
 
 **Features.** Each section ends with its features: the CPU time for a clip of 16 frames of 64×64 with 2 s of sound, or
-for the clip that is named, on one core, if it was measured, and the settings that decide the numbers. Unless given,
-precision is float32, and size and rate of the frames are native; sound is mixed to mono by the mean, resampled by
-scipy's resample_poly, and refused where it never exceeds -90 dBFS. Hashes, versions and explanations are in the
-protocol.json files of a run folder. Weights marked † are in no package: `avbench weights fetch NAME` downloads them, or
-takes your copy (`--file PATH`). Their metrics were checked on random weights only, never with the real ones."""
+for the clip that is named, on one core, if it was measured, and the settings that decide the numbers. I3D, LPIPS, flow
+by DIS, onsets, levels and musicnn were timed on the Intel processor of [What a clip costs](speed.md), the others on
+other processors, so times compare only roughly. Unless given, precision is float32, and size and rate of the frames are
+native; sound is mixed to mono by the mean, resampled by scipy's resample_poly, and refused where it never exceeds -90
+dBFS. Hashes, versions and explanations are in the protocol.json files of a run folder. Weights marked † are in no
+package: `avbench weights fetch NAME` downloads them, or takes your copy (`--file PATH`). Their metrics were checked on
+random weights only, never with the real ones."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +340,7 @@ def _prose(module: str) -> str:
 
 
 def _unrepeated(paragraph: str) -> str:
-    """A paragraph or list without the sentences that the shared notes state, its lines filled again if there were any."""
+    """A paragraph or list without the sentences that the shared notes state; where one was, lines are filled again."""
     return "\n".join(map(_short, re.split(r"\n(?=- )", paragraph)))
 
 
