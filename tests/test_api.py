@@ -210,6 +210,23 @@ def test_the_printed_command_scores_the_same_again(tmp_path, monkeypatch):
         assert (run.path / "scores.json").read_bytes() == scored
 
 
+def test_a_call_without_a_reference_takes_that_of_an_earlier_one_for_all_its_folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    clips(tmp_path / "real", *"abcd"), clips(tmp_path / "one", *"efgh"), clips(tmp_path / "two", *"efgh")
+    asked = {"metrics": ["motion_amount"], "out": "out", "workers": 0}
+    first = api.score("one", reference="real", **asked)
+    assert not [note for note in first.notes if "earlier" in note]
+    found = api.score(["one", "two"], **asked)
+    (said,) = [note for note in found.notes if "earlier" in note]
+    assert said.startswith("no reference was given, so that of an earlier call is used: real; the reference `shipped`")
+    assert found.scores["reference"].nunique() == 1 and found.scores["reference"].notna().all()
+    assert {run.given_with()["reference"] for run in found.runs} == {"real"}
+    shipped = api.score(["one", "two"], reference="shipped", **asked)
+    assert shipped.scores["reference"].isna().all()
+    assert not [note for note in api.score(["one", "two"], **asked).notes if "earlier" in note]
+
+
 def test_a_reference_that_two_commands_need_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real, built, work = clips(tmp_path / "real", *"ab"), [], Work(0)

@@ -14,7 +14,7 @@ from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_ready, require_reference_clips, requires
 from avbench.features.table import Requires, package_of
 from avbench.metrics import reference_building
-from avbench.metrics.evaluate import SHIPPED, features_of, scored_together
+from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together, scores_so_far
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
@@ -46,6 +46,30 @@ def real_clips_in(path: Path) -> Subset | None:
     except InputError as error:
         msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
         raise InputError(msg) from None
+
+
+def chosen_reference(
+    given: str | Path | None, metrics: Sequence[Metric], work: Work, runs: Sequence[RunFolder]
+) -> tuple[Path | None, str | Path | None]:
+    """The one reference that all runs of a call are scored with, and what the user gave for it; None for shipped ones.
+
+    If none is given, it is the one that an earlier call scored one of the runs with, and a note names it: runs can be
+    compared only if they were scored with the same reference.
+
+    Raises:
+        InputError: see `reference_of`; or that of the earlier call no longer exists.
+    """
+    if given is not None:
+        return reference_of(Path(given), metrics, work, runs), given
+    if (place := reference_to_use(runs, None)) is None:
+        return None, None
+    scored = [one for one in runs if scores_so_far(one)]
+    earlier = next(one.given_with()["reference"] for one in reversed(scored) if one.scored_with().get("reference"))
+    work.reporter.note(
+        f"no reference was given, so that of an earlier call is used: {earlier}; the reference `{SHIPPED}` means the "
+        "shipped ones"
+    )
+    return place, earlier
 
 
 def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterable[RunFolder] = ()) -> Path:

@@ -17,7 +17,7 @@ from avbench.api.choices import (
     subset_names,
 )
 from avbench.api.comparing import compared
-from avbench.api.references import real_clips_in, reference_of
+from avbench.api.references import chosen_reference, real_clips_in
 from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, measured_as_made, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
@@ -142,7 +142,7 @@ def run(
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
     typed = paper_presets.Given(asked_subsets, file, views, limit, seeds, metrics, own_settings)
-    real = None if reference is None else reference_of(Path(reference), computed, work, map(RunFolder, folders))
+    real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)])
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds
@@ -158,7 +158,7 @@ def run(
         compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)
-        evaluated(view, computed, real, beside, work, reference)
+        evaluated(view, computed, real, beside, work, real_given)
         opened_runs.append(view)
     found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
     lost = len(mirrors.lost) if mirrors else 0

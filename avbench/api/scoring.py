@@ -6,7 +6,7 @@ from pathlib import Path
 
 from avbench.api.choices import fetching, named_folders, shard_folder
 from avbench.api.comparing import compared
-from avbench.api.references import real_clips_in, reference_of
+from avbench.api.references import chosen_reference, real_clips_in
 from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
@@ -60,7 +60,8 @@ def score(
         fetch: whether missing weights are downloaded; the short names of licences that you accept, where weights ask
             for that.
         out: folder that gets one run folder per model. The same call again measures what is new, and clips that have
-            changed, which a note counts.
+            changed, which a note counts. What an earlier call computed there is in the result, too, and its reference
+            is used if none is given, which a note says.
         plan: primary questions and margins.
         workers: processes; one per core where not given. Or ``avbench.RayActors(…)``, on this machine or a cluster.
         device: where networks measure: ``auto`` (the GPUs where there are any, else the CPU), ``cpu``, ``cuda`` or
@@ -95,7 +96,7 @@ def score(
         work.reporter.note(note)
     place = shard_folder(Path(out), part)
     earlier = [RunFolder(place / name) for name in named]
-    real = None if reference is None else reference_of(Path(reference), chosen, work, earlier)
+    real, typed = chosen_reference(reference, chosen, work, earlier)
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
@@ -110,7 +111,7 @@ def score(
         failed += (
             missing - len(lacking) + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
         )
-        evaluated(view, chosen, real, work=work, given=reference)
+        evaluated(view, chosen, real, work=work, given=typed)
         views.append(view)
     found, lost = compared(views, plan=plan, reference=real), len(mirrors.lost) if mirrors else 0
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
