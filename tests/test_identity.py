@@ -1,7 +1,9 @@
 """Rows belong to content: other clips, code or checkpoints behind one name are noticed, and made anew where asked."""
 
+import json
 import os
 import shutil
+import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -353,6 +355,75 @@ def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
             sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])
         (here / name).write_bytes(before)
     assert sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[0] == 0
+
+
+WRAPPED = """
+import functools
+from decorator_here import counted
+
+def clip(speed, request):
+    return speed
+
+@counted
+def decorated(request):
+    return 1
+
+partial = functools.partial(clip, 3)
+
+class Maker:
+    @functools.wraps(clip)
+    def make(self, request):
+        return 2
+
+method = Maker().make
+"""
+
+
+@pytest.mark.parametrize("name", ["decorated", "partial", "method"])
+def test_a_function_in_a_wrapping_is_told_by_its_own_file(here, name):
+    """Such as one under ``@torch.no_grad()``, whose outer function stands in torch's files."""
+    (here / "wrapped_model.py").write_text(WRAPPED)
+    (here / "decorator_here.py").write_text(
+        "import functools\ndef counted(one):\n    @functools.wraps(one)\n"
+        "    def inner(request): return one(request)\n    return inner\n"
+    )
+    try:
+        settings = build(f"python:wrapped_model:{name}", {}).settings
+    finally:
+        for module in ("wrapped_model", "decorator_here"):
+            sys.modules.pop(module, None)
+    assert settings["source_sha256"] == file_sha256(here / "wrapped_model.py")
+    assert settings["imports_sha256"] == {"decorator_here.py": file_sha256(here / "decorator_here.py")}
+    assert settings.get("arguments") == ([3] if name == "partial" else None)
+
+
+def test_arguments_of_a_partial_that_cannot_be_recorded_are_refused(here):
+    (here / "partial_model.py").write_text("import functools\nmake = functools.partial(print, object())\n")
+    with pytest.raises(InputError, match=r"the arguments of the partial partial_model:make cannot be recorded as JSON"):
+        build("python:partial_model:make", {})
+    sys.modules.pop("partial_model", None)
+
+
+def test_a_class_of_an_installed_package_is_told_by_all_its_files_at_once(tmp_path):
+    """Of torch, whose files import each other by the thousand, that takes less than a second."""
+    package = tmp_path / "site-packages" / "bigmodel"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("from bigmodel.net import Net\n")
+    (package / "net.py").write_text("class Net: pass\n")
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from bigmodel import Net;"
+        "from avbench.generation.identity import identity; print(json.dumps(identity(Net, [])))"
+    )
+
+    def told():
+        return json.loads(subprocess.check_output([sys.executable, "-c", code, package.parent]))
+
+    before = told()
+    assert [*before["imports_sha256"]] == ["bigmodel"] and told() == before
+    (package / "layers.py").write_text("WIDTH = 2\n")
+    after = told()
+    assert after["source_sha256"] == before["source_sha256"] == file_sha256(package / "net.py")
+    assert after["imports_sha256"] != before["imports_sha256"]
 
 
 def test_an_import_with_the_name_of_the_class_own_file_is_hashed(here):

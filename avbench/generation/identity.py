@@ -11,12 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from avbench.core import digest
 from avbench.generation.detect import fingerprint
 from avbench.storage.content import content_sha256
 from avbench.storage.reading import exists
 
 _OURS = Path(__file__).resolve().parents[1]
 """avbench's own files are not hashed, because its version is recorded."""
+_INSTALLED = {"site-packages", "dist-packages"}
+"""Names of the folders in which packages are installed."""
 _SCRIPTS = (".py", ".sh", ".bash")
 
 
@@ -29,13 +32,14 @@ def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
 
     Returns:
         ``source_sha256`` of the file that defines it, or None; and, if there are any, ``imports_sha256`` of the user's
-        files that it imports, and ``inputs``.
+        files that it imports, and ``inputs``. Of a class of an installed package, all of the package's files count.
     """
     hashes: dict[str, Any] = {"source_sha256": None}
     if path := _source(kind):
         depth = 0 if kind.__module__ == "__main__" else kind.__module__.count(".") + (path.name == "__init__.py")
         root = path.parents[min(depth, len(path.parents) - 1)]
-        files, own = source_files(path, root), path.relative_to(root).as_posix()
+        own = path.relative_to(root).as_posix()
+        files = _package_files(path, root) if _INSTALLED & {*root.parts} else source_files(path, root)
         hashes["source_sha256"] = content_sha256(path)
         if others := {name: sha for name, sha in files.items() if name != own}:
             hashes["imports_sha256"] = others
@@ -53,21 +57,26 @@ def _source(kind: Any) -> Path | None:
     return Path(found).resolve() if found and Path(found).is_file() else None
 
 
+def _package_files(path: Path, root: Path) -> dict[str, str]:
+    """Hash all Python files of the installed package that a file belongs to as one. To follow the imports of a large
+    one, such as torch, would take half a minute.
+    """
+    package = root / path.relative_to(root).parts[0]
+    every = {one.relative_to(root).as_posix(): content_sha256(one) for one in package.rglob("*.py")}
+    return {package.name: digest(every)} if every else {}
+
+
 def source_files(path: Path, root: Path | None = None) -> dict[str, str]:
     """Hash a Python file and, recursively, the files below `root` that it imports.
 
     Args:
         path: the file.
-        root: the folder in which absolute imports are looked up; by default the file's own. In a folder of installed
-            packages, only the file's own package is followed.
+        root: the folder in which absolute imports are looked up; by default the file's own.
 
     Returns:
         Path relative to the root → sha256. The imports of a file that cannot be parsed are not followed.
     """
     root = (root or path.parent).resolve()
-    within = root
-    if {"site-packages", "dist-packages"} & {*root.parts} and path.resolve().parent != root:
-        within = root / path.resolve().relative_to(root).parts[0]
     found: dict[Path, str] = {}
     waiting = [path.resolve()]
     while waiting:
@@ -75,7 +84,7 @@ def source_files(path: Path, root: Path | None = None) -> dict[str, str]:
         if file not in found:
             found[file] = content_sha256(file)
             waiting += [
-                one for one in _imported(file, root) if one.is_relative_to(within) and not one.is_relative_to(_OURS)
+                one for one in _imported(file, root) if one.is_relative_to(root) and not one.is_relative_to(_OURS)
             ]
     named = {(one.relative_to(root) if one.is_relative_to(root) else one).as_posix(): one for one in found}
     return {name: found[named[name]] for name in sorted(named)}

@@ -5,6 +5,7 @@ optional. A function takes one request and returns what `generate` returns for o
 current folder, as ``python -m`` does.
 """
 
+import functools
 import importlib
 import inspect
 import json
@@ -43,6 +44,8 @@ class OwnModel:
             check_counts(**{f"{kind.__name__}.concurrency": concurrency})
             self.concurrency = concurrency
         given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
+        if isinstance(target, str):
+            given |= _filled_in(model, target)
         self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
         if hasattr(model, "source"):
             self.source = self._own("source")
@@ -95,8 +98,20 @@ def _plain(settings: Any, what: str) -> Mapping[str, Any]:
 
 
 def _kind(model: Any) -> Any:
-    """What the user wrote: a class, a function, or the class of an object."""
+    """What the user wrote: a class, a function, or the class of an object; of a decorated function the one inside."""
+    if isinstance(model, functools.partial):
+        return _kind(model.func)
+    if inspect.ismethod(model):
+        return _kind(model.__self__)
+    model = inspect.unwrap(model)
     return model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
+
+
+def _filled_in(model: Any, target: str) -> dict[str, Any]:
+    """The arguments of a partly called function (functools.partial), which decide its clips as settings do."""
+    if not isinstance(model, functools.partial):
+        return {}
+    return dict(_plain({"arguments": [*model.args], **model.keywords}, f"the arguments of the partial {target}"))
 
 
 def _imported(target: str) -> Any:
