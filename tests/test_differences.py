@@ -14,10 +14,10 @@ from scipy import stats
 
 from avbench.comparison import plan
 from avbench.comparison.differences import (
-    _detectable,
     against_margin,
     better,
     differences,
+    freedom,
     in_family,
     worsening,
 )
@@ -164,10 +164,10 @@ def test_a_run_is_no_worse_where_a_loss_of_the_margin_is_excluded(direction, sig
     assert few == dict.fromkeys(("p_alike", "p_not_worse", "verdict")), "too few clips show no likeness either"
 
 
-@pytest.mark.parametrize(("family", "quantile"), [(1, 1.959964), (10, 2.807034)])
-def test_what_a_distance_could_detect_follows_from_its_permutations(family, quantile):
-    row = SimpleNamespace(error=2.0, dof=float("nan"))
-    assert _detectable(row, family, 0.05) == pytest.approx(2 * (quantile + 0.841621))
+@pytest.mark.parametrize(("prompts", "dof"), [(12, 11), (30, 29), (400, 29)])
+def test_the_error_of_a_distance_is_known_by_the_groups_of_the_jackknife(prompts, dof):
+    assert freedom(SimpleNamespace(prompts=prompts, dof=float("nan"))) == dof
+    assert freedom(SimpleNamespace(prompts=prompts, dof=5.5)) == 5.5
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "No difference shown between a and b (23 prompts, 2 comparisons).",
         "In motion amount and warping error, distances from the reference's value are compared, not the values "
         "themselves.",
-        "Closest to a clear result is warping error: about 190 prompts would show its difference.",
+        "Closest to a clear result is warping error: about 190 prompts would show its difference, "
+        "if the true one is as large as the one seen.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
         "There is no reference of real clips, so kvd has no value, and 2 metrics that should match real clips "
         "can show a difference, but not which side is better: give one by --reference (`avbench reference for` "
@@ -147,7 +148,8 @@ def test_many_models_stand_in_order_and_against_the_first():
         "Best to worst: b, then a, then c.",
         "b is better than a in 1 of 2 comparisons: fvd (lower by 120 or 25 %, p 0.004).",
         "c is worse than a in 1 of 2 comparisons: fvd (higher by 220 or 46 %, p 0.002).",
-        "Closest to a clear result is warping error between a and b: about 190 prompts would show its difference.",
+        "Closest to a clear result is warping error between a and b: about 190 prompts would show its difference, "
+        "if the true one is as large as the one seen.",
     ]
 
 
@@ -242,7 +244,7 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
         "No difference shown between a and b (3 to 5 trainings per arm, 23 prompts, 1 comparison).",
         "In warping error, distances from the reference's value are compared, not the values themselves.",
         "Closest to a clear result is warping error: about 12 trainings per arm or about 400 prompts would show its "
-        "difference.",
+        "difference, if the true one is as large as the one seen.",
         "Not paired.",
         "With so few trainings the exact test, which relabels whole trainings, cannot give a p below 0.1; p and "
         "intervals here are Student's t over trainings and prompts.",

@@ -7,7 +7,7 @@ half. 0.5 is chance.
 What a metric can reach is bounded by how far people agree. Two rows say so, on the same votes and the same scale, of
 pairs on which several people made a clear choice: how often *one other rater* chose the same clip, and how often *the
 majority of the other raters* did (half where they are split). The second is the accuracy that somebody reaches who
-knows what the others chose: the ceiling. With few raters the true ceiling is a little higher.
+knows what the others chose: the ceiling. A majority of few raters errs, so with few raters the true ceiling is higher.
 
 Intervals and tests are clustered by prompt: they say what other prompts could give with raters like these.
 """
@@ -32,6 +32,11 @@ from avbench.storage.run_folder import RunFolder
 
 ALL = "all subsets"
 PERSON, MAJORITY = "one other rater", "majority of the other raters"
+_MANY_RATERS = 7
+_CEILING = "about the best that a metric can reach"
+_ABOVE = (
+    f"the best that a metric can reach is higher, because a majority of fewer than {_MANY_RATERS} raters errs as well"
+)
 _ROUNDING = 1e-9
 """Two values of a metric are equal if they differ by less than this share of them."""
 
@@ -265,15 +270,15 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     if len(worse):
         sentences.append(f"People prefer the clip that these call worse: {', '.join(worse['judge'])}.")
     known = people.dropna(subset="accuracy").set_index("judge")["accuracy"]
+    raters, prompts = len({*votes["rater"]}), len({*votes["prompt"]})
     if len(known):
         sentences.append(
             f"Two people agree in {known[PERSON]:.0%} of clear votes, and the majority of the others predicts "
-            f"a vote in {known[MAJORITY]:.0%}: about the best that a metric can reach."
+            f"a vote in {known[MAJORITY]:.0%}: {_CEILING if raters >= _MANY_RATERS else _ABOVE}."
         )
     else:
         sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
     same = list(votes["vote"]).count("tie")
-    raters, prompts = len({*votes["rater"]}), len({*votes["prompt"]})
     given = f"{counted(len(votes), 'vote')} of {counted(raters, 'rater')} on {counted(prompts, 'prompt')}"
     sentences.append(f"{given}; {same} for neither clip are left out of the accuracy.")
     return sentences

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison.plan import Plan
@@ -37,7 +36,7 @@ from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired
+from avbench.statistics import paired, uncertainty
 from avbench.storage.run_folder import RunFolder
 
 MACRO, MICRO = "macro", "micro"
@@ -309,16 +308,10 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
         "better": better(row),
-        "detectable": _detectable(row, family, alpha),
+        "detectable": paired.detectable(row.error, freedom(row), family=family, alpha=alpha),
         "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
         **against_margin(row, alpha),
     }
-
-
-def _detectable(row: Any, family: int, alpha: float) -> float | None:
-    if np.isnan(row.dof):  # the error is that of the permutations
-        return float(row.error * (stats.norm.isf(alpha / family / 2) + stats.norm.isf(0.2))) or None
-    return paired.detectable(row.error, row.dof, family=family, alpha=alpha)
 
 
 def against_margin(row: Any, alpha: float) -> dict[str, Any]:
@@ -334,8 +327,8 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
 
 
 def freedom(row: Any) -> float:
-    """Degrees of freedom of a row's error; one less than its prompts where the error is that of label swaps."""
-    return row.prompts - 1 if np.isnan(row.dof) else row.dof
+    """Degrees of freedom of a row's error; of a distance those of the jackknife."""
+    return min(row.prompts, uncertainty.GROUPS) - 1 if np.isnan(row.dof) else row.dof
 
 
 def sided(row: Any) -> bool:

@@ -1,9 +1,9 @@
 """Plans a comparison from a pilot: the smallest difference that a number of prompts and seeds would find.
 
 The spread is estimated from pilot runs. From two runs it is the spread of their paired differences, between prompts and
-between seeds of a prompt. From one run it is the spread of its own values: the planned runs are then assumed to differ
-as much as two clips of one prompt under different seeds, which is the worst case of pairing. With one seed per prompt
-the two spreads cannot be separated, so no number of seeds can be planned.
+between seeds of a prompt. From one run it is the spread of its own values: the planned runs are then assumed to share
+nothing of a prompt, which is the worst case of pairing; only two runs show how much they share. With one seed per
+prompt the two spreads cannot be separated, so no number of seeds can be planned.
 
 Pilot arms, with several trainings each, give the spread between trainings as well (`planned_arms`).
 """
@@ -51,8 +51,8 @@ def planned(
             continue
         differences = one.a if len(folders) == 1 else one.a - one.b
         between, within = paired.spreads(differences, one.prompts)
-        if len(folders) == 1:  # of the difference of two such runs: what a prompt has in common cancels
-            between, within = (between * np.sqrt(2), None) if within is None else (0.0, within * np.sqrt(2))
+        if len(folders) == 1:  # of the difference of two such runs that share nothing of a prompt
+            between, within = between * np.sqrt(2), within and within * np.sqrt(2)
         for count in seeds if within is not None else [1]:
             spread = np.hypot(between, (within or 0.0) / np.sqrt(count))
             for number in prompts:

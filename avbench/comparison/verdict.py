@@ -360,7 +360,10 @@ def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
         _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
         where = f" on {row.subset}" if pair.several else ""
-        yield f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference."
+        yield (
+            f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference, if the "
+            "true one is as large as the one seen."
+        )
 
 
 def _settling(row: Any) -> tuple[float, str] | None:

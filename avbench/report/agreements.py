@@ -16,7 +16,7 @@ LEGEND = (
     "chance. Votes for neither clip are left out; a metric that gives both clips the same value counts half. A metric "
     "that should match the reference prefers the clip that is nearer to the reference's value. Intervals and p are "
     "clustered by prompt; Holm's correction counts every metric and subset. Bold agrees more often than chance. The "
-    "majority of the other raters is about the best that a metric can reach."
+    "majority of seven or more other raters is about the best that a metric can reach; with fewer, the best is higher."
 )
 
 

@@ -44,7 +44,7 @@ ENOUGH_EXTREME = 50
 _SEED = 0
 CHUNK = 50
 """Draws that a thread computes at a time."""
-_GROUPS = 30
+GROUPS = 30
 """Groups of prompts that the jackknife leaves out, one after another."""
 _SWAPS_AT_ONCE = 500
 _HELD = 2**23
@@ -271,7 +271,7 @@ def _jackknife(pooled: Pooled, real: int, number: np.ndarray) -> tuple[float, in
         number: the number of each pair's prompt.
     """
     prompts, pairs = number.max() + 1, len(number)
-    groups = min(prompts, _GROUPS)
+    groups = min(prompts, GROUPS)
     group = (np.random.default_rng(_SEED).permutation(prompts) % groups)[number]
     kept = [np.flatnonzero(group != one) for one in range(groups)]
     if min(map(len, kept)) < 2:
