@@ -29,6 +29,7 @@ from avbench.core import (
     masked,
     nearest,
     require_same_protocol,
+    shown,
 )
 
 FRAMES = np.zeros((4, 6, 8, 3), np.uint8)
@@ -39,7 +40,10 @@ FRAMES = np.zeros((4, 6, 8, 3), np.uint8)
     [
         (torch.zeros(4, 6, 8, 3), "convert a tensor with .cpu().numpy(), and multiply pictures in 0...1 by 255"),
         ([*FRAMES], "put pictures of one size into one array by np.stack"),
+        (torch.zeros(4, 6, 8, 3, dtype=torch.uint8), "width, 3]: convert a tensor with .cpu().numpy()"),
         (FRAMES / 255, "a uint8 array [time, height, width, 3]: multiply pictures in 0...1 by 255"),
+        (FRAMES / 255, "of -1...1, take (x + 1) / 2"),
+        (FRAMES.astype(np.int64), "width, 3]: convert numbers in 0...255 with .astype(np.uint8)"),
     ],
 )
 def test_frames_of_another_kind_are_refused_with_what_helps(frames, advice):
@@ -52,7 +56,15 @@ WAVE = np.zeros((1, 100), np.float32)
 
 @pytest.mark.parametrize(
     ("given", "exact"),
-    [(8, Fraction(8)), ("24000/1001", Fraction(24000, 1001)), (23.976, Fraction(24000, 1001)), ("29.97", None)],
+    [
+        (8, Fraction(8)),
+        (np.int64(8), Fraction(8)),
+        ("24000/1001", Fraction(24000, 1001)),
+        (23.976, Fraction(24000, 1001)),
+        (np.float32(23.976), Fraction(24000, 1001)),
+        (torch.tensor(23.976), Fraction(24000, 1001)),
+        ("29.97", None),
+    ],
 )
 def test_frame_rates_are_exact(given, exact):
     assert frame_rate(given) == (exact or Fraction(30000, 1001))
@@ -88,13 +100,35 @@ def test_wrong_frames(frames, words):
         (np.zeros((100, 2), np.float32), 16000, "transpose"),
         (WAVE + np.nan, 16000, "NaN"),
         (WAVE + 1.5, 16000, "peaks at 1.5"),
-        (WAVE, 16000.0, "whole number of Hz"),
+        (WAVE, 16000.5, "whole number of Hz"),
+        (WAVE, True, "whole number of Hz"),
+        (torch.zeros(1, 100), 16000, r"convert a tensor with \.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)"),
+        ([[0.0]], 16000, r"convert a list with np\.array\(samples, np\.float32\)"),
         (WAVE, 0, "whole number of Hz"),
     ],
 )
 def test_wrong_sound(wave, rate, words):
     with pytest.raises(InputError, match=words):
         Audio(wave, rate)
+
+
+@pytest.mark.parametrize("rate", [np.int64(16000), 16000.0, np.float32(16000), torch.tensor(16000)])
+def test_a_whole_number_of_any_type_is_a_sample_rate(rate):
+    for kept in (Audio(WAVE, rate).sample_rate, ClipSpec(np.int64(8), 6, 4, 8, rate).sample_rate):
+        assert kept == 16000 and type(kept) is int
+
+
+def test_clips_and_sound_are_shown_by_size_rate_and_length():
+    sound = Audio(WAVE, 16000)
+    assert repr(sound) == "Audio(1 channel of 100 samples at 16000 Hz, 0.00625 s)"
+    assert repr(Clip(FRAMES, 8)) == "Clip(4 frames of 8 × 6 at 8 fps, no sound)"
+    assert repr(Clip(FRAMES, "23.976", sound)) == f"Clip(4 frames of 8 × 6 at 24000/1001 fps, {sound})"
+
+
+def test_a_wrong_argument_is_shown_on_one_short_line():
+    assert shown("a\nb") == r"'a\nb'" and shown(None) == "None"
+    words = shown(np.zeros((50, 50)))
+    assert words.startswith("array([[0., 0., ") and words.endswith("…") and len(words) == 81 and "\n" not in words
 
 
 def test_a_bare_waveform_is_refused():
@@ -135,6 +169,28 @@ def test_subsets():
     assert subset.limited(5) is subset
     with pytest.raises(InputError, match="two prompts with the id 'a'"):
         Subset("s", 1, (prompts[0], prompts[0]), None)
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_a_subset_takes_prompts_from_anything_that_has_several(kind):
+    prompts = (Prompt("a", "one"), Prompt("b", "two"))
+    subset = Subset("s", 1, kind(prompts), None)
+    assert subset.prompts == prompts and subset == Subset("s", 1, prompts, None)
+
+
+@pytest.mark.parametrize(
+    ("prompts", "spec", "words"),
+    [
+        ([{"id": "a"}], None, "has {'id': 'a'} among its prompts; each must be a Prompt, as in Prompt("),
+        ("abc", None, "has 'a' among its prompts"),
+        (None, None, "has None among its prompts"),
+        ([], None, "subset 's' has no prompts"),
+        ([Prompt("a", "one")], {"width": 8}, "the clip spec of subset 's' is {'width': 8}; it must be a ClipSpec or"),
+    ],
+)
+def test_what_is_no_prompt_or_clip_spec_is_refused(prompts, spec, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        Subset("s", 1, prompts, spec)
 
 
 def test_files_that_are_known_by_hashes_are_named_in_words():

@@ -1,6 +1,6 @@
 """Defines avbench's basic types: frozen dataclasses that check their fields when built, without I/O or networks."""
 
-from avbench.core.clip import Audio, Clip, ClipSpec, frame_rate
+from avbench.core.clip import Audio, Clip, ClipSpec, Rate, frame_rate, plain_number
 from avbench.core.errors import (
     InputError,
     MediaError,
@@ -11,6 +11,7 @@ from avbench.core.errors import (
     if_missing,
     masked,
     nearest,
+    shown,
 )
 from avbench.core.prompt import Prompt, Subset, checked_id
 from avbench.core.protocol import (
@@ -50,6 +51,7 @@ __all__ = [
     "Null",
     "Prompt",
     "Protocol",
+    "Rate",
     "Refused",
     "Row",
     "Run",
@@ -81,11 +83,13 @@ __all__ = [
     "nearest",
     "noted",
     "one_line",
+    "plain_number",
     "planned_keys",
     "read_only",
     "require_ids",
     "require_same_protocol",
     "resolve",
+    "shown",
     "spreadsheet_cell",
     "visible",
     "without_notes",

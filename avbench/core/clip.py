@@ -8,18 +8,22 @@ Rates are exact: fps is a `Fraction`, the sample rate an integer in Hz.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avbench.core.errors import InputError, UnusableError
+from avbench.core.text import counted
+
+Rate = Fraction | int | float | str
+"""What `frame_rate` reads."""
 
 MAX_FPS = 1000
 MAX_SAMPLE_RATE = 768_000
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 
 
-def frame_rate(value: Fraction | int | float | str) -> Fraction:
+def frame_rate(value: Rate) -> Fraction:
     """Read frames per second exactly: ``8``, ``"24000/1001"``, ``23.976``.
 
     A decimal within 0.005 of an NTSC rate is that rate: 23.976 and 23.98 become 24000/1001.
@@ -27,6 +31,7 @@ def frame_rate(value: Fraction | int | float | str) -> Fraction:
     Raises:
         InputError: the value is not a number, not positive, or above 1000.
     """
+    value = plain_number(value)
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -59,10 +64,12 @@ class Audio:
         wave = self.waveform
         if not isinstance(wave, np.ndarray) or wave.dtype != np.float32:
             how = "divide by 32768 and convert" if _described(wave) == "int16 array" else "convert"
-            msg = (
-                f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1: {how} it "
-                "with .astype(np.float32)"
-            )
+            how += " it with .astype(np.float32)"
+            if hasattr(wave, "numpy"):
+                how = "convert a tensor with .detach().float().cpu().numpy()"
+            elif isinstance(wave, list | tuple):
+                how = "convert a list with np.array(samples, np.float32)"
+            msg = f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1: {how}"
             raise InputError(msg)
         if wave.ndim != 2 or 0 in wave.shape:
             msg = f"waveform has shape {wave.shape}; it must be [channels, samples] with at least one of each"
@@ -77,11 +84,16 @@ class Audio:
         if peak > 1:
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
             raise InputError(msg)
-        rate = self.sample_rate
+        rate = _as_whole(self.sample_rate)
         if not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE:
             msg = f"sample rate is {rate!r}; it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}"
             raise InputError(msg)
         object.__setattr__(self, "waveform", _read_only(wave))
+        object.__setattr__(self, "sample_rate", rate)
+
+    def __repr__(self) -> str:
+        channels, samples = counted(self.channels, "channel"), counted(self.samples, "sample")
+        return f"Audio({channels} of {samples} at {self.sample_rate} Hz, {self.seconds:g} s)"
 
     @property
     def channels(self) -> int:
@@ -118,15 +130,19 @@ class Clip:
     remarks: tuple[str, ...] = ()
     """What the file reader had to decide, such as a rate for a file of variable rate; one sentence each."""
 
+    if TYPE_CHECKING:  # a rate is given in more ways than it is kept
+
+        def __init__(
+            self, frames: np.ndarray, fps: Rate, audio: Audio | None = None, remarks: tuple[str, ...] = ()
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         frames = self.frames
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            how = "multiply pictures in 0...1 by 255, round, and convert with .astype(np.uint8)"
-            if isinstance(frames, list | tuple):
-                how = "put pictures of one size into one array by np.stack"
-            elif hasattr(frames, "numpy"):
-                how = f"convert a tensor with .cpu().numpy(), and {how}"
-            msg = f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]: {how}"
+            msg = (
+                f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]: "
+                f"{_made_frames(frames)}"
+            )
             raise InputError(msg)
         if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
             msg = f"frames have shape {frames.shape}; they must be [time, height, width, 3] and not empty"
@@ -136,6 +152,10 @@ class Clip:
             raise InputError(msg)
         object.__setattr__(self, "frames", _read_only(frames))
         object.__setattr__(self, "fps", frame_rate(self.fps))
+
+    def __repr__(self) -> str:
+        size = f"{counted(len(self.frames), 'frame')} of {self.width} × {self.height}"
+        return f"Clip({size} at {self.fps} fps, {self.audio or 'no sound'})"
 
     @property
     def seconds(self) -> float:
@@ -176,7 +196,15 @@ class ClipSpec:
     """Hz, or None where the subset has no sound."""
     channels: int = 1
 
+    if TYPE_CHECKING:  # a rate is given in more ways than it is kept
+
+        def __init__(
+            self, width: int, height: int, frames: int, fps: Rate, sample_rate: int | None = None, channels: int = 1
+        ) -> None: ...
+
     def __post_init__(self) -> None:
+        for name in (*_MOST, "sample_rate"):
+            object.__setattr__(self, name, _as_whole(getattr(self, name)))
         for name, most in _MOST.items():
             if not _whole(getattr(self, name)) or not 1 <= getattr(self, name) <= most:
                 msg = f"clip spec: {name} is {getattr(self, name)!r}; it must be a whole number from 1 to {most:,}"
@@ -225,6 +253,17 @@ class ClipSpec:
             raise InputError(msg) from None
 
 
+def plain_number(value: Any) -> Any:
+    """The Python number of a number of numpy or torch; anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+
+
+def _as_whole(value: Any) -> Any:
+    """The int of a number of numpy or torch, or of a float such as 16000.0; anything else as it is."""
+    plain = plain_number(value)
+    return int(plain) if isinstance(plain, float) and plain.is_integer() else plain
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -237,3 +276,16 @@ def _read_only(array: np.ndarray) -> np.ndarray:
 
 def _described(value: object) -> str:
     return f"{value.dtype} array" if isinstance(value, np.ndarray) else type(value).__name__
+
+
+def _made_frames(given: Any) -> str:
+    """How to make frames of what was given in their place."""
+    if isinstance(given, list | tuple):
+        return "put pictures of one size into one array by np.stack"
+    kind = str(getattr(given, "dtype", ""))  # "float32", or of a tensor "torch.float32"
+    how = "multiply pictures in 0...1 by 255, round, and convert with .astype(np.uint8); of -1...1, take (x + 1) / 2"
+    if "int" in kind:
+        how = "convert numbers in 0...255 with .astype(np.uint8)"
+    if not hasattr(given, "numpy"):
+        return how
+    return "convert a tensor with .cpu().numpy()" + ("" if kind == "torch.uint8" else f", and {how}")

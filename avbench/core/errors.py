@@ -23,6 +23,8 @@ _LOOKS_SECRET = (
 
 _MOST_LISTED, _MOST_GUESSED = 60, 4
 """Choices that an error message lists; choices that it guesses where there are more."""
+_MOST_SHOWN = 80
+"""Letters of a wrong argument that an error message repeats."""
 
 
 class InputError(ValueError):
@@ -78,6 +80,12 @@ def _closest(name: str, choices: Iterable[str]) -> list[str]:
     close = difflib.get_close_matches(name.lower(), lower, n=_MOST_GUESSED)
     close += [one for one in lower if len(name) > 2 and name.lower() in one]
     return [lower[one] for one in dict.fromkeys(close)][:_MOST_GUESSED]
+
+
+def shown(given: object) -> str:
+    """What was given in place of something else, for an error message: on one line and not long, as of an array."""
+    words = " ".join(repr(given).split())
+    return words if len(words) <= _MOST_SHOWN else f"{words[:_MOST_SHOWN]}…"
 
 
 def first_line(error: BaseException) -> str:

@@ -3,14 +3,14 @@
 import datetime
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from avbench.core.clip import ClipSpec
-from avbench.core.errors import InputError
+from avbench.core.errors import InputError, shown
 from avbench.core.protocol import digest
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -130,6 +130,18 @@ class Subset:
     cut_from: str | None = None
     """Digest of the whole subset, if this is only a part or a view of it."""
 
+    if TYPE_CHECKING:  # prompts are given in more ways than they are kept
+
+        def __init__(
+            self,
+            name: str,
+            version: int,
+            prompts: Iterable[Prompt],
+            clip_spec: ClipSpec | None,
+            card: Mapping[str, Any] = ...,
+            cut_from: str | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         checked_id(self.name, "subset name")
         if not isinstance(self.version, int) or isinstance(self.version, bool) or self.version < 0:
@@ -139,11 +151,23 @@ class Subset:
             msg = f"the card of subset {self.name!r} is {self.card!r}; it must be an object"
             raise InputError(msg)
         object.__setattr__(self, "card", _plain(self.card, f"the card of subset {self.name!r}"))
+        object.__setattr__(
+            self, "prompts", tuple(self.prompts) if isinstance(self.prompts, Iterable) else (self.prompts,)
+        )
+        if self.clip_spec is not None and not isinstance(self.clip_spec, ClipSpec):
+            msg = f"the clip spec of subset {self.name!r} is {shown(self.clip_spec)}; it must be a ClipSpec or None"
+            raise InputError(msg)
         if not self.prompts:
             msg = f"subset {self.name!r} has no prompts"
             raise InputError(msg)
         seen: set[str] = set()
         for prompt in self.prompts:
+            if not isinstance(prompt, Prompt):
+                msg = (
+                    f"subset {self.name!r} has {shown(prompt)} among its prompts; each must be a Prompt, as in "
+                    "Prompt('cat', 'a cat walks')"
+                )
+                raise InputError(msg)
             if prompt.id in seen:
                 msg = f"subset {self.name!r} has two prompts with the id {prompt.id!r}"
                 raise InputError(msg)
