@@ -16,7 +16,7 @@ import av.error
 import numpy as np
 from av.stream import Disposition
 
-from avbench.core.clip import Audio, Clip, frame_rate
+from avbench.core.clip import Audio, Clip, Rate, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
 from avbench.storage.media.failures import telling
@@ -56,7 +56,7 @@ _BESIDE = {
 """Marks of a track that goes beside the film's own."""
 
 
-def read_clip(path: Path, *, fps: Fraction | None = None, most_held: float = math.inf) -> Clip:
+def read_clip(path: str | Path, *, fps: Rate | None = None, most_held: float = math.inf) -> Clip:
     """Read a video file, or a folder of numbered frames, with its sound.
 
     Args:
@@ -77,13 +77,13 @@ def read_clip(path: Path, *, fps: Fraction | None = None, most_held: float = mat
         InputError: fps is not a rate, or an environment variable of the budget is not a number.
     """
     path = Path(path)
-    fps = None if fps is None else frame_rate(fps)
+    rate = None if fps is None else frame_rate(fps)
     Budget.of(path, 0)  # raises InputError on a wrong environment variable, before any error names the file
     with telling(path, "read"):
         if not path.exists():
             msg = f"{path} does not exist"
             raise MediaError(msg)
-        return _read_folder(path, fps) if path.is_dir() else _read_file(path, fps, most_held)
+        return _read_folder(path, rate) if path.is_dir() else _read_file(path, rate, most_held)
 
 
 def has_sound(path: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from avbench.core.clip import Audio, Clip
-from avbench.core.errors import MediaError
+from avbench.core.errors import InputError, MediaError, shown
 from avbench.storage.media.colour import named_matrix
 from avbench.storage.media.failures import telling
 from avbench.storage.writing import replacing
@@ -19,7 +19,7 @@ _LIMITED = 1  # AVColorRange
 
 
 def write_clip(
-    clip: Clip, path: Path, *, lossless: bool = True, crf: int = 18, sound_bits_per_second: int = 192_000
+    clip: Clip, path: str | Path, *, lossless: bool = True, crf: int = 18, sound_bits_per_second: int = 192_000
 ) -> None:
     """Write `clip` to `path`, completely or not at all. The same clip gives the same bytes.
 
@@ -33,13 +33,16 @@ def write_clip(
         sound_bits_per_second: bit rate of AAC.
 
     Raises:
+        InputError: the clip is no Clip.
         MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
             rate or the channels (8 at most in FLAC, 2 in AAC).
     """
+    if not isinstance(clip, Clip):
+        msg = f"{shown(clip)} is no clip: give a Clip, as in avbench.save_clip(avbench.Clip(frames, fps), 'a.mkv')"
+        raise InputError(msg)
     path = Path(path)
-    suffix = ".mkv" if lossless else ".mp4"
-    if path.suffix.lower() != suffix:
-        msg = f"{path} cannot be written: a {'lossless' if lossless else 'lossy'} clip needs the suffix {suffix}"
+    if path.suffix.lower() != (".mkv" if lossless else ".mp4"):
+        msg = f"{path} cannot be written: a lossless clip needs the suffix .mkv, a lossy one (lossless=False) .mp4"
         raise MediaError(msg)
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
         msg = f"{path} cannot be written: {clip.audio.channels} channels, but at most {_MAX_CHANNELS[lossless]} fit"
