@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scipy.linalg
+import torch
 
 from avbench.core import InputError, Moments, NotMeasurable
 from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
@@ -128,6 +129,14 @@ def test_bad_features_are_refused():
         frechet_distance(good[0], good)
     with pytest.raises(NotMeasurable, match="at least 2 clips in each set and one has 1"):
         frechet_distance(good, good[:1])
+
+
+@pytest.mark.parametrize(
+    "given", [torch.zeros(5, 3, dtype=torch.bfloat16), torch.zeros(5, 3, requires_grad=True), [[1.0], [1.0, 2.0]]]
+)
+def test_what_is_no_array_is_refused_with_how_to_make_one(given):
+    with pytest.raises(InputError, match=r"by \.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)"):
+        frechet_distance(given, given)
 
 
 def test_moments_give_the_same_distance():

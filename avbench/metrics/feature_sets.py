@@ -7,10 +7,11 @@ of them, as permutation tests need (see uncertainty.py).
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, NotMeasurable
+from avbench.core import InputError, NotMeasurable, first_line
 
 ROUNDING = 1e-12
 """How far rounding can move a value, relative to the terms of the difference; the largest error seen was 5e-15."""
@@ -42,7 +43,7 @@ def checked_sets(*sets: np.ndarray, fewest: int = 2) -> list[np.ndarray]:
         InputError: they are not finite matrices of one width.
         NotMeasurable: a set has less than the fewest clips.
     """
-    arrays = [np.asarray(features, dtype=np.float64) for features in sets]
+    arrays = [*map(_as_array, sets)]
     for array in arrays:
         if array.ndim != 2 or array.shape[1] == 0:
             msg = f"features have shape {array.shape}; they must be [clips, dimensions]"
@@ -52,6 +53,17 @@ def checked_sets(*sets: np.ndarray, fewest: int = 2) -> list[np.ndarray]:
             raise InputError(msg)
     require_comparable({array.shape[1] for array in arrays}, min(map(len, arrays)), fewest)
     return arrays
+
+
+def _as_array(features: Any) -> np.ndarray:
+    try:
+        return np.asarray(features, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor in bfloat16, with a gradient or of a GPU
+        msg = (
+            f"features are a {type(features).__name__} that is no array of numbers ({first_line(error)}); they must be "
+            "[clips, dimensions], and a tensor becomes an array by .detach().float().cpu().numpy()"
+        )
+        raise InputError(msg) from None
 
 
 def require_comparable(widths: set[int], clips: int, fewest: int = 2) -> None:
