@@ -1,6 +1,7 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,14 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 import avbench
 import avbench.metrics
 from avbench import api
-from avbench.api import Work, references, scoring
+from avbench.api import Work, comparing, references, scoring
 from avbench.api.choices import subset_names
 from avbench.api.hook import training_hook
 from avbench.core import Audio, Clip, InputError
@@ -348,7 +350,7 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
         api.compare(run.parent)
     with pytest.raises(InputError, match="give at least one run folder"):
         api.compare([])
-    with pytest.raises(InputError, match="5 is no folder: give a path"):
+    with pytest.raises(InputError, match="folder 5 is neither text nor a path: give a path"):
         api.score(5, out=tmp_path / "out")
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
 
@@ -387,7 +389,8 @@ def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, mon
         patch.setattr(scoring, "measured", lambda *given, look, others: notes.append([*given[2].reporter.notes]) or 0)
         api.score(models, **asked)
     assert notes[0] == [
-        "not measured, for lack of real clips to compare with: motion_frechet; --reference FOLDER names some",
+        "not measured, for lack of real clips to compare with: motion_frechet; reference (--reference FOLDER) names "
+        "some",
         "the clips of one have no sound, so onset_rate will have no value",
     ]
     found = api.score(models, **asked)
@@ -447,3 +450,71 @@ def test_one_subset_or_path_is_as_a_list_of_its_name():
 def test_a_model_that_is_neither_text_nor_a_path_is_one_sentence(models, tmp_path):
     with pytest.raises(InputError, match="is neither text nor a path: name a checkpoint"):
         avbench.run(models, out=tmp_path)
+
+
+ONE_FRAME = np.zeros((1, 2, 2, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: avbench.score([ONE_FRAME]), "folder array([[[[0, 0, 0], [0, 0, 0]], "),
+        (lambda: avbench.score(Clip(ONE_FRAME, 8)), "folder Clip(1 frame of 2 × 2 at 8 fps, no sound) is neither text"),
+        (lambda: avbench.score(b"out/a"), "folder b'out/a' is neither text nor a path: give a path, a list"),
+        (lambda: avbench.score({"a": None}), "folder None is neither text nor a path: give a dictionary from names"),
+        (lambda: avbench.score("a", prompts=["a cat"]), "prompts is ['a cat']; it must be the path of a prompts file"),
+        (lambda: avbench.score("a", reference=["b"]), "reference is ['b']; it must be the path of a folder of real"),
+        (lambda: avbench.score("a", columns=["t2av"]), "columns is ['t2av']; it must be the name of a preset"),
+        (lambda: avbench.score("a", shard=(1, 2)), "shard is (1, 2); it must be text such as '2/4'"),
+        (lambda: avbench.score("a", precision=16), "precision is 16; it must be 'fp32' or 'bf16'"),
+        (lambda: avbench.score("a", plan={}), "plan is {}; it must be a Plan, which avbench.comparison.plan.read("),
+        (lambda: avbench.run("toyworld:", settings="x"), "settings is 'x'; it must be a dictionary"),
+        (lambda: avbench.compare(None), "run None is neither text nor a path: give a run folder or several"),
+        (lambda: avbench.compare("a", plan="x"), "plan is 'x'; it must be a Plan"),
+        (lambda: avbench.compare_arms(["a"]), "arms is ['a']; it must be a dictionary such as {'a': 'runs/a-*', "),
+        (lambda: avbench.compare_arms({"a": [3]}), "run of a 3 is neither text nor a path: give the run folders of"),
+        (lambda: avbench.save_clip(ONE_FRAME, "a.mkv"), "is no clip: give a Clip, as in avbench.save_clip("),
+        (lambda: avbench.run("toyworld:", subsets="a", prompts="b"), "give subsets (--subset) or prompts (--prompts)"),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_one_sentence(call, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        call()
+
+
+@pytest.mark.parametrize("workers", [-1, 1.5, "2", True])
+def test_workers_that_are_no_number_of_processes_are_refused(workers):
+    for call in (avbench.score, avbench.run, avbench.training_hook):
+        with pytest.raises(InputError, match=f"^workers is {workers!r}; it must be a whole number from 0"):
+            call("toyworld:", workers=workers)
+
+
+def test_a_device_of_torch_is_a_device(tmp_path):
+    folder = clips(tmp_path / "model", "a")
+    asked = {"metrics": "motion_amount", "out": tmp_path / "out", "workers": np.int64(0)}
+    assert not avbench.score(folder, device=torch.device("cpu"), **asked).failed
+
+
+def test_one_text_is_one_metric_and_one_field(tmp_path, monkeypatch):
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
+    found = api.compare(runs, metrics="onset_rate, lpips_consecutive", allow="reference")
+    assert {*found.scores["metric"]} == {"onset_rate", "lpips_consecutive"}
+    fields = []
+    monkeypatch.setattr(comparing, "leaderboard", lambda runs, *, allow, metrics: fields.extend(allow) or found.scores)
+    api.compare(runs, allow="reference")
+    assert fields == ["reference"]
+
+
+def test_a_comparison_is_shown_by_its_verdict(tmp_path):
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
+    found = api.compare(runs)
+    assert repr(found).splitlines() == ["Comparison of a, b", *found.verdict]
+
+
+def test_clips_are_no_reference_to_compare_by(tmp_path):
+    run = evaluated(made_run(tmp_path / "a", names=["toy-control"])).path
+    real = clips(tmp_path / "real", "x")
+    with pytest.raises(InputError, match=r"real is a folder of clips and no reference, .* leave reference \("):
+        api.compare(run, reference=real)
+    with pytest.raises(InputError, match="reference nothing does not exist"):
+        api.compare(run, reference="nothing")

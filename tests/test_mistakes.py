@@ -160,7 +160,7 @@ MISTAKES = {
     },
     **{f"doctor {given}": "no effect without --model" for given in ("-M a=1", "--subset ambient", "--prompts file")},
     "doctor --model toyworld: --out runs": "--out has no effect with --model",
-    "doctor --model toyworld: --subset ambient --prompts file": "give --subset or --prompts, not both",
+    "doctor --model toyworld: --subset ambient --prompts file": "subsets (--subset) or prompts (--prompts), not both",
     "check a --baseline b.zip --reason x": "--reason has no effect without --update",
     "check a --baseline b.zip --reason x --update --init": "--init has no effect with --update",
     "check a --baseline b.zip --reason x --update --plan file": "--plan has no effect with --update",

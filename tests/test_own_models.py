@@ -28,6 +28,7 @@ from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import build, check_settings, grouped
 from avbench.storage import worker_pool
+from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import from_prompts_file, load
 
@@ -434,6 +435,33 @@ def test_a_training_loop_gets_plain_numbers_and_is_left_alone():
     del model
     gc.collect()
     assert gone() is None, "nothing holds the model"
+
+
+def made_noise(request):
+    number = int(request.key.prompt[1:])
+    return Clip(np.random.default_rng(number).integers(0, 256, (16, 32, 32, 3), np.uint8), 8)
+
+
+def test_a_subset_of_prompts_in_memory_is_scored_against_a_folder_of_real_clips(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    prompts = [Prompt(f"p{number}", "noise") for number in range(4)]
+    for wrong in (prompts, prompts[0], None):
+        with pytest.raises(InputError, match=r"neither .* nor a Subset: .* avbench.Subset\('mine', 1, prompts, None\)"):
+            training_hook(made_noise, wrong)
+    subset = Subset("mine", 1, iter(prompts), None)
+    for number in range(3):
+        place = tmp_path / "real" / f"{number}.mkv"
+        place.parent.mkdir(exist_ok=True)
+        write_clip(made_noise(SimpleNamespace(key=SimpleNamespace(prompt=f"p{number}"))), place)
+    asked = {"metrics": "motion_frechet", "reference": tmp_path / "real"}
+    scores = training_hook(made_noise, subset, **asked)
+    assert scores["mine/motion_frechet"] > 0 and not scores.missing
+    assert repr(scores) == f"Scores({dict(scores)}, missing={{}})"
+    assert len([*(tmp_path / "cache").rglob("card.json")]) == 1
+    with pytest.raises(InputError, match="reference nothing does not exist"):
+        training_hook(made_noise, subset, reference="nothing")
+    with pytest.raises(InputError, match=r"real is a folder of clips and no run folder, .* avbench\.score\('.*real'\)"):
+        training_hook(tmp_path / "real", metrics=["motion_amount"])
 
 
 @pytest.mark.parametrize("wrong", [0, -90, "4", 1.5, True])

@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avbench.api.work import Work
-from avbench.core import InputError, Shard, Subset, checked_id
+from avbench.comparison.plan import Plan
+from avbench.core import InputError, Shard, Subset, checked_id, shown
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
 from avbench.metrics.columns import columns_named
@@ -22,18 +24,16 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
     """Map a name to each folder; folders with equal names get the names of their parent folders in front.
 
     Raises:
-        InputError: no folder is given, or one is given twice.
+        InputError: no folder is given, one is given twice, or what is given is no path.
     """
     if isinstance(folders, Mapping):
+        given = paths_of([*folders.values()], "folder", "give a dictionary from names to paths")
         pairs: list[tuple[str | None, Path]] = [
-            (checked_id(name, "model name"), Path(folder)) for name, folder in folders.items()
+            (checked_id(name, "model name"), Path(path)) for name, path in zip(folders, given, strict=True)
         ]
     else:
-        listed = [folders] if isinstance(folders, str | Path) else folders
-        if not isinstance(listed, Iterable):
-            msg = f"{folders!r} is no folder: give a path, a list of paths, or a dictionary from names to paths"
-            raise InputError(msg)
-        pairs = [(name, Path(path)) for name, path in map(generators.split_name, map(str, listed))]
+        listed = paths_of(folders, "folder", "give a path, a list of paths, or a dictionary from names to paths")
+        pairs = [(name, Path(path)) for name, path in map(generators.split_name, listed)]
     if not pairs:
         msg = "give at least one folder of clips"
         raise InputError(msg)
@@ -44,8 +44,8 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
     names: list[str] = [name or "" for name, _ in pairs]
     for depth in range(1, max(len(place.parts) for place in places) + 1):
         alike = {name for name in names if not name or names.count(name) > 1}
-        for number, (given, _) in enumerate(pairs):
-            if given is None and names[number] in alike:
+        for number, (typed, _) in enumerate(pairs):
+            if typed is None and names[number] in alike:
                 names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
     if twice := [name for name in names if names.count(name) > 1]:
         msg = f"two of the folders would be called {twice[0]!r}: give names, as in first={pairs[0][1]}"
@@ -72,15 +72,26 @@ def model_names(models: Any) -> list[str]:
     Raises:
         InputError: a model is neither, for example a function.
     """
-    given = _one_or_several(models)
-    for one in given:
-        if not isinstance(one, str | Path):
-            msg = (
-                f"model {one!r} is neither text nor a path: name a checkpoint, a folder of clips, or "
-                "python:MODULE:NAME; avbench.training_hook takes functions and classes themselves"
-            )
+    how = (
+        "name a checkpoint, a folder of clips, or python:MODULE:NAME; avbench.training_hook takes functions and "
+        "classes themselves"
+    )
+    return paths_of(models, "model", how)
+
+
+def paths_of(given: Any, what: str, how: str) -> list[str]:
+    """Paths as text, of one or of several. Raises InputError where one is neither text nor a path, with what to do."""
+    found = _one_or_several(given)
+    for one in found:
+        if not isinstance(one, str | PathLike):
+            msg = f"{what} {shown(one)} is neither text nor a path: {how}"
             raise InputError(msg)
-    return [str(one) for one in given]
+    return [*map(str, found)]
+
+
+def texts_of(given: str | Sequence[str]) -> list[str]:
+    """Texts as a list; one text is one item, not its letters."""
+    return _one_or_several(given)
 
 
 def subset_names(subsets: Any) -> list[str | Subset] | None:
@@ -93,14 +104,17 @@ def subset_names(subsets: Any) -> list[str | Subset] | None:
         return None
     given = _one_or_several(subsets)
     for one in given:
-        if not isinstance(one, str | Path | Subset):
-            msg = f"subset {one!r} is neither a name nor a folder nor a Subset; see `avbench list subsets`"
+        if not isinstance(one, str | PathLike | Subset):
+            msg = (
+                f"subset {shown(one)} is neither a name nor a folder nor a Subset: `avbench list subsets` has the "
+                "names, and avbench.Subset('mine', 1, prompts, None) makes one of a list of prompts"
+            )
             raise InputError(msg)
     return [one if isinstance(one, Subset) else str(one) for one in given]
 
 
 def _one_or_several(given: Any) -> list[Any]:
-    several = isinstance(given, Iterable) and not isinstance(given, str | Path | Mapping)
+    several = isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping)
     return [*given] if several else [given]
 
 
@@ -108,6 +122,29 @@ def require_counts(**given: int | None) -> None:
     """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
     plain = {name: int(count) if isinstance(count, np.integer) else count for name, count in given.items()}
     generators.check_counts(**{name: count for name, count in plain.items() if count is not None})
+
+
+_KINDS: dict[str, tuple[Any, str]] = {
+    "columns": (str, "the name of a preset of columns, such as 't2av'"),
+    "mirror": (str, "an address of object storage, such as 's3://bucket/runs'"),
+    "out": (str | PathLike, "the path of a folder"),
+    "plan": (Plan, "a Plan, which avbench.comparison.plan.read(Path('plan.toml')) reads of a file"),
+    "precision": (str, "'fp32' or 'bf16'"),
+    "prompts": (str | PathLike, "the path of a prompts file"),
+    "reference": (str | PathLike, "the path of a folder of real clips, or of a reference folder"),
+    "settings": (Mapping, "a dictionary from names to values"),
+    "shard": (str, "text such as '2/4', for the second of four"),
+}
+"""Argument → its type, and what it is in words."""
+
+
+def require_kinds(**given: object) -> None:
+    """Raise InputError where one of these arguments is neither None nor of the type that _KINDS has for its name."""
+    for name, value in given.items():
+        kind, right = _KINDS[name]
+        if value is not None and not isinstance(value, kind):
+            msg = f"{name} is {shown(value)}; it must be {right}"
+            raise InputError(msg)
 
 
 def chosen_subsets(
@@ -123,7 +160,7 @@ def chosen_subsets(
         InputError: subsets and prompts are given together, or one cannot be read.
     """
     if names and prompts:
-        msg = "give --subset or --prompts, not both"
+        msg = "give subsets (--subset) or prompts (--prompts), not both"
         raise InputError(msg)
     if prompts:
         found = [from_prompts_file(Path(prompts))]

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avbench.api.choices import shared_columns
+from avbench.api.choices import paths_of, require_kinds, shared_columns, texts_of
+from avbench.api.references import require_built
 from avbench.api.results import ArmComparison, Comparison
 from avbench.comparison.arm_differences import arm_differences
 from avbench.comparison.arms import opened_arms
@@ -13,8 +14,8 @@ from avbench.comparison.differences import differences, pairs_of
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.verdict import arm_verdict, verdict
-from avbench.core import InputError
-from avbench.metrics.evaluate import chosen_metrics
+from avbench.core import InputError, shown
+from avbench.metrics.evaluate import chosen_metrics, listed_names
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 
@@ -22,11 +23,11 @@ from avbench.storage.run_view import RunView
 def compare(
     runs: str | Path | Sequence[str | Path],
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     columns: str | None = None,
     all_pairs: bool = False,
     plan: Plan | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     reference: str | Path | None = None,
 ) -> Comparison:
     """Compare evaluated run folders, each with the first, or every one with every other.
@@ -43,7 +44,8 @@ def compare(
     Raises:
         InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
     """
-    views = [RunView(Path(path)) for path in ([runs] if isinstance(runs, str | Path) else runs)]
+    require_kinds(reference=reference, columns=columns, plan=plan)
+    views = [RunView(Path(path)) for path in paths_of(runs, "run", "give a run folder or several")]
     if not views:
         msg = "give at least one run folder"
         raise InputError(msg)
@@ -60,10 +62,10 @@ def compare(
 def compare_arms(
     arms: Mapping[str, str | Path | Sequence[str | Path]],
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     all_pairs: bool = False,
     plan: Plan | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     paired_trainings: bool | None = None,
 ) -> ArmComparison:
     """Compare arms that were trained several times, each with the first, or every one with every other.
@@ -84,10 +86,20 @@ def compare_arms(
     Raises:
         InputError: an arm has fewer than two trainings, or its trainings were not made and measured alike.
     """
-    opened = opened_arms(arms)
+    require_kinds(plan=plan)
+    if not isinstance(arms, Mapping):
+        msg = f"arms is {shown(arms)}; it must be a dictionary such as {{'a': 'runs/a-*', 'b': 'runs/b-*'}}"
+        raise InputError(msg)
+    how = "give the run folders of an arm, or a pattern such as 'runs/a-*'"
+    opened = opened_arms({name: paths_of(given, f"run of {name}", how) for name, given in arms.items()})
     pairs = pairs_of(len(opened), all_pairs=all_pairs)
     found = arm_differences(
-        opened, pairs=pairs, plan=plan, allow=allow, metrics=metrics, paired_trainings=paired_trainings
+        opened,
+        pairs=pairs,
+        plan=plan,
+        allow=texts_of(allow),
+        metrics=None if metrics is None else listed_names(metrics),
+        paired_trainings=paired_trainings,
     )
     answer = arm_verdict(found.scores, found.differences, found.notes)
     return ArmComparison(found.scores, found.trainings, found.differences, found.notes, answer)
@@ -98,11 +110,14 @@ def compared(
     *,
     pairs: Sequence[tuple[int, int]] | None = None,
     plan: Plan | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     reference: Path | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
 ) -> Comparison:
     """Compare opened runs; `pairs` are indices (run, against), by default each run against the first."""
+    allow, metrics = texts_of(allow), None if metrics is None else listed_names(metrics)
+    if reference is not None:
+        require_built(reference)
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
     return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])

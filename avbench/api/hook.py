@@ -24,7 +24,9 @@ import cv2
 import numpy as np
 import torch
 
-from avbench.api.choices import require_counts
+from avbench.api.choices import require_counts, require_kinds, subset_names
+from avbench.api.references import real_clips_in, reference_of
+from avbench.api.work import Work, workers_asked
 from avbench.core import Clip, InputError, Score, Subset
 from avbench.features.measure import measure
 from avbench.features.requirements import require_ready, require_reference_clips
@@ -33,8 +35,9 @@ from avbench.generation.resuming import throw_away
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, worth_measuring
+from avbench.storage.clip_files import clips_in
 from avbench.storage.reading import exists
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, no_run
 from avbench.storage.worker_pool import THREADS
 from avbench.subsets.loading import from_prompts_file, load
 
@@ -50,12 +53,15 @@ class Scores(dict[str, float]):
         self.clips = {f"{one.subset}/{one.metric}": one.n for one in found}
         """``subset/metric`` → how many clips the value was computed from."""
 
+    def __repr__(self) -> str:
+        return f"Scores({dict(self)}, missing={self.missing})"
+
 
 def training_hook(
     model: str | Path | Generator | Callable[[Request], Clip],
     subset: str | Path | Subset | Sequence[str | Path | Subset] = "toy-control",
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     seeds: int = 1,
     limit: int | None = None,
     settings: Mapping[str, Any] | None = None,
@@ -74,7 +80,7 @@ def training_hook(
         seeds: clips per prompt.
         limit: only the first prompts of each subset.
         settings: settings of a ``provider:target``.
-        reference: a reference folder instead of the shipped ones.
+        reference: a folder of real clips, or a reference folder, instead of the shipped ones.
         workers: processes for measuring, or 0 for this one.
         out: run folder to keep; by default a temporary one.
         replace: delete what `out` holds of another model, of other settings or of an earlier call.
@@ -86,11 +92,16 @@ def training_hook(
         msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
     require_counts(limit=limit, seeds=seeds)
-    chosen, place = chosen_metrics(metrics), None if reference is None else Path(reference)
+    require_kinds(reference=reference, out=out, settings=settings)
+    work, chosen = Work(workers_asked(workers)), chosen_metrics(metrics)
+    several = [] if isinstance(model, Path) else subset_names([subset] if subset is None else subset) or []
+    if reference is not None:
+        real_clips_in(Path(reference))
     require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))
     with _undisturbed(), contextlib.ExitStack() as stack:
         if isinstance(model, Path):
+            _require_run(model)
             folder = RunFolder(model)
             folder.run()
         else:
@@ -99,13 +110,24 @@ def training_hook(
                 "`out`",
             )
         stack.enter_context(folder.writing())
+        place = None if reference is None else reference_of(Path(reference), chosen, work, [folder])
         if not isinstance(model, Path):
-            several = subset if isinstance(subset, Sequence) and not isinstance(subset, str) else [subset]
             asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
             _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
-        _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=workers)[1])
-        return Scores(evaluate(folder, chosen, place=place))
+        _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=work.processes)[1])
+        return Scores(evaluate(folder, chosen, place=place, given=reference))
+
+
+def _require_run(path: Path) -> None:
+    """Raise InputError if a path is no run folder; of a folder of clips, with what to do."""
+    if (path / "run.json").is_file():
+        return
+    if path.is_dir() and clips_in(path).clips:
+        how = f"avbench.score({str(path)!r}) scores it"
+        msg = f"{path} is a folder of clips and no run folder, which has a run.json: {how}"
+        raise InputError(msg)
+    raise no_run(path)
 
 
 def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:
@@ -137,10 +159,10 @@ def _sampled(
     return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
 
 
-def _subset(one: str | Path | Subset) -> Subset:
+def _subset(one: str | Subset) -> Subset:
     if isinstance(one, Subset):
         return one
-    return from_prompts_file(Path(one)) if exists(Path(one)) and Path(one).is_file() else load(str(one))
+    return from_prompts_file(Path(one)) if exists(Path(one)) and Path(one).is_file() else load(one)
 
 
 def _drain(items: Iterable[Any]) -> None:

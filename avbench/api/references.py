@@ -72,6 +72,17 @@ def chosen_reference(
     return place, earlier
 
 
+def require_built(path: Path) -> None:
+    """Raise InputError unless a folder holds a reference; clips of which one could be built do not suffice."""
+    if real_clips_in(path) is not None:
+        msg = (
+            f"{path} is a folder of clips and no reference, which has a card.json: leave reference (--reference) out, "
+            "because a run remembers the one that it was scored with (`avbench evaluate RUN --reference FOLDER` scores "
+            f"it with another), or build one with `avbench reference build {path}`"
+        )
+        raise InputError(msg)
+
+
 def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterable[RunFolder] = ()) -> Path:
     """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
 

@@ -50,6 +50,9 @@ class Comparison:
     mirrors_lost: int = 0
     """Run folders whose mirror another process took over, so that it has not what was made since; notes say which."""
 
+    def __repr__(self) -> str:
+        return "\n".join([f"Comparison of {', '.join(run.path.name for run in self.runs)}", *self.verdict])
+
     @functools.cached_property
     def clips(self) -> pd.DataFrame:
         """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
@@ -130,6 +133,9 @@ class ArmComparison(ArmTables):
 
     verdict: list[str]
     """The answer in plain sentences."""
+
+    def __repr__(self) -> str:
+        return "\n".join(["ArmComparison", *self.verdict])
 
     def show(self) -> None:
         """Print the verdict and the tables."""

@@ -12,9 +12,11 @@ from avbench.api.choices import (
     model_folders,
     model_names,
     require_counts,
+    require_kinds,
     require_no_clips,
     shard_folder,
     subset_names,
+    texts_of,
 )
 from avbench.api.comparing import compared
 from avbench.api.references import chosen_reference, real_clips_in
@@ -49,19 +51,19 @@ def run(
     *,
     subsets: str | Path | Subset | Sequence[str | Path | Subset] | None = None,
     prompts: str | Path | None = None,
-    views: Sequence[str] = (),
+    views: str | Sequence[str] = (),
     limit: int | None = None,
     seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
     preset: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     columns: str | None = None,
-    fetch: bool | Sequence[str] = False,
-    fvd_protocols: Sequence[str] = (),
+    fetch: bool | str | Sequence[str] = False,
+    fvd_protocols: str | Sequence[str] = (),
     reference: str | Path | None = None,
     against: str | Path | None = None,
     plan: Plan | None = None,
-    allow: Sequence[str] = (),
+    allow: str | Sequence[str] = (),
     out: str | Path = "runs",
     workers: int | RayActors | None = None,
     device: str = "auto",
@@ -109,6 +111,9 @@ def run(
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     require_counts(limit=limit, seeds=seeds)
+    require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan, settings=settings)
+    require_kinds(precision=precision, shard=shard, mirror=mirror)
+    views, allow, fvd_protocols = map(texts_of, (views, allow, fvd_protocols))
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)

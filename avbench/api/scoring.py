@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from avbench.api.choices import fetching, named_folders, shard_folder
+from avbench.api.choices import fetching, named_folders, require_kinds, shard_folder
 from avbench.api.comparing import compared
 from avbench.api.references import chosen_reference, real_clips_in
 from avbench.api.results import Comparison
@@ -31,9 +31,9 @@ def score(
     reference: str | Path | None = None,
     prompts: str | Path | None = None,
     fps: float | str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     columns: str | None = None,
-    fetch: bool | Sequence[str] = False,
+    fetch: bool | str | Sequence[str] = False,
     out: str | Path = "runs/score",
     plan: Plan | None = None,
     workers: int | RayActors | None = None,
@@ -78,6 +78,8 @@ def score(
     Raises:
         InputError: a folder holds no clips, or another argument is wrong.
     """
+    require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan)
+    require_kinds(precision=precision, shard=shard, mirror=mirror)
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
@@ -127,7 +129,7 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         first = found.subset.prompts[0].video_caption
         yield (
             f"there is no prompts file, so file names are the captions of {all_of(reading)}, for example {first!r}; "
-            "--prompts FILE names the captions"
+            "prompts (--prompts FILE) names the captions"
         )
     if found.apart:
         one, other = found.apart

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from avbench.core import Shard, Subset
+from avbench.core import InputError, Shard, Subset, plain_number, shown
 from avbench.features import devices
 from avbench.metrics.table import problems
 from avbench.storage.mirror import Mirror, Mirrors
@@ -124,13 +124,27 @@ def work_of(
     precision: str | None,
     mirrors: Mirrors | None = None,
 ) -> Work:
-    """Settings of the work, checked, with a note on each metric that cannot be used."""
+    """Settings of the work, checked, with a note on each metric that cannot be used.
+
+    Raises:
+        InputError: the workers are no number, or a device or a precision is unknown.
+    """
+    workers, device = workers_asked(workers), str(device)  # a torch.device too
     if not isinstance(workers, RayActors):  # whose machines may have other devices
         devices.require(device)  # before anything is made
     devices.require_precision(precision)
     reporter = reporter or Silent()
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device, precision, mirrors)
+
+
+def workers_asked(workers: int | RayActors | None) -> int | RayActors | None:
+    """Workers as they are. Raises InputError unless they are a whole number from 0, RayActors or None."""
+    plain = plain_number(workers)
+    if plain is not None and not isinstance(plain, RayActors) and (type(plain) is not int or plain < 0):
+        msg = f"workers is {shown(workers)}; it must be a whole number from 0 (0 works in this process), or RayActors"
+        raise InputError(msg)
+    return plain
 
 
 def note_unusable_metrics(reporter: Reporter) -> None:
