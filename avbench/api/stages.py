@@ -111,8 +111,8 @@ def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None,
     kept = worth_measuring(view, metrics, reference)
     if idle := [one.name for one in metrics if one not in kept]:
         work.reporter.note(
-            f"not measured, for lack of real clips to compare with: {all_of(idle)}; reference (--reference FOLDER) names "
-            "some"
+            f"not measured, for lack of real clips to compare with: {all_of(idle)}; "
+            "reference (--reference FOLDER) names some"
         )
     hearing = [one.name for one in kept if any(map(needs_sound, features_of([one])))]
     if hearing and (silent := _without_sound(view)):
