@@ -8,6 +8,7 @@ numbers of clips. Then simulated comparisons in which nothing differs show how o
 """
 
 import argparse
+import functools
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import optimize
 
 from avbench.core import columns
 from avbench.features.current import current_rows
@@ -148,14 +150,21 @@ def calibration_table() -> str:
         models = [common + 0.7 * features(random, n) + 0.3 for _ in range(2)]
         pooled = statistic(np.concatenate([*models, features(random, n)]))
         found = uncertainty.swap_test(pooled, range(n), n, permutations=PERMUTATIONS)
-        return found.p, found.value / found.sd
+        return found.p, found.value / found.error
 
-    lines = ["| test | n | p < 0.05 | mean excess, in sd of the null |", "|---|--:|--:|--:|"]
+    def equally_near(statistic: Callable, random: np.random.Generator, n: int) -> tuple[float, float]:
+        pooled = statistic(unlike_models(random, n, _equal_shift(statistic, n)))
+        found = uncertainty.swap_test(pooled, range(n), n, permutations=PERMUTATIONS)
+        return found.p, found.value / found.error
+
+    lines = ["| test | n | p < 0.05 | mean excess, or difference, in its own sd |", "|---|--:|--:|--:|"]
     for what, statistic, simulate in (
         ("FVD against its null", Frechet, one_set),
         ("KVD against its null", Kernel, one_set),
         ("FVD, A against B", Frechet, two_models),
         ("KVD, A against B", Kernel, two_models),
+        ("FVD, A and B equally near in different ways", Frechet, equally_near),
+        ("KVD, A and B equally near in different ways", Kernel, equally_near),
     ):
         for n in (100, 300):
             random = np.random.default_rng([n, *what.encode()])
@@ -163,6 +172,27 @@ def calibration_table() -> str:
             error = excess.std(ddof=1) / np.sqrt(SIMULATED)
             lines.append(f"| {what} | {n} | {np.mean(p < 0.05):.1%} | {excess.mean():+.2f} ± {1.96 * error:.2f} |")
     return "\n".join([*lines, ""])
+
+
+def unlike_models(random: np.random.Generator, n: int, shift: float) -> np.ndarray:
+    """``[3 n, dimensions]``: A, which is off by a shift, B, whose spread is too small, and the reference."""
+    a, b, real = (features(random, n) for _ in range(3))
+    return np.concatenate([a + shift, 0.5 + 0.6 * (b - 0.5), real])
+
+
+@functools.cache
+def _equal_shift(statistic: Callable, n: int) -> float:
+    """The shift at which both are equally near to the reference on average, to within a hundredth."""
+
+    def apart(shift: float) -> float:
+        random = np.random.default_rng(n)
+        rows, found = np.arange(3 * n)[None], []
+        for _ in range(300):
+            pooled = statistic(unlike_models(random, n, shift))
+            found.append(pooled(rows[:, :n], rows[:, 2 * n :]) - pooled(rows[:, n : 2 * n], rows[:, 2 * n :]))
+        return float(np.mean(found))
+
+    return float(optimize.brentq(apart, 0.0, 2.0, xtol=1e-3))
 
 
 def insert(name: str, text: str) -> None:
