@@ -135,7 +135,7 @@ def two_sets(n: int, m: int, width: int = 400) -> np.ndarray:
 
 def swaps(statistic: type, n: int) -> float:
     """The p-value of a comparison of two models that hardly differ, on n pairs."""
-    return uncertainty.swap_test(statistic(two_sets(2 * n, n)), range(n), n).p
+    return uncertainty.swap_test(statistic(two_sets(2 * n, n)), range(n), range(n)).p
 
 
 def null(statistic: type, n: int) -> float:

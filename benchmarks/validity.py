@@ -149,12 +149,12 @@ def calibration_table() -> str:
         common = features(random, n)
         models = [common + 0.7 * features(random, n) + 0.3 for _ in range(2)]
         pooled = statistic(np.concatenate([*models, features(random, n)]))
-        found = uncertainty.swap_test(pooled, range(n), n, permutations=PERMUTATIONS)
+        found = uncertainty.swap_test(pooled, range(n), range(n), permutations=PERMUTATIONS)
         return found.p, found.value / found.error
 
     def equally_near(statistic: Callable, random: np.random.Generator, n: int) -> tuple[float, float]:
         pooled = statistic(unlike_models(random, n, _equal_shift(statistic, n)))
-        found = uncertainty.swap_test(pooled, range(n), n, permutations=PERMUTATIONS)
+        found = uncertainty.swap_test(pooled, range(n), range(n), permutations=PERMUTATIONS)
         return found.p, found.value / found.error
 
     lines = ["| test | n | p < 0.05 | mean excess, or difference, in its own sd |", "|---|--:|--:|--:|"]

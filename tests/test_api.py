@@ -215,7 +215,7 @@ def test_the_printed_command_scores_the_same_again(tmp_path, monkeypatch):
 def test_a_call_without_a_reference_takes_that_of_an_earlier_one_for_all_its_folders(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    clips(tmp_path / "real", *"abcd"), clips(tmp_path / "one", *"efgh"), clips(tmp_path / "two", *"efgh")
+    heard(tmp_path / "real", *"abcd"), heard(tmp_path / "one", *"efgh"), heard(tmp_path / "two", *"efgh")
     asked = {"metrics": ["motion_amount"], "out": "out", "workers": 0}
     first = api.score("one", reference="real", **asked)
     assert not [note for note in first.notes if "earlier" in note]
@@ -224,6 +224,8 @@ def test_a_call_without_a_reference_takes_that_of_an_earlier_one_for_all_its_fol
     assert said.startswith("no reference was given, so that of an earlier call is used: real; the reference `shipped`")
     assert found.scores["reference"].nunique() == 1 and found.scores["reference"].notna().all()
     assert {run.given_with()["reference"] for run in found.runs} == {"real"}
+    more = api.score(["one", "two"], **asked | {"metrics": ["motion_amount", "onset_rate"]})
+    assert more.scores.set_index("metric").loc["onset_rate", "reference"].notna().all(), "built with its feature"
     shipped = api.score(["one", "two"], reference="shipped", **asked)
     assert shipped.scores["reference"].isna().all()
     assert not [note for note in api.score(["one", "two"], **asked).notes if "earlier" in note]

@@ -331,16 +331,19 @@ def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
         options["targets"] = [targets[name] for name in subsets]
     known = paired_difference(a, b, [one for of in index.values() for one, _ in of], **options)
     differences, p = _Table(series, targets).compared(micro=micro)
-    expected = [float(t_test(known.value, known.error, known.dof))]
+    sides = []
     for name, goal in targets.items():
         if goal is not None:  # whether both are on the side of it that they seem to be on
             one, other = (series[run, name].groupby("prompt").mean() - goal for run in "ab")
-            nearer = abs(one.mean()) - abs(other.mean())
-            weight = len(one) / 16 if micro else 1 / 2
-            if 2 * weight * nearer / known.value >= 1:
-                expected.append(stats.ttest_1samp((one + other) / 2, 0).pvalue)
-    assert len(expected) > 1 or targets["s"] is None
-    assert p[0, 1] == p[1, 0] == pytest.approx(max(expected))
+            nearer = (len(one) / 16 if micro else 1 / 2) * (abs(one.mean()) - abs(other.mean()))
+            sides.append((stats.ttest_1samp((one + other) / 2, 0).pvalue, nearer / known.value))
+    expected, undone = 0.0, 0.0
+    for side, share in sorted(sides, reverse=True):
+        expected, undone = side, undone + max(share, 0.0)
+        if undone >= 0.5:
+            break
+    expected = max(expected, float(t_test(known.value, known.error, known.dof)))
+    assert p[0, 1] == p[1, 0] == pytest.approx(expected)
     assert differences[0, 1] == -differences[1, 0] == pytest.approx(known.value)
 
 

@@ -369,6 +369,7 @@ def decorated(request):
     return 1
 
 partial = functools.partial(clip, 3)
+both = counted(functools.partial(clip, speed=4))
 
 class Maker:
     @functools.wraps(clip)
@@ -379,7 +380,7 @@ method = Maker().make
 """
 
 
-@pytest.mark.parametrize("name", ["decorated", "partial", "method"])
+@pytest.mark.parametrize("name", ["decorated", "partial", "both", "method"])
 def test_a_function_in_a_wrapping_is_told_by_its_own_file(here, name):
     """Such as one under ``@torch.no_grad()``, whose outer function stands in torch's files."""
     (here / "wrapped_model.py").write_text(WRAPPED)
@@ -394,7 +395,8 @@ def test_a_function_in_a_wrapping_is_told_by_its_own_file(here, name):
             sys.modules.pop(module, None)
     assert settings["source_sha256"] == file_sha256(here / "wrapped_model.py")
     assert settings["imports_sha256"] == {"decorator_here.py": file_sha256(here / "decorator_here.py")}
-    assert settings.get("arguments") == ([3] if name == "partial" else None)
+    filled = {"partial": [{"arguments": [3], "keywords": {}}], "both": [{"arguments": [], "keywords": {"speed": 4}}]}
+    assert settings.get("partial") == filled.get(name)
 
 
 def test_arguments_of_a_partial_that_cannot_be_recorded_are_refused(here):

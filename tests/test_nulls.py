@@ -14,6 +14,7 @@ from avbench.metrics.neighbours import Neighbours
 from avbench.metrics.table import METRICS
 from avbench.statistics.uncertainty import (
     ENOUGH_EXTREME,
+    GROUPS,
     _evenly,
     _exchanged,
     _jackknife,
@@ -38,7 +39,7 @@ def level_holds(p, level=0.05):
 @pytest.fixture
 def swaps_alone(monkeypatch):
     """The p-value of the swaps, which is exact for equal models; that of the t test is left out."""
-    monkeypatch.setattr("avbench.statistics.uncertainty._jackknife", lambda *_: (0.0, 2))
+    monkeypatch.setattr("avbench.statistics.uncertainty._jackknife", lambda *_: (0.0, 1.0))
 
 
 def spread(random, n):
@@ -111,11 +112,11 @@ def test_models_that_differ_prompt_by_prompt_are_not_told_apart_by_more_seeds():
     for _ in range(SIMULATED):
         models = [spread(random, 24)[prompts] + 0.3 * spread(random, 96) for _ in range(2)]
         pooled = Kernel(np.concatenate([*models, spread(random, 96)]))
-        p.append(swap_test(pooled, prompts, 96, permutations=PERMUTATIONS).p)
+        p.append(swap_test(pooled, prompts, range(96), permutations=PERMUTATIONS).p)
     assert level_holds(p)
     few = directly(pooled)  # each swap is computed anew
-    assert swap_test(few, prompts, 96, permutations=199).error == pytest.approx(
-        swap_test(pooled, prompts, 96).error, rel=0.3
+    assert swap_test(few, prompts, range(96), permutations=199).error == pytest.approx(
+        swap_test(pooled, prompts, range(96)).error, rel=0.3
     )
 
 
@@ -129,7 +130,7 @@ def test_equal_models_are_told_apart_in_five_cases_of_a_hundred(distance):
         of_pair = spread(random, n)  # what the two clips of a (prompt, seed) have in common
         models = [of_pair + 0.7 * spread(random, n) + 0.3 for _ in range(2)]
         pooled = distance(np.concatenate([*models, spread(random, 100)]))
-        p.append(swap_test(pooled, range(n), 100, permutations=PERMUTATIONS).p)
+        p.append(swap_test(pooled, range(n), range(100), permutations=PERMUTATIONS).p)
     assert level_holds(p)
 
 
@@ -148,7 +149,9 @@ def test_equal_models_of_fewer_clips_than_dimensions_are_told_apart_as_seldom(di
     for _ in range(SIMULATED):
         of_pair = wide(random, n)
         models = [of_pair + wide(random, n) for _ in range(2)]
-        p.append(swap_test(distance(np.concatenate([*models, wide(random, 50)])), range(n), 50, permutations=199).p)
+        p.append(
+            swap_test(distance(np.concatenate([*models, wide(random, 50)])), range(n), range(50), permutations=199).p
+        )
     assert level_holds(p)
 
 
@@ -166,7 +169,7 @@ def test_drawing_until_enough_are_extreme_keeps_the_level(level):
     for _ in range(3 * SIMULATED):
         models = [spread(random, n) for _ in range(2)]
         pooled = Kernel(np.concatenate([*models, spread(random, 30)]))
-        found = swap_test(directly(pooled), range(n), 30, permutations=1999)
+        found = swap_test(directly(pooled), range(n), range(30), permutations=1999)
         p.append(found.p)
         draws.append(found.permutations)
     assert level_holds(p, level)
@@ -183,8 +186,8 @@ def test_the_derivative_finds_what_the_distance_itself_finds(n):
         of_pair = wide(random, n)
         models = [of_pair + wide(random, n), 1.2 * (of_pair + wide(random, n)) + 0.05]
         pooled = Frechet(np.concatenate([*models, wide(random, 100)]))
-        found.append(swap_test(pooled, range(n), 100, permutations=199).p <= 0.05)
-        direct.append(swap_test(directly(pooled), range(n), 100, permutations=199).p <= 0.05)
+        found.append(swap_test(pooled, range(n), range(100), permutations=199).p <= 0.05)
+        direct.append(swap_test(directly(pooled), range(n), range(100), permutations=199).p <= 0.05)
     assert 0.2 < np.mean(direct) < 0.95
     assert np.mean(found) > np.mean(direct) - 0.08
 
@@ -196,9 +199,9 @@ def test_what_differs_is_found():
     for distance in (Frechet, Kernel):
         null = permutation_null(distance(np.concatenate([far, real])), range(60), range(60, 260))
         assert null.p == 1 / 1001 and not null.within_prompts
-        found = swap_test(distance(np.concatenate([far, near, real])), range(60), 200)
+        found = swap_test(distance(np.concatenate([far, near, real])), range(60), range(200))
         assert found.value > 0 and found.p == 1 / 10_001 and found.permutations == 10_000
-        assert swap_test(distance(np.concatenate([near, far, real])), range(60), 200).value == pytest.approx(
+        assert swap_test(distance(np.concatenate([near, far, real])), range(60), range(200)).value == pytest.approx(
             -found.value
         )
 
@@ -241,8 +244,9 @@ def test_the_difference_of_kernel_distances_is_read_off_the_derivative(windows):
     measured = _swaps(pooled, 2 * pairs, np.zeros((1, pairs), dtype=bool))[0]
     computed = []
     pooled = replace(pooled, statistic=_Counted(pooled.statistic, computed))
-    assert swap_test(pooled, range(pairs), 2 * pairs).value == pytest.approx(measured, rel=1e-9)
-    assert sum(computed) == 2 * pairs, "both models without each prompt, for the jackknife"
+    assert swap_test(pooled, range(pairs), range(2 * pairs)).value == pytest.approx(measured, rel=1e-9)
+    left_out = pairs + min(2 * pairs, GROUPS)
+    assert sum(computed) == 2 * left_out, "for both models, without each prompt and without groups of real clips"
 
 
 class _Counted:
@@ -279,26 +283,47 @@ def test_where_the_derivative_points_the_other_way_the_t_test_alone_counts():
     random = np.random.default_rng(14)
     for shift in (0.1, 1):
         clips = np.concatenate([spread(random, 30) + shift, spread(random, 30), spread(random, 30)])
-        found = swap_test(Odd(clips), range(30), 30)
-        assert found.p == pytest.approx(
-            2 * stats.t.sf(abs(found.value) / _jackknife(Odd(clips), 30, np.arange(30))[0], 29)
-        )
-    assert swap_test(Kernel(clips), range(30), 30).p < 0.001
+        found = swap_test(Odd(clips), range(30), range(30))
+        error, dof = _jackknife(Odd(clips), np.arange(30), np.arange(30))
+        assert found.p == pytest.approx(2 * stats.t.sf(abs(found.value) / error, dof))
+    assert swap_test(Kernel(clips), range(30), range(30)).p < 0.001
 
 
 def test_the_jackknife_leaves_out_one_prompt_after_another():
     random = np.random.default_rng(21)
     a, b, real = (spread(random, 12) + shift for shift in (1, 0.5, 0))
     prompts = np.repeat(np.arange(6), 2)
-    without = [
-        frechet_distance(a[prompts != one], real) - frechet_distance(b[prompts != one], real) for one in range(6)
-    ]
-    expected = np.sqrt(5 * np.var(without))
+    real_prompts = np.repeat(np.arange(4), 3)
+    of_models = 5 * np.var([_nearer(a[prompts != one], b[prompts != one], real) for one in range(6)])
+    of_real = 3 * np.var([_nearer(a, b, real[real_prompts != one]) for one in range(4)])
+    error, dof = np.sqrt(of_models + of_real), (of_models + of_real) ** 2 / (of_models**2 / 5 + of_real**2 / 3)
     pooled = Frechet(np.concatenate([a, b, real]))
-    assert _jackknife(pooled, 12, prompts) == (pytest.approx(expected, rel=1e-9), 6)
-    found = swap_test(pooled, prompts, 12)
-    assert found.error >= expected
-    assert found.p >= 2 * stats.t.sf(abs(found.value) / expected, 5) * (1 - 1e-9)
+    assert _jackknife(pooled, prompts, real_prompts) == (pytest.approx(error, rel=1e-9), pytest.approx(dof, rel=1e-9))
+    found = swap_test(pooled, prompts, real_prompts)
+    assert found.error >= error * (1 - 1e-9)
+    assert found.p >= 2 * stats.t.sf(abs(found.value) / error, dof) * (1 - 1e-9)
+
+
+def _nearer(a, b, real):
+    return frechet_distance(a, real) - frechet_distance(b, real)
+
+
+def test_a_distance_that_cannot_be_computed_of_fewer_clips_is_tested_by_its_swaps_alone():
+    """A distance of a package may raise anything, or return NaN, where a group is left out."""
+    random = np.random.default_rng(23)
+    whole = Kernel(np.concatenate([spread(random, 8) + 1, spread(random, 8), spread(random, 20)]))
+
+    def of_eight(first, second):
+        if first.shape[1] < 8:
+            raise ValueError("too few")
+        return whole(first, second)
+
+    def or_nan(first, second):
+        return whole(first, second) * (1.0 if first.shape[1] == 8 else np.nan)
+
+    for pooled in (of_eight, or_nan):
+        found = swap_test(pooled, range(8), range(20))
+        assert found.p < 0.05 and found.error > 0
 
 
 @pytest.mark.parametrize("prompts", [[0, 0], [0, 1], [0, 0, 0, 1]])
@@ -306,21 +331,21 @@ def test_where_a_group_has_nearly_all_clips_there_is_no_jackknife(prompts):
     random = np.random.default_rng(22)
     count = len(prompts)
     pooled = Neighbours(spread(random, 2 * count + 9), measure="recall", k=1)
-    assert _jackknife(pooled, 9, np.array(prompts))[0] == 0
-    assert 0 < swap_test(pooled, prompts, 9).p <= 1
+    assert _jackknife(pooled, np.array(prompts), np.arange(9))[0] == 0
+    assert 0 < swap_test(pooled, prompts, range(9)).p <= 1
 
 
 @pytest.mark.statistical
 def test_models_that_are_equally_near_in_different_ways_are_told_apart_as_seldom():
     """One is off by a shift, the other has too little spread; swapped labels alone call one nearer in 40 % of cases."""
     scale = 1 / np.sqrt(np.arange(1, 17))
-    real = np.random.default_rng(1234).standard_normal((400, 16)) * scale
     random = np.random.default_rng(106)
     found = []
     for _ in range(SIMULATED):
         shifted, narrow = random.standard_normal((2, 48, 16)) * scale
+        real = random.standard_normal((100, 16)) * scale
         pooled = Frechet(np.concatenate([shifted + 0.43 / 4, 0.7 * narrow, real]))
-        found.append(swap_test(pooled, range(48), 400, permutations=999))
+        found.append(swap_test(pooled, range(48), range(100), permutations=999))
     values = np.array([one.value for one in found])
     assert abs(values.mean()) < 4 * values.std() / np.sqrt(SIMULATED), "they are equally near"
     share = np.mean([one.p <= 0.05 for one in found])
@@ -331,9 +356,9 @@ def test_models_that_are_equally_near_in_different_ways_are_told_apart_as_seldom
 def test_draws_stop_where_enough_are_extreme():
     random = np.random.default_rng(15)
     a, b, real = (spread(random, 30) for _ in range(3))
-    alike = swap_test(directly(Kernel(np.concatenate([a, b, real]))), range(30), 30)
+    alike = swap_test(directly(Kernel(np.concatenate([a, b, real]))), range(30), range(30))
     assert alike.permutations < 1000 and alike.p == ENOUGH_EXTREME / alike.permutations
-    apart = swap_test(directly(Kernel(np.concatenate([a + 1, b, real]))), range(30), 30, permutations=300)
+    apart = swap_test(directly(Kernel(np.concatenate([a + 1, b, real]))), range(30), range(30), permutations=300)
     assert apart.permutations == 300 and apart.p == 1 / 301
 
 
@@ -349,10 +374,10 @@ def test_where_higher_is_better_few_is_bad():
 
 def test_equal_models_differ_by_nothing():
     clips = spread(np.random.default_rng(3), 20)
-    found = swap_test(Frechet(np.concatenate([clips, clips, clips + 1])), range(20), 20)
+    found = swap_test(Frechet(np.concatenate([clips, clips, clips + 1])), range(20), range(20))
     assert found.value == 0 and found.p == 1
     with pytest.raises(NotMeasurable, match=r"at least 2 clips that both models have.* there are 1 and 18"):
-        swap_test(Frechet(clips), range(1), 18)
+        swap_test(Frechet(clips), range(1), range(18))
 
 
 def test_clips_change_places_within_their_prompt():
@@ -421,7 +446,7 @@ def test_rounding_does_not_decide_between_models_whose_clips_are_the_same(distan
     for seed in range(2):
         random = np.random.default_rng(seed)
         clips, real = (7 * random.standard_normal((24, 400)) for _ in range(2))
-        found = swap_test(distance(np.concatenate([clips, clips, real])), range(24), 24, permutations=200)
+        found = swap_test(distance(np.concatenate([clips, clips, real])), range(24), range(24), permutations=200)
         assert (found.value, found.p, found.error) == (0, 1, 0)
 
 

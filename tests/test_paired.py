@@ -165,6 +165,22 @@ def test_where_the_middle_may_be_on_the_other_side_nothing_is_shown_and_the_inte
     assert beside.value == pytest.approx(found.value) and beside.p < 0.001 and beside.interval[0] > 0
 
 
+@pytest.mark.statistical
+@pytest.mark.parametrize("shared", [True, False])
+def test_several_subsets_on_the_wrong_side_together_are_no_difference(shared):
+    """None of three alone would undo the difference. They may have their prompts, and so their luck, in common."""
+    random, count, found = np.random.default_rng(23), 300, []
+    prompts = [*range(20)] * 3 if shared else [*range(60)]
+    subsets = np.repeat(["x", "y", "z"], 20).tolist()
+    for _ in range(count):
+        common = np.tile(random.standard_normal(20), 3) if shared else random.standard_normal(60)
+        a, b = (common + side + 0.1 * random.standard_normal(60) for side in (0.1, -0.1))
+        found.append(paired_difference(a, b, prompts, subsets=subsets, targets=np.zeros(60), permutations=999))
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
+    assert np.mean([one.p <= 0.05 for one in found]) < most
+    assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
+
+
 def test_a_subset_that_cannot_turn_the_difference_needs_no_side():
     a, b = on_either_side(np.random.default_rng(22), 24)
     x, y = np.concatenate([a + 5, b]), np.concatenate([b + 3, b])

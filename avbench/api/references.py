@@ -69,6 +69,8 @@ def chosen_reference(
         f"no reference was given, so that of an earlier call is used: {earlier}; the reference `{SHIPPED}` means the "
         "shipped ones"
     )
+    if Path(earlier).exists():  # of real clips, one may have to be built anew that has these metrics' features
+        place = reference_of(Path(earlier), metrics, work, runs)
     return place, earlier
 
 

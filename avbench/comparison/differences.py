@@ -323,6 +323,11 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
     alike = paired.equivalence(row.difference, row.error, freedom(row), row.margin)
     not_worse = paired.tail(row.margin - worsening(row), row.error, freedom(row))
     verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
+    if row.kind == TO_TARGET and not np.isnan(row.low):  # the interval alone knows of the reference's other side
+        if row.high >= row.margin:
+            verdict = None
+        elif row.low <= -row.margin and verdict == "alike":
+            verdict = "no worse"
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
 
 

@@ -141,14 +141,14 @@ def difference(
         NotMeasurable: fewer than 2 pairs, or a reference without rows.
         InputError: different protocols or embeddings.
     """
-    reference = real_embedding(metric, real, protocol, subset)
+    reference, real_prompts = real_embedding(metric, real, protocol, subset), real.columns(protocol, subset)[1]
     both = sorted({*a[0]} & {*b[0]})
     sides = [
         embedding(columns, metric.column, "a model")[[where[key] for key in both]]
         for keys, columns in (a, b)
         for where in [{key: index for index, key in enumerate(keys)}]
     ]
-    return uncertainty.swap_test(pooled(metric, *sides, reference), [key.prompt for key in both], len(reference))
+    return uncertainty.swap_test(pooled(metric, *sides, reference), [key.prompt for key in both], real_prompts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,22 +181,26 @@ def _on_either_side(
     """The p-value of "both are equally near, on either side of the reference's value", and the difference if the middle
     of both lies as far on the other side as its 95 % interval allows; `value` itself if it cannot.
 
-    Of several subsets those count in which another side alone would undo the whole difference.
+    Of several subsets, those whose side is known worst count, as many as would together undo the difference.
     """
     of_clip = strata.stratum[strata.cell]
     middle, half, prompts = (x + y) / 2 - goal[of_clip], (x - y) / 2, strata.prompt[strata.cell]
-    p, furthest = 0.0, value
+    found = []
     for number, weight in enumerate(strata.weights):
         clips = of_clip == number
         centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist(), None))
-        here = weight * nearer(centre, half[clips].mean())
-        if 2 * here / value < 1:
-            continue
-        p = max(p, flip_test(middle[clips], prompts[clips].tolist()))
-        beyond = abs(centre) - (0.0 if error is None else float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error)
-        if beyond < 0:
-            there = value - here + weight * nearer(math.copysign(beyond, -centre), half[clips].mean())
-            furthest = min(furthest, there) if value > 0 else max(furthest, there)
+        apart = half[clips].mean()
+        beyond = min(0.0, abs(centre) - (0.0 if error is None else float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error))
+        here, there = (weight * nearer(one, apart) for one in (centre, math.copysign(beyond, -centre)))
+        p = flip_test(middle[clips], prompts[clips].tolist())
+        found.append((p, here, there if beyond else here))
+    undone, p, furthest = 0.0, 0.0, value
+    for side, here, there in sorted(found, reverse=True):
+        p = side
+        if here / value > 0:
+            undone, furthest = undone + 2 * here / value, furthest + there - here
+        if undone >= 1 - 1e-9:
+            break
     return p, furthest
 
 
@@ -209,7 +213,7 @@ def flip_test(values: np.ndarray, prompts: Sequence[Hashable]) -> float:
     """
     sums = _strata(prompts, None).sums(values)
     flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), PERMUTATIONS)])
-    beyond = int(np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9))
+    beyond = int(np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9 * np.abs(sums).sum()))
     return _p(beyond, len(flipped), len(sums))
 
 

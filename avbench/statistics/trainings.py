@@ -170,15 +170,16 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
     rounding = 1e-9 * max(np.nanmax(np.abs(a)), np.nanmax(np.abs(b)))
     p_exact, least_p = _relabelled(_means(a), _means(b), target, rounding, paired_rows=paired_rows)
     constant = found.error <= rounding
-    interval, p = found.interval, found.p
+    interval, p = found.interval, p_exact if constant else found.p
     if target is not None:
-        interval, p = _on_either_side(a, b, target, found, paired_rows=paired_rows)
+        interval, p_side = _on_either_side(a, b, target, interval, paired_rows=paired_rows)
+        p = max(p, p_side)
     return ArmDifference(
         found.value,
         found.error,
         found.dof,
         interval,
-        p_exact if constant else p,
+        p,
         found.components,
         p_exact=p_exact,
         least_p=least_p,
@@ -225,20 +226,20 @@ def _from_target(table: np.ndarray, target: float | None) -> np.ndarray:
 
 
 def _on_either_side(
-    a: np.ndarray, b: np.ndarray, target: float, found: Estimate, *, paired_rows: bool
+    a: np.ndarray, b: np.ndarray, target: float, interval: tuple[float, float], *, paired_rows: bool
 ) -> tuple[tuple[float, float], float]:
-    """The interval and the p-value of a band metric, if the middle of both arms may lie on the target's other side.
+    """The interval of a band metric, to the other side if the middle of both arms may lie there, and p of that.
 
     Arms on either side of it can be equally near and differ all the same (see `paired`).
     """
     a, b = (a - target) / 2, (b - target) / 2
     middle = _crossed([a + b] if paired_rows else [a, b])
-    low, high = found.interval
+    low, high = interval
     if middle.interval[0] < 0 < middle.interval[1]:
         half = float(_means(a).mean() - _means(b).mean())
         there = paired.nearer(middle.interval[0 if middle.value > 0 else 1], half)
         low, high = min(low, there), max(high, there)
-    return (low, high), max(found.p, middle.p)
+    return (low, high), middle.p
 
 
 def _known_prompts(tables: Sequence[np.ndarray]) -> int:

@@ -188,17 +188,21 @@ class Difference:
 
 @threadpool_limits.wrap(limits=1)
 def swap_test(
-    pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, real: int, *, permutations: int = MOST_SWAPS
+    pooled: Pooled,
+    prompts: Sequence[Hashable] | np.ndarray,
+    real_prompts: Sequence[Hashable] | np.ndarray,
+    *,
+    permutations: int = MOST_SWAPS,
 ) -> Difference:
     """Is A nearer to the reference than B, or is that chance? Labels are swapped prompt by prompt.
 
-    A prompt's pairs, one per seed, are swapped together, because they are alike. The reference is the same on both
-    sides, so its own sampling error cancels.
+    A prompt's pairs, one per seed, are swapped together, because they are alike.
 
     Two models can differ and still be equally near to the reference. Swapped labels then vary less than the difference
     does, and would call one of them nearer too often. So p is the larger one of two: that of the swaps, which is exact
     if A and B have one distribution, and that of a t test with the standard error of the jackknife, which leaves out
-    up to 30 groups of prompts one by one (Shao and Wu, 1989) and is at least about right whatever the two are.
+    up to 30 groups of prompts one by one, and as many of the reference's (Shao and Wu, 1989). It is at least about
+    right whatever the two are.
 
     If the distance has an ``influence``, the swaps test its derivative: the sum over pairs of A's influence minus B's,
     computed from the clips of both models together, so no swap changes it. Swapping a prompt turns the sign of its
@@ -212,15 +216,15 @@ def swap_test(
     measured: then p is h over the number drawn (Besag and Clifford, 1991).
 
     Args:
-        pooled: the distance over A's rows, B's in the same order of keys, and the `real` rows.
+        pooled: the distance over A's rows, B's in the same order of keys, and the reference's.
         prompts: the prompt of each pair of clips, in that order.
-        real: clips of the reference.
+        real_prompts: the prompt of each clip of the reference.
         permutations: how many swaps at most, seeded. With all of them drawn p is (1 + extreme) / (1 + permutations).
 
     Raises:
         NotMeasurable: there are fewer than 2 pairs, or fewer than 2 clips of the reference.
     """
-    pairs, number = len(prompts), _numbered(prompts)
+    pairs, real, number = len(prompts), len(real_prompts), _numbered(prompts)
     if min(pairs, real) < 2:
         needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
         msg = f"{needs}; there are {pairs} and {real}"
@@ -250,9 +254,9 @@ def swap_test(
     drawn, extreme = _drawn(swaps, len(set(number)), least, enough, permutations)
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
     sd = float(drawn.std(ddof=1))
-    error, groups = _jackknife(pooled, real, number)
+    error, dof = _jackknife(pooled, number, _numbered(real_prompts))
     if measured and error > rounding:
-        by_error = 2 * stats.t.sf(abs(measured) / error, groups - 1)
+        by_error = 2 * stats.t.sf(abs(measured) / error, dof)
         p = by_error if measured * tested < 0 else max(p, by_error)
     elif measured * tested <= 0:
         p = 1.0
@@ -260,31 +264,52 @@ def swap_test(
     return Difference(measured, float(p), error if error > rounding else 0.0, pairs, len(drawn))
 
 
-def _jackknife(pooled: Pooled, real: int, number: np.ndarray) -> tuple[float, int]:
-    """The standard error of A's distance minus B's, and how many groups of prompts were left out one by one.
+def _jackknife(pooled: Pooled, prompt: np.ndarray, real_prompt: np.ndarray) -> tuple[float, float]:
+    """The standard error of A's distance minus B's, and its degrees of freedom (Satterthwaite, 1946).
 
-    It is 0 if a group has nearly all of the clips, so that no distance can be computed without it.
+    The error is 0 if it is not known: a group has nearly all pairs, or the distance needs nearly as many as there are.
 
     Args:
         pooled: as in `swap_test`.
-        real: clips of the reference.
-        number: the number of each pair's prompt.
+        prompt: the number of each pair's prompt.
+        real_prompt: the number of the prompt of each of the reference's clips.
     """
-    prompts, pairs = number.max() + 1, len(number)
-    groups = min(prompts, GROUPS)
-    group = (np.random.default_rng(_SEED).permutation(prompts) % groups)[number]
+    pairs = len(prompt)
+    every, real = np.arange(pairs), 2 * pairs + np.arange(len(real_prompt))
+    parts = [
+        _left_out(prompt, lambda kept: _apart(pooled, kept, pairs + kept, real)),
+        _left_out(real_prompt, lambda kept: _apart(pooled, every, pairs + every, 2 * pairs + kept)),
+    ]
+    if not parts[0][0]:
+        return 0.0, 1.0
+    total = sum(variance for variance, _ in parts)
+    return float(np.sqrt(total)), total**2 / sum(variance**2 / dof for variance, dof in parts)
+
+
+def _left_out(label: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, int]:
+    """The jackknife's variance of a statistic, and its degrees of freedom: groups of labels are left out one by one.
+
+    It is 0 if a group has nearly all rows, or if the statistic cannot be computed of so few.
+
+    Args:
+        label: ``[rows]``: numbers from 0 without gaps.
+        statistic: its values ``[draws]`` over the rows that are kept ``[draws, n]``.
+    """
+    groups = min(label.max() + 1, GROUPS)
+    group = (np.random.default_rng(_SEED).permutation(label.max() + 1) % groups)[label]
     kept = [np.flatnonzero(group != one) for one in range(groups)]
     if min(map(len, kept)) < 2:
-        return 0.0, groups
+        return 0.0, max(1, groups - 1)
     found = np.empty(groups)
     for size in {len(one) for one in kept}:
         alike = [one for one in range(groups) if len(kept[one]) == size]
-        a = np.stack([kept[one] for one in alike])
         try:
-            found[alike] = _apart(pooled, a, pairs + a, real, 2 * pairs)
-        except NotMeasurable:
-            return 0.0, groups
-    return float(np.sqrt((groups - 1) / groups * np.square(found - found.mean()).sum())), groups
+            found[alike] = statistic(np.stack([kept[one] for one in alike]))
+        except Exception:  # a package's distance may raise anything; of all rows it has a value
+            return 0.0, groups - 1
+    if not np.isfinite(found).all():
+        return 0.0, groups - 1
+    return float((groups - 1) / groups * np.square(found - found.mean()).sum()), groups - 1
 
 
 def _drawn(
@@ -312,12 +337,16 @@ def _swaps(pooled: Pooled, real: int, swapped: np.ndarray) -> np.ndarray:
     """``[draws]``: A's distance minus B's, with the labels of these pairs ``[draws, pairs]`` swapped."""
     pairs = swapped.shape[1]
     a = np.arange(pairs) + np.where(swapped, pairs, 0)
-    return _apart(pooled, a, a + np.where(swapped, -pairs, pairs), real, 2 * pairs)
+    return _apart(pooled, a, a + np.where(swapped, -pairs, pairs), 2 * pairs + np.arange(real))
 
 
-def _apart(pooled: Pooled, a: np.ndarray, b: np.ndarray, real: int, before: int) -> np.ndarray:
-    """``[draws]``: the distance of the rows a ``[draws, n]`` minus that of b; the reference's begin at `before`."""
-    reference = np.broadcast_to(np.arange(before, before + real), (len(a), real))
+def _apart(pooled: Pooled, a: np.ndarray, b: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """``[draws]``: the distance of rows a ``[draws, n]`` to those of the reference ``[draws, m]`` minus that of rows b.
+
+    What is the same in all draws has no first axis.
+    """
+    draws = max(len(one) for one in (a, reference) if one.ndim == 2)
+    a, b, reference = (np.broadcast_to(one, (draws, one.shape[-1])) for one in (a, b, reference))
     return _each(pooled, a, reference) - _each(pooled, b, reference)
 
 

@@ -98,20 +98,30 @@ def _plain(settings: Any, what: str) -> Mapping[str, Any]:
 
 
 def _kind(model: Any) -> Any:
-    """What the user wrote: a class, a function, or the class of an object; of a decorated function the one inside."""
-    if isinstance(model, functools.partial):
-        return _kind(model.func)
-    if inspect.ismethod(model):
-        return _kind(model.__self__)
-    model = inspect.unwrap(model)
-    return model if inspect.isclass(model) or inspect.isfunction(model) else type(model)
+    """What the user wrote: a class, a function, or the class of an object; the innermost of `_layers`."""
+    *_, inner = _layers(model)
+    return inner if inspect.isclass(inner) or inspect.isfunction(inner) else type(inner)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """A model, and what is inside it: a partial's function, a method's object, a decorated function."""
+    while True:
+        yield model
+        if isinstance(model, functools.partial):
+            model = model.func
+        elif inspect.ismethod(model):
+            model = model.__self__
+        elif hasattr(model, "__wrapped__"):
+            model = model.__wrapped__
+        else:
+            return
 
 
 def _filled_in(model: Any, target: str) -> dict[str, Any]:
-    """The arguments of a partly called function (functools.partial), which decide its clips as settings do."""
-    if not isinstance(model, functools.partial):
-        return {}
-    return dict(_plain({"arguments": [*model.args], **model.keywords}, f"the arguments of the partial {target}"))
+    """The arguments of partly called functions (functools.partial), which decide their clips as settings do."""
+    partials = [one for one in _layers(model) if isinstance(one, functools.partial)]
+    given = [{"arguments": [*one.args], "keywords": one.keywords} for one in partials]
+    return dict(_plain({"partial": given}, f"the arguments of the partial {target}")) if given else {}
 
 
 def _imported(target: str) -> Any:
