@@ -1,5 +1,6 @@
 """How far metrics agree with voters: what counts, what is left out, and known tastes found again."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -143,6 +144,22 @@ def test_runs_are_judged_by_every_metric_and_subset(runs, tmp_path):
     assert found.loc[("toy-control", "lpips_consecutive"), "p_holm"] < 0.05
     assert set(found.index.get_level_values("subset")) == {agreement.ALL, "toy-control", "toy-object-contact"}
     assert found.loc[(agreement.ALL, agreement.MAJORITY), "accuracy"] == 1
+
+
+def test_every_two_of_the_runs_must_be_comparable_in_whatever_order_they_are_given(tmp_path):
+    """One does not say its steps, so it differs from neither of the others, which differ from each other."""
+    steps = {"unsaid": {}, "few": {"steps": 25}, "many": {"steps": 50}}
+    made = [made_run(tmp_path / name, settings=one, names=["toy-control"], count=3) for name, one in steps.items()]
+    runs = [RunView(evaluated(folder, "lpips_consecutive").path) for folder in made]
+    rows = [f"{prompt.id},few,many,a,u" for prompt in prompts_of(runs[0])[:3]]
+    (tmp_path / "study.csv").write_text(HEAD + "\n".join(rows))
+    votes = agreement.read([tmp_path / "study.csv"], runs).votes
+    for order in itertools.permutations(runs):
+        with pytest.raises(InputError, match=r"few and of many|many and of few") as refused:
+            agreement.agreement(votes, order)
+        assert "--allow sampling.steps" in str(refused.value)
+    found = agreement.agreement(votes, runs, allow=["sampling.steps"]).set_index("judge")
+    assert found.loc["lpips_consecutive", "votes"] == 3
 
 
 def test_metrics_that_cannot_prefer_a_clip_say_why():
