@@ -240,6 +240,23 @@ def test_a_clip_goes_before_a_refusal_and_a_failure(tmp_path):
             assert (found.made, found.failed) == (1, 2)
 
 
+def test_what_another_command_adds_before_the_merge_has_the_lock_is_kept(tmp_path, monkeypatch):
+    """A command that makes the run's last clips ends, and frees the folder, just before the merge takes it."""
+    out, other = part(tmp_path / "whole", KEYS[:4]).path, part(tmp_path / "b", KEYS[4:8]).path
+    writing = RunFolder.writing
+
+    def after_the_other(folder):
+        monkeypatch.undo()
+        part(tmp_path / "whole", KEYS[8:])
+        return writing(folder)
+
+    monkeypatch.setattr(RunFolder, "writing", after_the_other)
+    found = merge(out, [other])
+    assert RunFolder.writing is writing, "the other command ran"
+    assert (found.made, found.missing) == (len(KEYS), {})
+    assert content(out) == content(whole(tmp_path / "right").path)
+
+
 FAILURES = [str(WorkerCrashed("measuring")), UNREADABLE, failure("lights 1.5", ZeroDivisionError("no light"))]
 
 
