@@ -298,6 +298,31 @@ def test_unlike_shards_are_not_merged(shard, tmp_path):
     assert not (tmp_path / "merged").exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("splits", None, r"card\.json: splits is None; it must be an object"),
+        ("left_out", ["onsets"], r"card\.json: left_out is \['onsets'\]; it must be an object"),
+        ("left_out", {"onsets": 3}, r"card\.json: left_out\.onsets is 3; it must be a text"),
+        ("seed", "9" * 30, r"clips\.csv, line 2: seed is '9{30}'; it must be a whole number below 10¹⁸"),
+        ("n", np.nan, r"moments\.safetensors: onsets/embedding holds NaN or infinity"),
+    ],
+    ids=["splits", "left_out", "a reason", "seed", "n"],
+)
+def test_a_field_that_cannot_be_is_said_when_a_reference_is_read(shard, tmp_path, field, value, words):
+    good = reference.load(shard("a", range(4), rows=4))
+    card, clips, (onsets,) = dict(good.card), good.clips, good.known_moments.values()
+    if field == "n":
+        onsets = {name: dataclasses.replace(one, n=value) for name, one in onsets.items()}
+    elif field == "seed":
+        clips = clips.assign(seed=[value, *clips["seed"][1:]])
+    else:
+        card[field] = value
+    reference_building.write(tmp_path / "changed", card, good.values, {"onsets": onsets}, clips, good.protocols)
+    with pytest.raises(InputError, match=words):
+        reference.load(tmp_path / "changed")
+
+
 def test_columns_of_a_reference_are_read_only(shard):
     _, columns, _ = known(shard("a", range(4)))
     with pytest.raises(ValueError, match="read-only"):
