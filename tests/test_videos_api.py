@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from avbench.core import InputError, Prompt, Subset
@@ -18,6 +20,7 @@ from avbench.generation.table import build, run_name
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.servers import BrokenError, Deadline, LostError, Server
 from avbench.storage.writing import line_of
 
 SERVER = Path(__file__).with_name("video_server.py")
@@ -139,6 +142,35 @@ def test_every_failure_is_a_clip_or_a_sentence(service, tmp_path):
         assert service.count(f" {word} ") == (word not in ("banned", "wrong")) + (word in ONE_MORE), word
     for path in (tmp_path / "r").rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def answering(monkeypatch, *answers):
+    """A server that gives these answers in turn."""
+    left = iter(answers)
+    transport = httpx.MockTransport(lambda asked: next(left))
+    monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=transport))
+    return Server("http://host/v1", None, {}, first_pause=0.001)
+
+
+def test_an_answer_that_cannot_be_decoded_is_a_lost_one(tmp_path, monkeypatch):
+    garbled = [
+        httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip")) for _ in range(3)
+    ]
+    server = answering(monkeypatch, *garbled[:2], httpx.Response(200, json={"id": "v1"}), garbled[2])
+    with pytest.raises(LostError, match="host"):
+        server.ask("POST", "videos", Deadline(60), twice=False)
+    assert server.ask("GET", "videos/v1", Deadline(60)).plain == {"id": "v1"}, "what may be asked twice is asked again"
+    with pytest.raises(BrokenError, match="the download was cut off"):
+        server.download("videos/v1/content", tmp_path / "clip.mp4", Deadline(60), most_bytes=100)
+
+
+@pytest.mark.parametrize(
+    "pause", ["²", "soon", "Mon, 16 Nov 2009 13:32:02 +9999999999999999999"], ids=["digit", "word", "offset"]
+)
+def test_a_retry_after_that_is_no_time_is_as_good_as_none(monkeypatch, pause):
+    busy = httpx.Response(429, headers={"retry-after": pause.encode("latin-1")})
+    server = answering(monkeypatch, busy, httpx.Response(200, json={"id": "v1"}))
+    assert server.ask("POST", "videos", Deadline(60), twice=False).plain == {"id": "v1"}
 
 
 def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
