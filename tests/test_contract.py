@@ -100,6 +100,21 @@ def test_a_folder_of_clips(tmp_path):
     kept(f"clips:{made.path / 'clips'}", {}, TOY)
 
 
+def test_a_model_that_cannot_be_built_a_second_time_fails_that_check_and_the_others_are_made():
+    builds = []
+
+    def build():
+        builds.append(generators.build("toyworld:", {}))
+        if len(builds) > 1:
+            raise RuntimeError("no memory is left")
+        return builds[0]
+
+    found = {one.name: one for one in check(build, TOY)}
+    assert {name for name, one in found.items() if one.ok is False} == {"again"}
+    assert found["again"].words == "it cannot be built a second time: RuntimeError: no memory is left"
+    assert found["seeds"].ok and found["prompts"].ok
+
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
