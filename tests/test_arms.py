@@ -1,5 +1,6 @@
 """Runs grouped into arms: how they are opened and paired, what is refused, and what is found."""
 
+import itertools
 import json
 import shutil
 from dataclasses import replace
@@ -162,6 +163,11 @@ def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
     )
     shutil.copytree(place / "a-0", tmp_path / "copy")
     refused(RunFolder(tmp_path / "copy"), "hold the same clips: they are one training")
+    steps = {"unsaid": {}, "few": {"steps": 25}, "many": {"steps": 50}}
+    made = [training(tmp_path / name, seed=20 + k, settings=one) for k, (name, one) in enumerate(steps.items())]
+    for order in itertools.permutations(made):  # the first one differs from neither of the others
+        with pytest.raises(InputError, match=r"few and of many|many and of few"):
+            arm_differences([Arm("a", order), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))])
 
 
 def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):

@@ -187,7 +187,7 @@ def _rows(
     run: _Read, against: _Read, order: list[int] | None, plan: Plan, allow: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Rows of ArmTables.differences of two arms, each with its `components`."""
-    every = [check_comparable(side.made, against.sides[0].made, allow) for side in run.sides]
+    every = [check_comparable(one.made, other.made, allow) for one in run.sides for other in against.sides]
     names = {"run": run.arm.name, "against": against.arm.name}
     for where in dict.fromkeys([*against.wheres, *((one.subset, one.metric) for one in plan.questions)]):
         row = {"subset": where[0], "metric": where[1], **names, "margin": plan.margin(*where)}

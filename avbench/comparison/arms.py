@@ -146,7 +146,7 @@ def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None
     """Raise InputError unless trainings have the same prompts, metrics and protocols, and are not one training."""
     first = sides[0]
     keys, seen = {*first.folder.planned_keys()}, {}
-    for side in sides:
+    for number, side in enumerate(sides):
         both = f"{side.made.name} and {first.made.name}, trainings of {arm.name},"
         if differing := keys ^ {*side.folder.planned_keys()}:
             key = min(differing)
@@ -163,7 +163,8 @@ def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None
                 "`avbench measure` and `avbench evaluate` add it to the other, or --metric names those to compare by"
             )
             raise InputError(msg)
-        check_comparable(side.made, first.made, allow)
+        for earlier in sides[:number]:
+            check_comparable(side.made, earlier.made, allow)
         clips = frozenset(sample.sha256 for sample in side.folder.samples().values() if sample.sha256)
         if clips and clips in seen:
             msg = f"{side.folder.path} and {seen[clips]} hold the same clips: they are one training, which counts once"

@@ -12,10 +12,11 @@ from avbench.report.tables import Cell, SubsetTable, column_head, noted, number,
 DIFFERENCES_LEGEND = (
     "Δ is the run's number minus the other's, on the clips that both have; for ≈ it is that of their distances from "
     "the reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
-    "distributions has none. p swaps labels prompt by prompt; Holm's counts the whole family. Detectable is the "
-    "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one observed. "
-    "Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's value, "
-    "which is not to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
+    "distributions has none. p swaps labels prompt by prompt; of a distance it is not below that of a t test, and for "
+    "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
+    "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
+    "observed. Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's "
+    "value, which is not to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number minus the other's",

@@ -14,6 +14,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,17 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
     if into is not None and (shard := RunFolder(into).run().shard) is not None:
         msg = f"{out} is shard {shard} of a run; the first folder receives the merged run, so name a new one"
         raise InputError(msg)
-    places = {place.resolve(): place for place in [*([into] if into else []), *parts]}
-    folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
-    for folder in folders:
-        if not _is_run(folder.path):
-            raise no_run(folder.path)
-        require_unchanged(folder)
-    subsets = _longest_subsets(folders)
-    run = _common_run(folders, subsets)
-    keys = planned_keys(subsets, run.seeds)
-    samples = _write(out, replace(run, name=name), folders, keys)
+    with _locked(into):
+        places = {place.resolve(): place for place in [*([into] if into else []), *parts]}
+        folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
+        for folder in folders:
+            if not _is_run(folder.path):
+                raise no_run(folder.path)
+            require_unchanged(folder)
+        subsets = _longest_subsets(folders)
+        run = _common_run(folders, subsets)
+        keys = planned_keys(subsets, run.seeds)
+        samples = _write(out, replace(run, name=name), folders, keys, new=into is None)
     missing = [key for key in keys if key not in samples]
     made = sum(sample.path is not None for sample in samples.values())
     counts = Counter(key.subset for key in missing)
@@ -105,11 +107,18 @@ def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
     require_unchanged(source)
     folders = [source]
     run = replace(whole, name=out.name, shard=str(shard))
-    if _is_run(out):
-        held = RunFolder(out)
-        _require_equal(held, held.run().identity(), run.identity(), source.path)
-        folders = [held, source]
-    _write(out, run, folders, planned_keys(source.subsets(), run.seeds, shard))
+    into = out if _is_run(out) else None
+    with _locked(into):
+        if into is not None:
+            held = RunFolder(into)
+            _require_equal(held, held.run().identity(), run.identity(), source.path)
+            folders = [held, source]
+        _write(out, run, folders, planned_keys(source.subsets(), run.seeds, shard), new=into is None)
+
+
+def _locked(into: Path | None) -> AbstractContextManager[None]:
+    """Lock the run folder that others are merged into before it is read, as another command may be writing it."""
+    return nullcontext() if into is None else RunFolder(into).writing()
 
 
 def _is_run(place: Path) -> bool:
@@ -176,12 +185,14 @@ def _absent(folders: Sequence[RunFolder], subsets: Sequence[Subset], missing: Se
     return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(subsets, shard)})
 
 
-def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key]) -> dict[Key, Sample]:
-    """Write the union of folders, restricted to these keys, and return its samples in the order of the keys."""
-    new = not _is_run(out)
+def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key], *, new: bool) -> dict[Key, Sample]:
+    """Write the union of folders, restricted to these keys, and return its samples in the order of the keys.
+
+    A run folder `out` that is not `new` is locked.
+    """
+    samples, homes = _samples(folders, keys)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
-    with place.writing():
-        samples, homes = _samples(folders, keys)  # not before: another command may have written until now
+    with place.writing() if new else nullcontext():
         place.require_distinct([subset for folder in folders for subset in folder.subsets()])
         if new:
             _clear(place.path)  # an earlier merge that was killed

@@ -48,6 +48,7 @@ from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Se
 _DOWNLOADS = 6
 _ASKING_SECONDS = 10.0
 _NOT_ASKED = "not asked"
+_MILLISECONDS = re.compile("[0-9]{1,9}")
 _EARLIER_SECONDS = 60
 """How many seconds the server's clock may be behind ours."""
 _SUFFIXES = {b"\x1a\x45\xdf\xa3": ".webm", b"RIFF": ".avi", b"GIF8": ".gif"}
@@ -334,7 +335,9 @@ class VideosAPI:
                 self._journal.over(key, words)
                 raise Refused(words) if state.kind == "refused" else InputError(f"job {job} failed: {words}")
             wait = answer.headers.get("openai-poll-after-ms", "")
-            deadline.pause(int(wait) / 1000 if wait.isdigit() else pause, f"job {job} is still {state.words}")
+            deadline.pause(
+                int(wait) / 1000 if _MILLISECONDS.fullmatch(wait) else pause, f"job {job} is still {state.words}"
+            )
             pause = min(pause * 1.5, max(30.0, self._handling.poll_seconds))
 
     def _result(self, state: State, read: Callable[[Mapping[str, Any]], State], deadline: Deadline) -> State:
