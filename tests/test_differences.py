@@ -14,6 +14,7 @@ from scipy import stats
 
 from avbench.comparison import plan
 from avbench.comparison.differences import (
+    TO_TARGET,
     against_margin,
     better,
     differences,
@@ -162,6 +163,15 @@ def test_a_run_is_no_worse_where_a_loss_of_the_margin_is_excluded(direction, sig
     assert ahead["p_alike"] == behind["p_alike"] == pytest.approx(known.sf(1.6))
     few = against_margin(SimpleNamespace(**row | {"difference": 0.0, "margin": 100.0, "too_few": "n = 8"}), 0.05)
     assert few == dict.fromkeys(("p_alike", "p_not_worse", "verdict")), "too few clips show no likeness either"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(-0.2, 0.2, "alike"), (-3.0, 0.2, "no worse"), (-0.2, 3.0, None), (-3.0, 3.0, None)]
+)
+def test_nothing_is_alike_that_may_be_far_on_the_other_side_of_the_reference(low, high, verdict):
+    row = {"margin": 1.0, "error": 0.05, "dof": 20.0, "direction": "band", "kind": TO_TARGET, "too_few": None}
+    found = against_margin(SimpleNamespace(**row, difference=0.0, low=low, high=high, prompts=21.0), 0.05)
+    assert found["verdict"] == verdict
 
 
 @pytest.mark.parametrize(("prompts", "dof"), [(12, 11), (30, 29), (400, 29)])

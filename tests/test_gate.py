@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from rich.console import Console
 from scipy import stats
 
 from avbench.comparison import gate, plan
-from avbench.comparison.differences import differences
+from avbench.comparison.differences import TO_TARGET, differences
 from avbench.core import InputError, Row, Sample, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
@@ -150,6 +151,14 @@ def test_a_subset_that_the_plan_does_not_name_may_have_other_prompts(tmp_path, m
 
 def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
     assert check(tmp_path, evaluated(made_run(tmp_path / "slight", seed=1, lpips=0.0005))).exit_code == 0
+
+
+@pytest.mark.parametrize(("low", "fails"), [(0.3, True), (-0.9, False)])
+def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(low, fails):
+    row = {"direction": "band", "kind": TO_TARGET, "difference": 0.5, "error": 0.01, "dof": 20.0}
+    row |= {"low": low, "high": 0.6, "pairs": 24.0, "unit": "", "mark": None}
+    found = gate._margin("s/m", 0.1, SimpleNamespace(**row))
+    assert (found.p < 0.001) is fails
 
 
 def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline):

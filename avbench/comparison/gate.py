@@ -33,7 +33,7 @@ import pandas as pd
 from scipy import stats
 
 from avbench.comparison.clip_remarks import form_of
-from avbench.comparison.differences import POOLS, differences, freedom, sided, worsening
+from avbench.comparison.differences import POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
@@ -356,6 +356,8 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     p = paired.tail(worse - margin, row.error, freedom(row))  # of "worse by the margin or less"
+    if row.kind == TO_TARGET and row.low < margin:  # the interval alone knows of the reference's other side
+        p = 1.0
     return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
 
 
