@@ -114,9 +114,9 @@ def measure(
     places, beside = [share_of(path, parsed_shard(shard)) for path in runs], opened_beside(against)
     if lost := sum([measured(opened_run(path, reads_clips=True), metrics, work, beside) for path in places]):
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
-    measured, chosen = shlex.join(map(str, places)), metric or columns or fvd_protocol
-    following = f"`avbench evaluate {measured}` computes the scores" + (", given the same metrics" if chosen else "")
-    print_line(f"measured {measured}; {following if shard is None else '`avbench runs merge` joins the shards'}")
+    named, chosen = shlex.join(map(str, places)), metric or columns or fvd_protocol
+    following = f"`avbench evaluate {named}` computes the scores" + (", given the same metrics" if chosen else "")
+    print_line(f"measured {named}; {following if shard is None else '`avbench runs merge` joins the shards'}")
 
 
 @app.command()
@@ -155,8 +155,8 @@ def evaluate(
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
         refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
-    evaluated = shlex.join(map(str, runs))
-    print_line(f"evaluated {evaluated}; `avbench compare {evaluated}` prints the scores")
+    named = shlex.join(map(str, runs))
+    print_line(f"evaluated {named}; `avbench compare {named}` prints the scores")
 
 
 @app.command()

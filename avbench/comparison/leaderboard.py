@@ -171,12 +171,9 @@ class _Table:
         apart = self.values - self._of_clips(self.goal[self.stratum])
         middle = self.means((apart[one] + apart[one + 1 :]) / 2, micro=micro)
         half = self.means((apart[one] - apart[one + 1 :]) / 2, micro=micro)
-        share = middle.weights * paired.nearer(middle.by_stratum, half.by_stratum) * np.sign(found.mean)[:, None]
-        p = paired.t_test(middle.by_stratum, middle.errors, middle.dofs)
-        order = np.argsort(-p, axis=1)  # the subset whose side is known worst comes first
-        undone = 2 * np.take_along_axis(np.maximum(share, 0.0), order, 1).cumsum(axis=1)
-        enough = undone >= np.abs(found.mean)[:, None] * (1 - 1e-9)
-        return np.take_along_axis(p, np.take_along_axis(order, enough.argmax(axis=1)[:, None], 1), 1)[:, 0]
+        with np.errstate(invalid="ignore", divide="ignore"):  # where the mean is 0, p is 1 already
+            share = middle.weights * paired.nearer(middle.by_stratum, half.by_stratum) / found.mean[:, None]
+        return paired.of_all_sides(paired.t_test(middle.by_stratum, middle.errors, middle.dofs), share)[0]
 
 
 def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:

@@ -185,23 +185,35 @@ def _on_either_side(
     """
     of_clip = strata.stratum[strata.cell]
     middle, half, prompts = (x + y) / 2 - goal[of_clip], (x - y) / 2, strata.prompt[strata.cell]
-    found = []
+    p, here, there = np.zeros((3, len(strata.weights)))
     for number, weight in enumerate(strata.weights):
         clips = of_clip == number
         centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist(), None))
         apart = half[clips].mean()
         beyond = min(0.0, abs(centre) - (0.0 if error is None else float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error))
-        here, there = (weight * nearer(one, apart) for one in (centre, math.copysign(beyond, -centre)))
-        p = flip_test(middle[clips], prompts[clips].tolist())
-        found.append((p, here, there if beyond else here))
-    undone, p, furthest = 0.0, 0.0, value
-    for side, here, there in sorted(found, reverse=True):
-        p = side
-        if here / value > 0:
-            undone, furthest = undone + 2 * here / value, furthest + there - here
-        if undone >= 1 - 1e-9:
-            break
-    return p, furthest
+        here[number] = weight * nearer(centre, apart)
+        there[number] = weight * nearer(math.copysign(beyond, -centre), apart) if beyond else here[number]
+        p[number] = flip_test(middle[clips], prompts[clips].tolist())
+    of_all, counts = of_all_sides(p, here / value)
+    return float(of_all), value + float((there - here)[counts].sum())
+
+
+def of_all_sides(p: np.ndarray, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The p-value of "enough subsets are on the other side to undo the whole difference", and which subsets count.
+
+    Args:
+        p: ``[..., subsets]``: of "the middle lies on the other side of the reference's value".
+        share: ``[..., subsets]``: of each subset in the difference.
+
+    Returns:
+        ``[...]``, and ``[..., subsets]``: those whose side is known worst, until twice their shares make the whole.
+    """
+    share = np.maximum(share, 0.0)
+    order = np.lexsort((-share, -p))
+    enough = 2 * np.take_along_axis(share, order, -1).cumsum(-1) >= 1 - 1e-9
+    last = enough.argmax(-1)[..., None]
+    counts = (np.argsort(order, -1) <= last) & (share > 0)
+    return np.take_along_axis(p, np.take_along_axis(order, last, -1), -1)[..., 0], counts
 
 
 def flip_test(values: np.ndarray, prompts: Sequence[Hashable]) -> float:
