@@ -21,7 +21,7 @@ DIFFERENCES_LEGEND = (
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number minus the other's",
     "interval": "95 %, over prompts",
-    "p": "of no difference, by swapped labels",
+    "p": "of no difference, by swapped labels; for distances and ≈ by a second test, too",
     "p Holm": "the same, for the whole family",
     "detectable": "the smallest true difference that 80 % of such comparisons find",
     "needed": "prompts that would find the difference observed",
