@@ -3,8 +3,9 @@
 One row per (subset, metric, run, against): `difference` is the run's number less the other's. For a mean over clips it
 comes from `paired`; where the reference's value is right (≈), both numbers are distances from it, so that below 0 the
 run is nearer. For a distance between distributions labels are swapped prompt by prompt, and a t test must agree
-(`uncertainty.swap_test`); there is no interval, because a bootstrap of such a distance is wrong. `shown` marks a difference only where the whole
-family of comparisons has at most 5 % of false alarms, or what the plan sets; `better` names the run that it favours.
+(`uncertainty.swap_test`); there is no interval, because a bootstrap of such a distance is wrong. `shown` marks a
+difference only where the whole family of comparisons has at most 5 % of false alarms, or what the plan sets; `better`
+names the run that it favours.
 
 Pooled over subsets there are `macro`, where every subset counts the same, and `micro`, where every clip does; distances
 are not pooled.
