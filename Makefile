@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test test-all check docs setup clean checkpoints
+.PHONY: demo test test-all test-on-gpu check docs setup clean checkpoints
 
 demo: $(VENV)/.ready
 	$(BIN)/avbench run --limit 24 --out runs/demo
@@ -14,6 +14,14 @@ test: $(VENV)/.ready-dev
 
 test-all: $(VENV)/.ready-dev
 	$(BIN)/pytest -n auto --dist loadfile -m "not drill"
+	$(MAKE) test-on-gpu
+
+# The tests of networks again, on a pretended GPU: whether all of a network is on its device.
+NETWORKS := audio_aesthetics audio_networks desync dover flow_truth fvd_conventions i3d imagebind lip_sync lpips ms_clap \
+	musicnn perception physics_judge speech vbench vbench_quality video_networks
+
+test-on-gpu: $(VENV)/.ready-dev
+	PYTHONPATH=tests $(BIN)/pytest -p pretended_gpu -m "not browser" $(NETWORKS:%=tests/test_%.py)
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .

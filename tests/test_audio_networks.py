@@ -178,7 +178,7 @@ def test_panns_are_the_network_of_the_paper(cache):
     wave = tune(1.2, 32000)
     embedding = feature(clip(wave, 32000))["embedding"]
     assert embedding.shape == (64,) and (embedding >= 0).all() and (embedding > 0).any()
-    x = feature._network.log_mel(torch.from_numpy(wave)[None])
+    x = feature._network.log_mel(torch.from_numpy(wave)[None].to(feature._device)).cpu()
 
     def norm(x, name, axis):
         mean, var, scale, shift = (state[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))

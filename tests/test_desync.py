@@ -268,7 +268,8 @@ def test_both_ends_are_looked_at(cache, state, monkeypatch):
         frames = [clip.frames[8 * k : 8 * k + 16].copy() for k in range(first, first + 14)]
         x = torch.stack([feature._planes(each) for each in frames])
         waves = torch.from_numpy(np.stack([mono[5120 * k : 5120 * k + 10240] for k in range(first, first + 14)]))
-        pictures, sounds = network.vfeat_extractor(x), network.afeat_extractor(sf.log_mel(waves, SETTINGS))
+        bands = sf.log_mel(waves.to(feature._device), SETTINGS)
+        pictures, sounds = network.vfeat_extractor(x), network.afeat_extractor(bands)
         right = forward(network, pictures, sounds)
         close(outputs[end], right)
         assert values[name] == pytest.approx(2 - 0.2 * int(right.argmax()))

@@ -33,7 +33,7 @@ def shown(monkeypatch):
         seen = []
 
         def network(x):
-            seen.append(x[0].transpose(0, 1).clone())
+            seen.append(x[0].transpose(0, 1).cpu().clone())
             return torch.zeros(1, 400)
 
         monkeypatch.setattr(I3DLogits, "_load", lambda self: network)

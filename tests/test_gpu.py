@@ -4,6 +4,7 @@ import functools
 
 import dying_workers
 import numpy as np
+import pretended_gpu
 import pytest
 import torch
 
@@ -138,6 +139,35 @@ def test_a_full_gpu_halves_the_batch_and_goes_on():
 
     with pytest.raises(RuntimeError, match="out of memory"):
         devices.in_batches(full, 20, 16)
+
+
+@pytest.mark.parametrize("feature", ["i3d-k400", "lpips-alex"])
+def test_a_network_is_wholly_on_its_device(folder, feature):
+    kind = table.feature_class(feature)
+    clip = avbench.load_clip(folder.path / next(iter(folder.samples().values())).path)
+    on_cpu = kind()(clip)
+    with pretended_gpu.pretended():
+        look = kind("cuda:0")
+        there = look(clip)
+    assert look.protocol == kind.protocol
+    for name, value in there.items():
+        assert value == pytest.approx(on_cpu[name], abs=1e-4)
+
+
+def test_the_pretended_gpu_refuses_what_a_real_one_does():
+    with pretended_gpu.pretended():
+        here, there = torch.ones(2, 3), torch.ones(2, 3).to("cuda:0")
+        assert there.device == torch.device("cuda:0") and torch.zeros(1, device=there.device).is_cuda
+        layer = torch.nn.Linear(3, 1).to("cuda:0")
+        assert layer(there).is_cuda and torch.equal((there + there).cpu(), here + here)
+        with pytest.raises(RuntimeError, match="linear takes tensors of one device"):
+            layer(here)
+        with pytest.raises(RuntimeError, match="add takes tensors of one device"):
+            there + here
+        with pytest.raises(TypeError, match="cannot be a NumPy array"):
+            np.add(there, 1)
+        with pytest.raises(NotImplementedError, match="no implementation for CUDA"):
+            torch.mkldnn_convolution(there[None], here[None], None, [0], [1], [1], 1)
 
 
 @pytest.mark.parametrize("most", [1, 2, 5])

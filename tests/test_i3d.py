@@ -85,6 +85,7 @@ def test_logits_do_not_depend_on_what_else_is_measured(feature):
     assert np.array_equal(first, i3d.I3DLogits()(clip)["logits"])
 
 
+@pytest.mark.one_device
 def test_several_clips_at_a_time_have_the_logits_of_each_alone(feature):
     x = torch.from_numpy(np.random.default_rng(0).random((2, 3, 16, 224, 224), np.float32)) * 2 - 1
     with networks.exact():
@@ -146,6 +147,7 @@ def test_padding_never_wins_a_maximum(time, kernel, stride):
     assert right.max() < 0
 
 
+@pytest.mark.one_device
 def test_channels_stay_last_in_memory_from_layer_to_layer(feature, monkeypatch):
     # Otherwise the values are the same, and the network takes half as long again.
     steps = {"max_pool": [], "rectified_conv": []}

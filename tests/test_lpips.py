@@ -90,6 +90,7 @@ def test_what_cannot_be_measured_is_told_so(feature):
         feature.between([noise(0, 2), noise(0, 3)])
 
 
+@pytest.mark.one_device
 def test_building_leaves_the_random_state_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

@@ -100,6 +100,7 @@ class Program(torch.nn.Module):
         return self.conv(x).mean(dim=[2, 3, 4]).squeeze(0)
 
 
+@pytest.mark.one_device
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_torchscript_program_is_called_as_stylegan_v_calls_it(cache):
     torch.manual_seed(0)
