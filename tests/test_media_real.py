@@ -368,6 +368,123 @@ def test_sound_before_the_picture_is_left_out_and_said(tmp_path: Path, late: Fra
     assert [f"its sound starts {float(late):.2g} s before its picture; that part is left out"] == [*read.remarks]
 
 
+def placed(
+    path: Path,
+    parts: list[tuple[float, np.ndarray]],
+    codec: str = "pcm_s16le",
+    hertz: int = 16000,
+    *,
+    without: range = range(0),
+    first: tuple[int, int] = (0, 0),
+) -> Path:
+    """Three seconds at 8 fps, with parts of sound that start when they say, whatever sounds then already.
+
+    Packets whose numbers are in `without` are left out. `first` says how many samples earlier all packets start, and
+    how many more than its own the first one lasts.
+    """
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=8)
+        video.height, video.width = moving(24).shape[1:3]
+        audio, packets = container.add_stream(codec, rate=hertz, layout="mono"), []
+        for start, wave in parts:
+            data = np.round(wave[None] * 32767).astype(np.int16) if codec == "pcm_s16le" else wave[None]
+            block = av.AudioFrame.from_ndarray(data, format=audio.format.name, layout="mono")
+            block.sample_rate, block.time_base, block.pts = hertz, Fraction(1, hertz), round(start * hertz)
+            packets += audio.encode(block)
+        packets += audio.encode(None)
+        for image in moving(24):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+        packets[0].duration += first[1]
+        for number, packet in enumerate(packets):
+            packet.pts += first[1] * (number > 0) - first[0]
+        for number, packet in enumerate(packets):
+            packet.dts = min(other.pts for other in packets[number:])  # which may not fall
+            if number not in without:
+                container.mux(packet)
+    return path
+
+
+def level(value: float, seconds: float) -> np.ndarray:
+    return np.full(round(16000 * seconds), value, np.float32)
+
+
+@pytest.mark.parametrize(("longer", "remarks"), [(0.03, ()), (0.1, (0.3,))])
+def test_where_sound_overlaps_each_part_begins_at_its_time(tmp_path: Path, longer: float, remarks) -> None:
+    """As where files with priming and padding were joined: without a cut, each part comes later than the one before."""
+    parts = [(k, level((k + 1) / 8, 1 + longer)) for k in range(4)]
+    read = read_clip(placed(tmp_path / "a.mkv", parts))
+    assert read.audio.samples == round((4 + longer) * 16000)
+    for k, (_, part) in enumerate(parts):
+        np.testing.assert_allclose(read.audio.waveform[0, 16000 * k :][:16000], part[:16000], atol=1e-4)
+    assert read.remarks == tuple(
+        f"parts of its sound overlap, by {one} s in all: the later of two was read" for one in remarks
+    )
+
+
+def test_sound_whose_times_jitter_is_whole(tmp_path: Path) -> None:
+    parts = [(k / 10 + 0.015 * (k % 2), level(k / 40, 0.1)) for k in range(30)]
+    read = read_clip(placed(tmp_path / "a.mkv", parts))
+    np.testing.assert_allclose(read.audio.waveform[0], np.concatenate([part for _, part in parts]), atol=1e-4)
+    assert read.remarks == ()
+
+
+def test_sound_whose_times_run_backwards_is_damaged(tmp_path: Path) -> None:
+    words = refusal(placed(tmp_path / "a.mkv", [(2, level(0.1, 1)), (0, level(0.2, 1))]))
+    assert "is damaged: the timestamps of its sound run backwards" in words
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_holes_in_the_sound_are_said(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    whole = [(0, tone(48000)[0])]
+    found = read_clip(placed(path, whole, "aac", without=range(10, 20)))
+    assert found.remarks == ("its sound has holes of 0.6 s in all, which were read as silence",)
+    heard = np.abs(found.audio.waveform[0]) > 0.1
+    assert not heard[11000:18000].any() and heard[:9000].any() and heard[21000:].any()
+    assert read_clip(placed(path, whole, "aac")).remarks == ()
+
+
+def test_a_hole_too_short_to_be_filled_does_not_count_as_a_lost_end(tmp_path: Path) -> None:
+    whole = [(0, tone(144000, 1, 48000)[0])]
+    read = read_clip(placed(tmp_path / "a.mp4", whole, "aac", 48000, without=range(50, 51)))
+    assert (read.audio.samples, read.remarks) == (144000 - 1024, ())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [
+        (".mkv", "aac", {}),
+        (".mp4", "aac", {}),
+        (".mp4", "aac", {"movflags": "frag_keyframe+delay_moov"}),
+        (".webm", "libopus", {}),
+    ],
+)
+def test_sound_that_starts_late_has_no_hole(tmp_path: Path, suffix: str, codec: str, options) -> None:
+    sound = (codec, tone(48000, 1, 48000), 48000, Fraction(3, 2))
+    read = read_clip(make(tmp_path / f"a{suffix}", moving(24), 8, sound=sound, options=options))
+    assert np.argmax(np.abs(read.audio.waveform[0]) > 0.05) / 48000 == pytest.approx(1.5, abs=0.003)
+    assert read.remarks == ()
+
+
+@pytest.mark.parametrize("first", [(8000, 1500), (1000, 1500), (0, 1500)])
+def test_an_edit_list_that_starts_after_a_stretched_block_of_sound_leaves_the_end(tmp_path: Path, first) -> None:
+    """As in a cut of a file without edit lists: libav leaves out more than the list says, at the beginning."""
+    wave = np.where(np.arange(56000) < 40000, 0, 0.5 * np.sin(0.2 * np.arange(56000))).astype(np.float32)
+    read = read_clip(placed(tmp_path / "a.mp4", [(0, wave)], "aac", first=first))
+    starts = (40000 - first[0] + first[1]) / 16000
+    assert np.argmax(np.abs(read.audio.waveform[0]) > 0.1) / 16000 == pytest.approx(starts, abs=0.005)
+    assert (read.audio.samples, read.remarks) == (56000 - first[0] + first[1], ())
+
+
+def test_an_end_that_an_edit_list_promises_and_the_sound_lacks_is_missed(tmp_path: Path) -> None:
+    data = placed(path := tmp_path / "a.mp4", [(0, tone(56000)[0])], "aac", first=(8000, 1500)).read_bytes()
+    at = data.rindex(b"stsz") + 12  # the sound's number of blocks follows, and its times say how long each lasts
+    blocks = int.from_bytes(data[at : at + 4], "big")
+    path.write_bytes(data[:at] + (blocks - 5).to_bytes(4, "big") + data[at + 4 :])
+    assert "is cut short: its audio ends" in refusal(path)
+
+
 FRAGMENTS = ["frag_keyframe", "frag_keyframe+empty_moov", "frag_keyframe+delay_moov", "+dash"]
 
 

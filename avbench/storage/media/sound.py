@@ -17,6 +17,13 @@ _LEAD = Fraction(1, 5)
 _ROUNDED = 0.002
 """Seconds by which a block may begin before the last one ends, or last longer than its samples, because a container
 rounds."""
+_OVERLAP = 0.02
+"""Seconds by which a block may begin before the last one ends before that one is cut: some recorders' times jitter by
+less, and where files were joined, the priming of the next one, 1024 samples or more, lies over the end of the last."""
+_GAP = 0.05
+"""Seconds of a gap that is not filled."""
+_UNSAID = 0.1
+"""Seconds of holes or overlaps, in all, that are not worth a remark."""
 
 
 class Sound:
@@ -27,10 +34,10 @@ class Sound:
         self.tick = tick_of(stream, path)
         self.rate = self.length = 0
         self.blocks: list[np.ndarray] = []
-        self.origin = self.late_start = Fraction(0)
+        self.origin = self.late_start = Fraction(0)  # late_start as in Picture
         self.remarks: list[str] = []
         self._lasts_longer = False
-        self._padding = 0
+        self._padding = self._in_holes = self._overlapping = self._unfilled = 0
 
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
@@ -41,28 +48,45 @@ class Sound:
                 msg = f"{self.path} has sound without a sample rate"
                 raise MediaError(msg)
             self.origin, self.rate = start, frame.sample_rate
+            # Where an edit list of mp4 starts in a stretched first block, libav leaves out more than the list says.
+            self.late_start = max(Fraction(0), start - (self.stream.start_time or 0) * self.tick)
         elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
         lasts = (frame.duration or 0) if self.counts_samples else 0
-        if (overlap := round((self.end - start) * self.rate)) > self.rate * _ROUNDED:
-            self._without_padding(overlap)
+        if (overlap := self._overlap(start)) > self.rate * _ROUNDED:
+            self._cut(min(self._padding, overlap))
+        if (overlap := self._overlap(start)) > self.rate * _OVERLAP:
+            if overlap > self.length:
+                msg = f"{self.path} is damaged: the timestamps of its sound run backwards"
+                raise MediaError(msg)
+            self._overlapping += overlap
+            self._cut(overlap)
         # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding; but
         # ffmpeg also rounds the durations of whole blocks, after which the next block begins late enough.
         self._padding = max(0, block.shape[1] - lasts) if lasts else 0
-        missing = round((start - self.end) * self.rate)
-        if missing > (0 if self._lasts_longer else self.rate / 20):
+        missing = -self._overlap(start)
+        if missing > (0 if self._lasts_longer else self.rate * _GAP):
             self._add(self._silence(block, missing))
+            self._in_holes += 0 if self._lasts_longer else missing
+        self._unfilled = -self._overlap(start)
         # A fragmented mp4 without an edit list stretches its first block, the priming, until the picture begins.
         self._lasts_longer = not self.blocks and lasts - block.shape[1] > self.rate * _ROUNDED
         self._add(block)
 
-    def _without_padding(self, most: int) -> None:
-        """Remove the padding of the last block, but not more than so many samples."""
-        if cut := min(self._padding, most):
-            self.blocks[-1] = self.blocks[-1][:, :-cut]
-            self.length -= cut
-        self._padding = 0
+    def _overlap(self, start: Fraction) -> int:
+        """How many samples of a block that begins at `start` seconds lie before the end of the last one."""
+        return round((self.origin - start) * self.rate) + self.length
+
+    def _cut(self, samples: int) -> None:
+        """Remove the last samples."""
+        self.length -= samples
+        while samples:
+            last = self.blocks.pop()
+            kept = max(0, last.shape[1] - samples)
+            samples -= last.shape[1] - kept
+            if kept:
+                self.blocks.append(last[:, :kept])
 
     def _add(self, block: np.ndarray) -> None:
         self.length += block.shape[1]
@@ -80,8 +104,8 @@ class Sound:
 
     @property
     def end(self) -> Fraction:
-        """When the last sample ends, in seconds."""
-        return self.origin + (Fraction(self.length, self.rate) if self.rate else 0)
+        """When the last block ends, in seconds: a gap before it counts even if it was not filled."""
+        return self.origin + (Fraction(self.length + self._unfilled, self.rate) if self.rate else 0)
 
     @property
     def patience(self) -> Fraction:
@@ -98,14 +122,21 @@ class Sound:
     def audio(self, origin: Fraction) -> Audio | None:
         """Return the sound from `origin` on, in seconds of the container's clock; None if there is none.
 
-        A remark says if much of it came before. A little, which an encoder puts before its sound, is not worth one.
+        Remarks say if much of it came before, and if its blocks leave holes or overlap. A little, which an encoder puts
+        before its sound, is not worth one.
         """
         if not self.blocks:
             return None
-        self._without_padding(self._padding)
+        self._cut(self._padding)
         late = self.origin - origin
         if late < -_LEAD:
             self.remarks.append(f"its sound starts {float(-late):.2g} s before its picture; that part is left out")
+        if self._in_holes > self.rate * _UNSAID:
+            seconds = self._in_holes / self.rate
+            self.remarks.append(f"its sound has holes of {seconds:.1f} s in all, which were read as silence")
+        if self._overlapping > self.rate * _UNSAID:
+            seconds = self._overlapping / self.rate
+            self.remarks.append(f"parts of its sound overlap, by {seconds:.1f} s in all: the later of two was read")
         lead = round(late * self.rate) if abs(late) >= self.tick else 0
         blocks = [self._silence(self.blocks[0], lead), *self.blocks]
         wave = np.concatenate(blocks, axis=1)[:, max(-lead, 0) :]
