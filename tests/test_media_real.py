@@ -32,6 +32,11 @@ def jitter(count: int, rate: float, milliseconds: float, seed: int = 0) -> list[
     return [0.0, *(k / rate + float(off[k]) for k in range(1, count))]
 
 
+def joined(pause: float) -> list[float]:
+    """Ten pieces of 25 frames at 25 fps, with a pause after each."""
+    return [k / 25 + k // 25 * pause for k in range(250)]
+
+
 def grid_of(seconds, declared=()):
     times = [tick * CLOCK for tick in ticks(seconds)]
     usual = sorted(after - before for before, after in pairwise(times))[(len(times) - 1) // 2]
@@ -92,6 +97,9 @@ def test_jitter_shows_every_frame_once_and_at_other_rates_too(tmp_path: Path) ->
         ([0, *(0.05 + k / 30 for k in range(30))], (30, 30), (31, 32)),
         ([0, 0.0334, 0.0668, 0.1, 0.5], (30, 30), (15, 20)),
         ([0, 0.1, 0.15, 0.4], (10, 10), (5, 7)),
+        (joined(0.023), (25, 25), (255, 256)),
+        ([round(time, 3) for time in joined(0.023)], (25, 25), (255, 256)),
+        ([*thirty(75), *(2.5 + k / 60 for k in range(60))], (30, 30), (104, 106)),
     ],
 )
 def test_the_rate_is_that_of_most_frames(seconds, rate, count) -> None:

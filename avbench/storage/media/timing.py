@@ -2,8 +2,9 @@
 
 Times are seconds after the first frame, as exact fractions. `frame_grid` gives every source frame its place k on the
 grid k/rate. If the times fit a constant rate, frame k has place k. Otherwise the rate is the one with the fewest frames
-out of step; the candidates are the rates of the usual gaps between frames, and round rates near them. So 30 fps with
-one short gap, with a jitter of milliseconds or with dropped frames is still read as 30.
+out of step; the candidates are the rates of the usual gaps between frames, and round rates near them. A frame that
+follows the previous one far too late counts as well, whatever its place. So 30 fps with one short gap, with a jitter of
+milliseconds, with dropped frames or with pauses where clips were joined is still read as 30.
 """
 
 import math
@@ -24,6 +25,7 @@ MAX_GUESSED_RATE = 240
 
 _ROUND, _UNROUND = (1, 2, 1001), 4  # how many frames out of step a rate such as 24.98 must save to be preferred
 _SLOW = 15  # frames per second; below, half rates such as 12.5 and 7.5 are round
+_LATE = 1 / 3  # of a frame; those of a film on television come 0.8 and 1.2 frames after the one before
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def frame_grid(times: Sequence[Fraction], length: Fraction, tick: Fraction, decl
     remark = (
         f"its frames come {_milliseconds(min(gaps))} to {_milliseconds(max(gaps))} ms apart: read at "
         f"{float(steps.rate):.6g} frames per second, with {len(times) - shown} of its {len(times)} frames left out and "
-        f"{count - shown} frames repeated"
+        f"{counted(count - shown, 'frame')} repeated"
     )
     start = Fraction(steps.phase + steps.first).limit_denominator(10**6) / steps.rate
     return Grid(steps.rate, steps.places, count, start, remark=remark)
@@ -112,6 +114,8 @@ class _Steps:
     places: list[int]
     out_of_step: float
     """Number of frames that do not directly follow the previous one; a frame that is left out counts twice."""
+    late: int
+    """Number of frames that directly follow the previous one, although they come too late for that."""
 
     @classmethod
     def at(cls, rate: Fraction, times: Sequence[Fraction]) -> "_Steps":
@@ -126,7 +130,8 @@ class _Steps:
         steps = np.diff(places)
         first = int(places[0])
         wrong = np.count_nonzero(steps != 1) + np.count_nonzero(steps == 0)
-        return cls(rate, phase, first, (places - first).tolist(), float(wrong))
+        late = int(np.count_nonzero((steps == 1) & (np.diff(exact) > 1 + _LATE)))
+        return cls(rate, phase, first, (places - first).tolist(), float(wrong), late)
 
 
 def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared: Iterable[Fraction]) -> Fraction | None:
@@ -148,7 +153,7 @@ def _rate_of_dropped_frames(times: Sequence[Fraction], tick: Fraction, declared:
 
 
 def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequence[Fraction]) -> _Steps:
-    """Return the candidate rate with the fewest frames out of step; round rates are preferred, then earlier ones."""
+    """Return the candidate rate with the fewest frames out of step or late; round, then earlier ones are better."""
     rising = sorted(gap for gap in gaps if gap > 0)
     middle = rising[len(rising) // 2]
     usual = [gap for gap in rising if middle / 2 < gap < middle * Fraction(3, 2)]
@@ -156,7 +161,11 @@ def _best(times: Sequence[Fraction], gaps: Sequence[Fraction], declared: Sequenc
     candidates = [rate for estimate in estimates for rate in _beside(estimate, declared)]
     allowed = [rate for rate in dict.fromkeys(candidates) if 0 < rate <= MAX_GUESSED_RATE]
     tried = [_Steps.at(rate, times) for rate in allowed or [Fraction(MAX_GUESSED_RATE)]]
-    return min(tried, key=lambda steps: steps.out_of_step + (0 if steps.rate.denominator in _ROUND else _UNROUND))
+
+    def cost(steps: _Steps) -> float:
+        return steps.out_of_step + steps.late + (0 if steps.rate.denominator in _ROUND else _UNROUND)
+
+    return min(tried, key=cost)
 
 
 def _beside(estimate: Fraction, declared: Sequence[Fraction]) -> list[Fraction]:
