@@ -380,7 +380,7 @@ def test_a_clip_that_a_folder_lacks_was_not_found(tmp_path):
     text = found.save_report(tmp_path / "report").read_text()
     assert "<th>without a clip</th>" in text and "other: 2 without a clip, " in text
     assert "<b>motion_amount</b>: 2 of 3 clips without a number: no clip</li>" in text
-    assert "rests on 1 clips; 2 could not be measured: no clip" in text
+    assert "rests on 1 clip; 2 could not be measured: no clip" in text
 
 
 def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, monkeypatch):

@@ -339,8 +339,8 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
     first = min(weights)
     towers = load_pair(pair / "wan", pair / "tango", PairSettings(**SIZES)).dit.state_dict()
     for changed, added, words in (
-        ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensors .*{first}"),
-        ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensors that these towers have not, video\.more"),
+        ({name: one for name, one in weights.items() if name != first}, {}, f"lacks 1 tensor .*{first}"),
+        ({**weights, "video.more": torch.zeros(1)}, {}, r"holds 1 tensor that these towers have not, video\.more"),
         ({**weights, first: torch.zeros(2)}, {}, rf"{first} is of shape \(2,\), these towers require"),
         (weights, {"towers": "0" * 64}, "was trained on other towers"),
         ({**weights, **{n: w for n, w in towers.items() if n.endswith("proj_out.bias")}}, {}, "trained on other"),
@@ -418,7 +418,7 @@ def test_towers_that_are_not_whole(pair, tmp_path):
     ):
         whole = load_file(file)
         save_file({key: one for key, one in whole.items() if key != name}, file, {"format": "pt"})
-        with pytest.raises(InputError, match=rf"{words}.*1 tensors without a value from any file.*{re.escape(name)}"):
+        with pytest.raises(InputError, match=rf"{words}.*1 tensor without a value from any file.*{re.escape(name)}"):
             load()
         save_file({**whole, "strange": torch.ones(1)}, file, {"format": "pt"})
         with pytest.raises(InputError, match=rf"are not used in {words}.*: strange"):

@@ -198,6 +198,8 @@ def test_four_frames_are_enough_and_three_are_not():
     assert DISFlow()(drifting(frames=4))["motion_curve"].shape == (3,)
     with pytest.raises(NotMeasurable, match="3 frames; motion and its changes need 4"):
         DISFlow()(drifting(frames=3))
+    with pytest.raises(NotMeasurable, match="the clip has 1 frame; motion"):
+        DISFlow()(drifting(frames=1))
 
 
 def histogram(clip):

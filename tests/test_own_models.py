@@ -234,7 +234,7 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
         def generate(self, requests):
             return []
 
-    assert "returned 0 clips for 1 requests" in outcome(Few)["clips"].words
+    assert "returned 0 clips for 1 request" in outcome(Few)["clips"].words
 
     class NaN(Toy):
         def generate(self, requests):

@@ -250,7 +250,7 @@ def test_a_folder_of_clips(tmp_path):
     with pytest.raises(InputError, match="line 1 lacks video_caption"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))
     (tmp_path / "prompts.jsonl").write_text(json.dumps(lines[0]))
-    with pytest.raises(InputError, match="holds 1 clips"):
+    with pytest.raises(InputError, match="holds 1 clip;"):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "more", 1))
 
 

@@ -568,7 +568,7 @@ def test_scaled_fp8_is_multiplied(wan, tmp_path, scale_name, activation):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"proj_out.bias": None}, r"has 1 tensors without a value from any file, .*: proj_out\.bias; read was"),
+        ({"proj_out.bias": None}, r"has 1 tensor without a value from any file, .*: proj_out\.bias; read was"),
         ({"foo.weight": torch.zeros(3)}, r"holds 1 tensors that are not used in the transformer .*: foo\.weight"),
         ({"proj_out.bias": torch.zeros(3)}, r"proj_out\.bias is \(3,\) instead of \(64,\)"),
         ({"proj_out.weight": torch.zeros(WIDTH, 64)}, r"proj_out\.weight is \(24, 64\) instead of \(64, 24\)"),
@@ -642,7 +642,7 @@ QUERY = "encoder.block.0.layer.0.SelfAttention.q.weight"
 )
 def test_a_pipeline_that_lacks_a_tensor_or_has_one_too_many(wan, tmp_path, part, file, name):
     lacking = changed(wan, tmp_path / "lacking", part, file, lambda weights: weights.pop(name))
-    with pytest.raises(InputError, match=rf"the {part} \(.*1 tensors without a value from any file.*{re.escape(name)}"):
+    with pytest.raises(InputError, match=rf"the {part} \(.*1 tensor without a value from any file.*{re.escape(name)}"):
         loaded(lacking)
     over = changed(wan, tmp_path / "over", part, file, lambda weights: weights.update(strange=torch.ones(2)))
     with pytest.raises(InputError, match=rf"holds 1 tensors that are not used in the {part} \(.*strange"):
@@ -692,9 +692,7 @@ def test_a_tied_embedding_needs_its_tie(wan, tmp_path, monkeypatch):
     encoder = transformers.UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True)
     check_filled(encoder, folder / "text_encoder", "the text_encoder")
     encoder.encoder.embed_tokens = torch.nn.Embedding(260, WIDTH)
-    with pytest.raises(
-        InputError, match=r"1 tensors without a value.*encoder\.embed_tokens\.weight.*installed version"
-    ):
+    with pytest.raises(InputError, match=r"1 tensor without a value.*encoder\.embed_tokens\.weight.*installed version"):
         check_filled(encoder, folder / "text_encoder", "the text_encoder")
 
 
@@ -709,7 +707,7 @@ def test_renamed_tensors_are_found_by_what_they_hold(tmp_path):
     save_file(old, tmp_path / "model.safetensors")
     check_filled(network, tmp_path, "it")
     torch.nn.init.normal_(network.b.weight)
-    with pytest.raises(InputError, match=r"it has 1 tensors without a value from any file.*: b\.weight;"):
+    with pytest.raises(InputError, match=r"it has 1 tensor without a value from any file.*: b\.weight;"):
         check_filled(network, tmp_path, "it")
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(InputError, match="holds two sets of weights"):

@@ -23,7 +23,7 @@ from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import ClipSpec, InputError
+from avbench.core import ClipSpec, InputError, counted
 from avbench.storage.reading import read_json, shaped_plain, tensor_header
 from avbench.storage.writing import write_json, write_whole
 
@@ -167,12 +167,13 @@ def load_weights(module: nn.Module, path: Path) -> None:
         if name not in tensors:
             if any(wanted[other].data_ptr() == tensor.data_ptr() for other in tensors.keys() & wanted.keys()):
                 continue  # one tensor of two names is kept once
-            msg = f"{path} lacks {len(wanted.keys() - tensors.keys())} tensors that the config requires, {name} first"
+            lacking = counted(len(wanted.keys() - tensors.keys()), "tensor")
+            msg = f"{path} lacks {lacking} that the config requires, {name} first"
             raise InputError(msg)
         if tensors[name].shape != tensor.shape:
             msg = f"{path}: {name} is of shape {tuple(tensors[name].shape)}, the config requires {tuple(tensor.shape)}"
             raise InputError(msg)
     if unknown := sorted(tensors.keys() - wanted.keys()):
-        msg = f"{path} holds {len(unknown)} tensors that the config does not name, {unknown[0]} first"
+        msg = f"{path} holds {counted(len(unknown), 'tensor')} that the config does not name, {unknown[0]} first"
         raise InputError(msg)
     module.load_state_dict({name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}, strict=False)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from avbench.avfulldit.model import AVFullDiT, JointConfig
-from avbench.core import InputError
+from avbench.core import InputError, counted
 from avbench.storage.reading import parsed, tensor_header
 from avbench.storage.writing import replacing
 
@@ -98,10 +98,11 @@ def fill(dit: AVFullDiT, file: JointFile) -> None:
     with safe_open(file.path, "pt") as stored:
         names = set(stored.keys())
         if missing := sorted(name for name in weights if name.startswith(_NEW) and name not in names):
-            msg = f"{file.path} lacks {len(missing)} tensors of the joint layers, {missing[0]} first"
+            msg = f"{file.path} lacks {counted(len(missing), 'tensor')} of the joint layers, {missing[0]} first"
             raise InputError(msg)
         if unexpected := sorted(names - weights.keys()):
-            msg = f"{file.path} holds {len(unexpected)} tensors that these towers have not, {unexpected[0]} first"
+            held = counted(len(unexpected), "tensor")
+            msg = f"{file.path} holds {held} that these towers have not, {unexpected[0]} first"
             raise InputError(msg)
         for name in sorted(names):
             shape, wanted = tuple(stored.get_slice(name).get_shape()), tuple(weights[name].shape)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, digest
+from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, digest
 from avbench.generation.first_clips import nothing_in
 from avbench.generation.table import Generator, Request, made_by, ready
 from avbench.storage.conform import ClipForm, in_form
@@ -44,7 +44,7 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     except Exception as error:
         yield Check("settings", False, f"its settings are not plain values: {_sentence(error)}")
         return
-    yield Check("settings", True, f"{len(generator.settings)} settings, all plain values")
+    yield Check("settings", True, f"{counted(len(generator.settings), 'setting')}, all plain values")
     first, *others = subset.prompts
     prompts = [(first, 0), (first, 1), *[(prompt, 0) for prompt in others[:1]]]
     requests = [Request(Key(subset.name, one.id, seed), one, subset.clip_spec) for one, seed in prompts]
@@ -117,7 +117,7 @@ def _sentence(error: Exception) -> str:
 def _form(clip: Clip) -> str:
     audio = clip.audio
     sound = f"{audio.channels} × {audio.samples} samples at {audio.sample_rate} Hz" if audio else "no sound"
-    return f"{len(clip.frames)} frames of {clip.width}×{clip.height} at {clip.fps} fps, {sound}"
+    return f"{counted(len(clip.frames), 'frame')} of {clip.width}×{clip.height} at {clip.fps} fps, {sound}"
 
 
 def _picture(clips: Sequence[Clip]) -> Check:

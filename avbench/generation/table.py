@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, counted, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, identity, placed, real_script
 from avbench.storage.plug_ins import Found, find
@@ -179,7 +179,7 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
         msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
         raise InputError(msg)
     if len(made := [*made]) != len(requests):
-        msg = f"generate returned {len(made)} clips for {len(requests)} requests"
+        msg = f"generate returned {counted(len(made), 'clip')} for {counted(len(requests), 'request')}"
         raise InputError(msg)
     return [_wrapped(one) for one in made]
 

@@ -29,6 +29,7 @@ from avbench.core import (
     Score,
     Subset,
     columns,
+    counted,
     csv_text,
     digest,
     first_line,
@@ -452,7 +453,7 @@ def _gpus_used(rows: Iterable[Row]) -> str | None:
     if not any(counts):
         return None
     named = ((f"by CUDA on {gpu}" if gpu else "on the CPU", count) for gpu, count in counts.items())
-    return "Measured " + ", ".join(f"{place} ({count} clips)" for place, count in sorted(named)) + "."
+    return "Measured " + ", ".join(f"{place} ({counted(count, 'clip')})" for place, count in sorted(named)) + "."
 
 
 def _described(metric: Metric, feature: Protocol, subset: Subset, real: reference.Reference | None) -> dict[str, Any]:

@@ -57,14 +57,14 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
         msg = f"{path} is not a {kind} file: {error}"
         raise InputError(msg) from None
     if found_n is not None and n is not None and found_n != n:
-        msg = f"{path} is of {found_n} clips, not of {n}"
+        msg = f"{path} is of {counted(found_n, 'clip')}, not of {n}"
         raise InputError(msg)
     count = found_n if found_n is not None else n
     if count is None:
         msg = f"{path} does not hold its number of clips; give --n"
         raise InputError(msg)
     if count >= _MOST_CLIPS:
-        msg = f"{path} cannot be used: it is of {count} clips"
+        msg = f"{path} cannot be used: it is of {counted(count, 'clip')}"
         raise InputError(msg)
     mean, covariance = _real(path, mean, "mean"), _real(path, covariance, "covariance")
     _require_statistics(path, count, mean, covariance)
@@ -101,7 +101,7 @@ def _whole(path: Path, value: Any) -> int:
             msg = f"{path} cannot be used: its num_items is {value!r:.60}; it must be a whole number"
             raise InputError(msg)
     if not 0 < (count := int(value)) < _MOST_CLIPS:
-        msg = f"{path} cannot be used: it is of {count} clips"
+        msg = f"{path} cannot be used: it is of {counted(count, 'clip')}"
         raise InputError(msg)
     return count
 

@@ -33,6 +33,7 @@ from avbench.core import (
     Protocol,
     Sample,
     Subset,
+    counted,
     nearest,
     read_only,
     require_same_protocol,
@@ -253,7 +254,11 @@ def _values(path: Path, clips: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]
         feature, _, value = name.partition("/")
         kept = int((clips[feature] == KEPT).to_numpy().sum()) if feature in clips else None
         if not column.ndim or len(column) != kept:
-            of = f"clips.csv has {kept} clips with rows of it" if kept is not None else "clips.csv does not know it"
+            of = (
+                f"clips.csv has {counted(kept, 'clip')} with rows of it"
+                if kept is not None
+                else "clips.csv does not know it"
+            )
             msg = f"{path}: {name} has the shape {list(column.shape)}, and {of}"
             raise InputError(msg)
         if not np.isfinite(column).all():

@@ -351,7 +351,7 @@ def _remarks(row: Any) -> Iterator[str]:
     """Yield what a reader must know about the clips behind a number."""
     if row["unmeasured"]:
         why = f": {row['why_unmeasured']}" if isinstance(row.get("why_unmeasured"), str) else ""
-        yield f"rests on {row['n']} clips; {row['unmeasured']} could not be measured{why}"
+        yield f"rests on {counted(row['n'], 'clip')}; {row['unmeasured']} could not be measured{why}"
     if pd.notna(row.get("mark")):
         yield str(row["mark"])
     if row["refused"]:

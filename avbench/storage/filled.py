@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from avbench.core import InputError, first_line, listed
+from avbench.core import InputError, counted, first_line, listed
 from avbench.storage.reading import tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -136,7 +136,7 @@ def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> 
     over = [one for one in over if not any(re.search(pattern, one.name) for pattern in ignored)]
     if without:
         msg = (
-            f"{what} has {len(without)} tensors without a value from any file, which would be random: "
+            f"{what} has {counted(len(without), 'tensor')} without a value from any file, which would be random: "
             f"{listed(sorted(without))}; read was {where}. Either the file is incomplete, or the installed version of "
             "the library that reads it does not read them"
         )

@@ -123,4 +123,4 @@ def _double(usable: Iterable[Entry]) -> Iterator[str]:
     """Report files that contain several scenes, because a clip is read whole."""
     by_file = itertools.groupby(sorted(str(one.path) for one in usable if "scene_seconds" in one.tags))
     if count := sum(len(list(group)) > 1 for _, group in by_file):
-        yield f"{count} files contain several scenes each; a clip is read whole, so cut them first"
+        yield f"{counted(count, 'file')} with several scenes each: a clip is read whole, so cut them first"

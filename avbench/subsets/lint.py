@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from avbench.core import InputError, Prompt, nearest
+from avbench.core import InputError, Prompt, counted, nearest
 from avbench.storage.reading import read_bytes, read_toml, text_lines
 from avbench.subsets.loading import SPLITS, folder_of, names
 from avbench.subsets.prompt_files import each_line
@@ -215,7 +215,7 @@ def _captions(draft: Draft) -> Found:
             if not isinstance(text, str):
                 yield line, f"the {kind} caption is missing"
             elif not least <= (count := len(text.split())) <= most:
-                yield line, f"the {kind} caption has {count} words; the card wants {least} to {most}"
+                yield line, f"the {kind} caption has {counted(count, 'word')}; the card wants {least} to {most}"
 
 
 def _tags(draft: Draft) -> Found:
@@ -363,7 +363,7 @@ def _lite(draft: Draft) -> Found:
         if identifier not in known or times > 1:
             yield None, f"lite names {identifier!r} {'twice' if times > 1 else 'which is no prompt here'}"
     if len(listed) != LITE:
-        yield None, f"lite names {len(listed)} prompts; it must be {LITE}"
+        yield None, f"lite names {counted(len(listed), 'prompt')}; it must be {LITE}"
     chosen = [known[identifier] for identifier in listed if identifier in known]
     for tag in rule["tags"]:
         whole, part = counts(draft.lines, tag), counts(chosen, tag)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Prompt, first_line, nearest
+from avbench.core import InputError, Prompt, counted, first_line, nearest
 from avbench.storage.reading import csv_problem, parsed, read_bytes, read_text, require_memory, text_lines
 
 CAPTION_CHARACTERS = 20_000
@@ -118,7 +118,7 @@ def _of_csv(path: Path) -> Entries:
                     raise InputError(msg)
                 heads = ["prompt"]
             if len(row) > len(heads):
-                counts = f"{len(row)} columns instead of {len(heads)}"
+                counts = f"{counted(len(row), 'column')} instead of {len(heads)}"
                 msg = f"{path}, {where}: {counts} (text with a comma needs quotes)"
                 raise InputError(msg)
             yield where, {name: cell for name, cell in zip(heads, row, strict=False) if cell.strip()}

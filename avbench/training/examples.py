@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import InputError
+from avbench.core import InputError, counted
 from avbench.storage.reading import parsed, read_json
 
 CARD, CAPTIONS, CLIPS = "card.json", "captions.jsonl", "clips.json"
@@ -73,7 +73,7 @@ class Examples:
             raise InputError(msg) from None
         for what, array in (("video.npy", video), ("audio.npy", audio)):
             if len(array) != (clips := card.get("clips")):
-                msg = f"{folder}: {what} holds {len(array)} examples, {CARD} says {clips}"
+                msg = f"{folder}: {what} holds {counted(len(array), 'example')}, {CARD} says {clips}"
                 raise InputError(msg)
         return cls(folder, video, audio, card)
 
@@ -83,7 +83,7 @@ class Examples:
     def wait_for(self, count: int) -> None:
         """Wait until `count` examples exist. Raises InputError if none is added for five minutes."""
         if count > len(self):
-            msg = f"{self.folder} will hold {len(self)} examples; {count} were asked for"
+            msg = f"{self.folder} will hold {counted(len(self), 'example')}; {count} were asked for"
             raise InputError(msg)
         grew = time.monotonic()
         while len(self.captions) < count:
@@ -92,7 +92,7 @@ class Examples:
             if len(self.captions) > before:
                 grew = time.monotonic()
             elif time.monotonic() - grew > _PATIENCE_SECONDS:
-                msg = f"{self.folder} holds {before} examples and no more are being made; {count} are needed"
+                msg = f"{self.folder} holds {counted(before, 'example')} and no more are being made; {count} are needed"
                 raise InputError(msg)
             else:
                 time.sleep(0.2)

@@ -26,7 +26,7 @@ from avbench.avfulldit.pretrained import HuggingFaceText
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
-from avbench.core import InputError, NotMeasurable, digest
+from avbench.core import InputError, NotMeasurable, counted, digest
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
@@ -187,7 +187,7 @@ def _identified(folder: Path, count: int) -> list[dict[str, str]]:
     """What the first clips of a folder are: the hash of each file, and its captions."""
     lines = [*_captioned(folder).values()]
     if count > len(lines):
-        msg = f"{folder} holds {len(lines)} clips; --clips must not exceed that"
+        msg = f"{folder} holds {counted(len(lines), 'clip')}; --clips must not exceed that"
         raise InputError(msg)
     return [
         {

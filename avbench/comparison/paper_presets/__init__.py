@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avbench.core import ClipSpec, InputError, Subset, nearest
+from avbench.core import ClipSpec, InputError, Subset, counted, nearest
 from avbench.features.requirements import require_ready
 from avbench.generation.detect import detect
 from avbench.metrics.evaluate import chosen_metrics, features_of
@@ -196,7 +196,8 @@ def from_plain(plain: Mapping[str, Any]) -> Preset:
     count = len(preset.table_columns)
     for row in printed:
         if len(row.values) != count or len(row.change) not in (0, count):
-            msg = f"{row.model} on {row.on} has {len(row.values)} values; the table has {count} columns"
+            held = counted(len(row.values), "value")
+            msg = f"{row.model} on {row.on} has {held}; the table has {counted(count, 'column')}"
             raise InputError(msg)
     return preset
 
@@ -289,4 +290,4 @@ def _kind(model: str) -> str:
 
 def _form(spec: ClipSpec) -> str:
     sound = f", {spec.sample_rate} Hz" if spec.sample_rate else ""
-    return f"{spec.width} × {spec.height}, {spec.frames} frames at {spec.fps} fps{sound}"
+    return f"{spec.width} × {spec.height}, {counted(spec.frames, 'frame')} at {spec.fps} fps{sound}"

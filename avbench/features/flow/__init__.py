@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from avbench.core import Clip, NotMeasurable, Value
+from avbench.core import Clip, NotMeasurable, Value, counted
 from avbench.features.flow import tracks
 from avbench.features.flow.histogram import by_cell_and_direction, motion_histogram
 from avbench.features.flow.pairs import Pair, length, pair, sampled, working, working_size
@@ -58,7 +58,7 @@ class DISFlow:
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""
         if len(clip.frames) < (fewest := self.protocol.histogram_spans + 2):
-            msg = f"the clip has {len(clip.frames)} frames; motion and its changes need {fewest}"
+            msg = f"the clip has {counted(len(clip.frames), 'frame')}; motion and its changes need {fewest}"
             raise NotMeasurable(msg)
         least = self.protocol.minimum_side
         if min(clip.height, clip.width) < least:

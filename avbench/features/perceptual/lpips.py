@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, counted, noted
 from avbench.features.devices import in_batches
 from avbench.features.networks import exact, filled, without
 from avbench.features.table import Requires
@@ -282,7 +282,9 @@ class SqueezeSeeds(SeedsLPIPS):
 
 
 def _require_one_form(clips: Sequence[Clip], which: str) -> None:
-    forms = sorted({f"{len(clip.frames)} frames of {clip.width}x{clip.height} at {clip.fps} fps" for clip in clips})
+    forms = sorted(
+        {f"{counted(len(clip.frames), 'frame')} of {clip.width}x{clip.height} at {clip.fps} fps" for clip in clips}
+    )
     if len(forms) > 1:
         msg = f"LPIPS compares frame by frame, and {which} differ in form: {', '.join(forms)}"
         raise NotMeasurable(msg)

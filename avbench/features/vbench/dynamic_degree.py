@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, counted, noted
 from avbench.features.flow.raft import MULTIPLE, load_raft
 from avbench.storage.weights import UserProvidedProtocol
 
@@ -77,7 +77,7 @@ class VBenchRAFT:
         step = max(1, round(clip.fps / 8))
         sampled = range(0, count, step)
         if len(sampled) < 2:
-            msg = f"of {count} frames at {float(clip.fps):g} a second VBench samples one, and motion needs 2"
+            msg = f"of {counted(count, 'frame')} at {float(clip.fps):g} a second VBench samples one, and motion needs 2"
             raise NotMeasurable(msg)
         if -(-short // protocol.multiple) * protocol.multiple < protocol.minimum_side:
             least = protocol.minimum_side - protocol.multiple + 1

@@ -113,11 +113,13 @@ class AVFullDiT:
             unknown = sorted({word for caption in captions if caption for word in encoder.unknown(caption)})
             if unknown:
                 shown = ", ".join(unknown[:8]) + (" …" if len(unknown) > 8 else "")
-                messages.append(f"{len(unknown)} words of the {what} captions are unknown to this model: {shown}")
+                messages.append(
+                    f"{counted(len(unknown), 'word')} of the {what} captions unknown to this model: {shown}"
+                )
             if cut := sum(encoder.cuts(caption) for caption in captions if caption):
                 messages.append(f"the end of {counted(cut, f'{what} caption')} is ignored: too long for this model")
             if without := sum(not caption for caption in captions):
-                messages.append(f"{without} prompts have no {what} caption; they are sampled as if it were empty")
+                messages.append(f"{counted(without, 'prompt')} without {what} caption: sampled as if it were empty")
         return messages
 
 

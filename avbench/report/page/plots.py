@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from avbench.core import counted
 from avbench.metrics.table import known_metrics
 from avbench.report.page import svg
 from avbench.report.tables import p_value
@@ -79,7 +80,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
             y = 44.0 * place
             low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
             parts += [
-                svg.text(_LEFT, y + 15, f"{row.model}: {row.value:.4g}, {row.n} clips, p {p_value(row.p)}"),
+                svg.text(_LEFT, y + 15, f"{row.model}: {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}"),
                 svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
@@ -201,7 +202,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
             continue
         parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
         interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
-        texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {len(dots)} prompts")
+        texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {counted(len(dots), 'prompt')}")
     return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 

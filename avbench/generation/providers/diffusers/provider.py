@@ -168,7 +168,7 @@ class Diffusers:
         asked = max((one.clip_spec.seconds for one in requests if one.clip_spec is not None), default=0.0)
         if frames is not None and frames / fps < asked:
             messages.append(
-                f"clips of {frames} frames at {fps} fps last {float(frames / fps):.2f} s, but a subset "
+                f"clips of {counted(frames, 'frame')} at {fps} fps last {float(frames / fps):.2f} s, but a subset "
                 f"asks for {asked:.2f} s: they will be too short to be measured; give -M frames="
             )
         return messages
