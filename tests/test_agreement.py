@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 from avbench.comparison import agreement, preferences
+from avbench.comparison.differences import Side
 from avbench.core import Direction, InputError
 from avbench.metrics.table import known_metrics
 from avbench.report.agreements import agreement_tables
@@ -160,6 +162,24 @@ def test_every_two_of_the_runs_must_be_comparable_in_whatever_order_they_are_giv
         assert "--allow sampling.steps" in str(refused.value)
     found = agreement.agreement(votes, runs, allow=["sampling.steps"]).set_index("judge")
     assert found.loc["lpips_consecutive", "votes"] == 3
+
+
+def test_a_run_without_values_hides_no_reference(runs, tmp_path, monkeypatch):
+    class Held(Side):
+        """A run held against a reference, in which nothing of `far` could be measured."""
+
+        def __init__(self, folder, metrics):
+            super().__init__(folder, metrics)
+            self.scores = {where: replace(score, reference=0.1) for where, score in self.scores.items()}
+            if self.made.name == "far":
+                self.values = {}
+
+    (tmp_path / "study.csv").write_text(HEAD + f"{prompts_of(runs[0])[0].id},near,far,a,u")
+    votes = agreement.read([tmp_path / "study.csv"], runs).votes
+    monkeypatch.setattr(agreement, "Side", Held)
+    found = agreement.agreement(votes, runs, metrics=["lpips_consecutive"]).set_index("judge")
+    assert "reference" not in found.loc["lpips_consecutive", "missing"]
+    assert found.loc["lpips_consecutive", "unmeasured"] == 1
 
 
 def test_metrics_that_cannot_prefer_a_clip_say_why():

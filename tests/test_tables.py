@@ -119,6 +119,25 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     assert "more metrics" not in whole.export_text()
 
 
+def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame):
+    parts = frame.assign(unmeasured=[3, *[0] * (len(frame) - 1)])
+    text = []
+    for rows in (frame.assign(unmeasured=0), parts):
+        screen = Console(width=1000, record=True, file=io.StringIO())
+        screen.print(compact(rows, None, 1000))
+        text.append(screen.export_text())
+    assert "†" not in text[0] and text[1].count("†") == 2 and "† rests on a part of the clips" in text[1]
+
+
+def test_what_is_bold_has_a_star_where_letters_have_no_weight(frame):
+    screen = Console(width=200, record=True, file=io.StringIO())
+    screen.print(set_for_console(subset_tables(frame.assign(best=frame["model"] == "b")), LEGEND, 200))
+    text = screen.export_text()
+    rows = [line for line in text.splitlines() if line.strip().startswith(("a ", "b "))]
+    assert len(rows) == 2 and "*" not in rows[0] and "*" in rows[1]
+    assert "Bold with a star: no other" in text.replace("\n", " ")
+
+
 @pytest.mark.parametrize("order", [("with", "without"), ("without", "with")])
 def test_a_column_whose_head_differs_between_subsets_keeps_its_numbers(frame, order):
     """A band metric has a sign on a subset with a reference, and none on one without."""

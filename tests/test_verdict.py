@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import _without_reference, ahead, arm_verdict, effect, percent, verdict
+from avbench.comparison.verdict import _p, _without_reference, ahead, arm_verdict, effect, percent, verdict
 from avbench.metrics.evaluate import NO_REFERENCE
 
 COLUMNS = [
@@ -304,6 +304,23 @@ def test_one_reason_of_several_runs_is_said_once():
     )
 
 
+def test_no_run_is_named_for_what_every_run_lacks():
+    unable = "flow cannot measure any of the 24 clips: nothing moves"
+    rows = [("event_rate", *SILENT[1:-1], unable), ("sync_excess", *SILENT[1:-1], unable)]
+    frame, found = frames(rows)
+    frame["missing"] = [None if (row.model, row.metric) == ("a", "event_rate") else unable for row in frame.itertuples()]
+    assert verdict(frame, found)[-1] == (
+        "2 metrics could not be compared: none of 24 clips can be measured, in b (1), "
+        "none of 24 clips can be measured (1)."
+    )
+
+
+def test_a_p_beside_its_level_does_not_look_like_it():
+    assert [_p(one) for one in (0.04953, 0.0504, 0.05, 0.04, 0.0512, 0.0004)] == [
+        "0.0495", "0.0504", "0.05", "0.04", "0.051", "below 0.001",
+    ]  # fmt: skip
+
+
 def test_percentages_have_no_exponents():
     assert [percent(one) for one in (0.012, 0.674, 1.31, 12.5)] == ["1.2 %", "67 %", "131 %", "1250 %"]
 
@@ -321,6 +338,8 @@ def test_clips_that_are_the_reference_itself_are_said_with_the_answer():
 def test_only_metrics_that_are_compared_can_show_a_difference():
     scores = pd.DataFrame({"subset": "s", "metric": "kvd", "missing": [NO_REFERENCE]})
     names = ["motion_amount", "onset_rate"]  # one run has no sound
-    found = pd.DataFrame({"subset": "s", "metric": names, "direction": "band", "difference": [0.1, NAN]})
+    names.append("warping_error")  # of too few clips
+    numbers = {"difference": [0.1, NAN, 0.1], "p": [0.2, NAN, 0.3], "too_few": [None, None, "n = 3: too few"]}
+    found = pd.DataFrame({"subset": "s", "metric": names, "direction": "band", **numbers})
     (said,) = _without_reference(scores, found)
     assert "kvd has no value, and 1 metric that should match real clips can show a difference, but not which" in said

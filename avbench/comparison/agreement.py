@@ -131,7 +131,11 @@ def agreement(
         if (reason := unable(metric)) is not None:
             preferred[name] = reason
             continue
-        found, sided = np.full(len(votes), np.nan), metric.direction is not Direction.BAND
+        references = (score.reference for side in sides for (_, one), score in side.scores.items() if one == name)
+        if metric.direction is Direction.BAND and not any(value is not None for value in references):
+            preferred[name] = _NO_REFERENCE
+            continue
+        found = np.full(len(votes), np.nan)
         pairs: Any = votes.groupby(["subset", "left", "right"], sort=False)
         for (subset, left, right), of_pair in pairs:
             where, pair = (str(subset), name), [sides[names.index(str(run))] for run in (left, right)]
@@ -140,9 +144,8 @@ def agreement(
             clips = pd.MultiIndex.from_frame(of_pair[["prompt", "seed"]])
             one, other = (side.values[where].reindex(clips).to_numpy(dtype=float) for side in pair)
             target = common_target(metric, *(side.scores[where] for side in pair))
-            sided = sided or target is not None
             found[of_pair.index] = prefers(one, other, metric.direction, target)
-        preferred[name] = found if sided else _NO_REFERENCE
+        preferred[name] = found
     return table(votes, choice, preferred)
 
 

@@ -132,7 +132,7 @@ def _alone(
     if both and not made[0].keys() & made[1].keys():
         yield (
             f"{names[0]} and {names[1]} have no clip of the same prompt and seed, so their clips are compared without "
-            "partners, which shows less."
+            "partners, which usually shows less."
         )
         return
     for here, there in ((0, 1), (1, 0)):

@@ -379,12 +379,12 @@ def _settling(row: Any) -> tuple[float, str] | None:
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     lost = own[~could_be_made(own)]
     if len(lost):
-        causes: defaultdict[str, list[str | None]] = defaultdict(list)
+        causes: defaultdict[tuple[str, bool], list[str | None]] = defaultdict(list)
         for row in lost.itertuples():
             why, run = reason(row, frame)
-            causes[why].append(run)
+            causes[why, run is None].append(run)
         named = []
-        for why, runs in sorted(causes.items(), key=lambda cause: -len(cause[1])):
+        for (why, _), runs in sorted(causes.items(), key=lambda cause: -len(cause[1])):
             alone = [*dict.fromkeys(run for run in runs if run)]
             named.append(f"{why}{f', in {all_of(alone)}' if alone else ''} ({len(runs)})")
         one_pair = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
@@ -408,7 +408,7 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = N
     compared: set[str] = set()
     if differences is not None:
         bands = differences["subset"].isin(subsets) & (differences["direction"] == Direction.BAND.value)
-        compared = {*differences.loc[bands & differences["difference"].notna(), "metric"]}
+        compared = {*differences.loc[bands & could_be_made(differences), "metric"]}
     aimless = (
         f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
         "side is better"
@@ -454,4 +454,5 @@ def _words(metric: object) -> str:
 
 
 def _p(value: float) -> str:
-    return "below 0.001" if value < 0.001 else f"{value:.2g}"
+    """As `report.tables.p_value`, for a sentence."""
+    return "below 0.001" if value < 0.001 else f"{value:.3g}" if round(value, 3) == ALPHA else f"{value:.2g}"

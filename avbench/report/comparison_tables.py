@@ -16,7 +16,7 @@ DIFFERENCES_LEGEND = (
     "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
     "observed. Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's "
-    "value, which is not to be better: a frozen clip can be nearer. A metric without a sign has no better side here."
+    "value; the answer in words counts that as better, but a frozen clip can be nearer, too. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number minus the other's",
@@ -31,7 +31,9 @@ DIFFERENCE_COLUMNS = {
 """Columns of a table of differences, and what they hold."""
 POWER_LEGEND = (
     "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with "
-    "one seed a prompt says nothing about more seeds."
+    "one seed a prompt says nothing about more seeds. Empty: so few prompts can show no difference, however large. "
+    "Distances between sets of clips (fvd and the like) cannot be planned, nor can metrics that have values of fewer "
+    "than two prompts in every pilot."
 )
 """`power_legend` fills in the level."""
 

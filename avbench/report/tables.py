@@ -10,7 +10,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ from rich.text import Text
 from avbench.comparison.verdict import ahead
 from avbench.core import all_of, counted, one_line
 from avbench.metrics.evaluate import NO_REFERENCE
+from avbench.statistics.paired import ALPHA
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
 _LATEX = {
@@ -67,6 +68,7 @@ RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column). After "
     "them the rank, with the places that the data leave open."
 )
+_PARTIAL = "† rests on a part of the clips: the page and the tables in files say on how many."
 STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
 """Explains the star of the compact table."""
 MOST_COLUMNS = 8
@@ -86,6 +88,8 @@ class Cell:
     """Further details: excess and p of a distance, letters and ranks."""
     note: int | None = None
     """Number of a note below the table."""
+    partial: bool = False
+    """Whether it rests on a part of the clips."""
 
     @property
     def text(self) -> str:
@@ -184,6 +188,7 @@ def compact(
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None, width) for columns in blocks]
     message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
+    message += f" {_PARTIAL}" if "†" in str(rows) else ""
     there = {order[place] for columns in blocks for place in columns}
     left_out = [name for name in names if name not in there]
     if left_out:
@@ -205,9 +210,13 @@ def _without_value(frame: pd.DataFrame) -> Iterator[str]:
         yield f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}."
 
 
+def _marked(cell: Cell) -> Cell:
+    return replace(cell, short=f"{cell.short}*") if cell.best and cell.short else cell
+
+
 def _starred(cell: Cell) -> Cell:
     """Return the cell without excess and notes, which only the long tables explain."""
-    return Cell(cell.short + ("*" if cell.best else ""), cell.best)
+    return Cell(_marked(cell).short + ("†" if cell.partial else ""), cell.best)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -216,9 +225,12 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> Group:
-    """Tables, their notes and a legend, for rich."""
+    """Tables, their notes and a legend, for rich. What is bold has a star as well, which copies and pipes keep."""
     parts: list[RichTable | Text] = []
-    for table in tables:
+    legend = legend.replace("Bold", "Bold with a star")
+    for plain in tables:
+        starred = [(name, [_marked(cell) for cell in cells]) for name, cells in plain.rows]
+        table = replace(plain, rows=starred)
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
             parts.append(_rich(table, columns, title, width))
@@ -339,7 +351,8 @@ def _cell(row: Any, notes: list[str], ranks: bool = False) -> Cell:
     if isinstance(row["too_few"], str):
         return Cell(row["too_few"], bool(row["best"]), note=note)
     worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
-    return Cell(_measured(row), bool(row["best"]), worth + (_rank(row) if ranks else ""), note)
+    more = worth + (_rank(row) if ranks else "")
+    return Cell(_measured(row), bool(row["best"]), more, note, partial=bool(row["unmeasured"]))
 
 
 def _measured(row: Any) -> str:
@@ -391,8 +404,13 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 
 
 def p_value(value: float) -> str:
-    """Write a p-value, with three decimals below 0.1, and never as 0.000, because no test excludes chance."""
-    return "<0.001" if value < 0.0005 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+    """Write a p-value, with three decimals below 0.1, and never as 0.000, because no test excludes chance.
+
+    Beside 0.05 it has four, so that what is shown and what is not do not look the same.
+    """
+    if value < 0.0005:
+        return "<0.001"
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}" if round(value, 3) == ALPHA else f"{value:.3f}"
 
 
 def _name_width(table: SubsetTable, width: int) -> int:
