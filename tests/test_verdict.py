@@ -308,7 +308,9 @@ def test_no_run_is_named_for_what_every_run_lacks():
     unable = "flow cannot measure any of the 24 clips: nothing moves"
     rows = [("event_rate", *SILENT[1:-1], unable), ("sync_excess", *SILENT[1:-1], unable)]
     frame, found = frames(rows)
-    frame["missing"] = [None if (row.model, row.metric) == ("a", "event_rate") else unable for row in frame.itertuples()]
+    frame["missing"] = [
+        None if (row.model, row.metric) == ("a", "event_rate") else unable for row in frame.itertuples()
+    ]
     assert verdict(frame, found)[-1] == (
         "2 metrics could not be compared: none of 24 clips can be measured, in b (1), "
         "none of 24 clips can be measured (1)."
