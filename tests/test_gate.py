@@ -52,6 +52,11 @@ def baseline(tmp_path):
     return tmp_path / "baseline.zip"
 
 
+@pytest.fixture
+def on_github(monkeypatch):
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+
+
 def check(tmp_path, folder, *more):
     arguments = ["check", str(folder.path), "--baseline", str(tmp_path / "baseline.zip")]
     return run_avbench(*arguments, "--plan", tmp_path / "plan.toml", *more, code=None)
@@ -73,7 +78,7 @@ def test_another_draw_of_the_same_model_passes(tmp_path, baseline):
 
 
 @pytest.mark.parametrize(("moved", "subset"), [(0.004, "toy-control"), (-0.004, "toy-object-contact")])
-def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline, moved, subset):
+def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline, on_github, moved, subset):
     """Away from the reference's value: the baseline lies above it on toy-control, and below it on the other."""
     worse = evaluated(made_run(tmp_path / "worse", seed=1, lpips=moved))
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
@@ -84,6 +89,13 @@ def test_a_regression_fails_and_is_told_in_every_form(tmp_path, baseline, moved,
     failed = {case.get("name") for case in suite if case.find("failure") is not None}
     assert failed == {"toy-control/lpips_consecutive", "toy-object-contact/lpips_consecutive"}
     assert suite.get("failures") == str(len(failed)) and "**failed**" in summary.read_text()
+    assert "2 of 9 checks failed\n" in result.stderr and "check: 2 of 9 checks failed**" in summary.read_text()
+
+
+def test_annotations_are_for_github_alone(tmp_path, baseline, monkeypatch):
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    result = check(tmp_path, evaluated(made_run(tmp_path / "worse", seed=1, lpips=0.004)))
+    assert result.exit_code == 1 and "::error" not in result.output
 
 
 def test_an_improvement_passes_however_large(tmp_path):
@@ -91,7 +103,8 @@ def test_an_improvement_passes_however_large(tmp_path):
     (tmp_path / "plan.toml").write_text(PLAN)
     result = check(tmp_path, evaluated(made_run(tmp_path / "after", seed=1)), "--summary", tmp_path / "summary.md")
     assert result.exit_code == 0
-    assert (tmp_path / "summary.md").read_text().count("worse by -0.00") == len(SUBSETS)
+    said = (tmp_path / "summary.md").read_text()
+    assert said.count("better by 0.00") == len(SUBSETS) and "by -" not in said
 
 
 def test_a_check_says_which_loss_it_would_find(tmp_path, baseline):
@@ -138,6 +151,7 @@ def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
     assert "'tinyteam 0.2' against 'tinyteam 0.1' (--allow package compares them all the same" in refused.stderr
     allowed = check(tmp_path, after, "--allow", "package")
     assert allowed.exit_code == 0 and "clips; made differently: package 'tinyteam 0.2' against" in allowed.stdout
+    assert "'tinyteam 0.1'; no clip differs from another" in allowed.stdout
 
 
 def test_a_subset_that_the_plan_does_not_name_may_have_other_prompts(tmp_path, monkeypatch):
@@ -156,12 +170,39 @@ def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
 @pytest.mark.parametrize(("low", "fails"), [(0.3, True), (-0.9, False)])
 def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(low, fails):
     row = {"direction": "band", "kind": TO_TARGET, "difference": 0.5, "error": 0.01, "dof": 20.0}
-    row |= {"low": low, "high": 0.6, "pairs": 24.0, "unit": "", "mark": None}
+    row |= {"low": low, "high": 0.6, "pairs": 24.0, "unit": "", "mark": None, "too_few": None}
     found = gate._margin("s/m", 0.1, SimpleNamespace(**row))
     assert (found.p < 0.001) is fails
 
 
-def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline):
+def test_on_fewer_than_six_prompts_no_loss_is_found_where_the_reference_is_right(tmp_path):
+    """There is no interval then, which alone knows of the reference's other side: checks are skipped, and say so."""
+    gate.update(evaluated(made_run(tmp_path / "before", count=2, seeds=(0, 1))), tmp_path / "b.zip", "first")
+    worse = evaluated(made_run(tmp_path / "worse", count=2, seeds=(0, 1), seed=1, lpips=0.004))
+    margins = {"lpips_consecutive": 0.001, "macro/lpips_consecutive": 0.001}
+    known = plan.from_plain({"margin": margins})
+    found = {one.name: one for one in gate.check(worse, tmp_path / "b.zip", known) if "coverage" not in one.name}
+    assert not any(one.failed for one in found.values()) and not found.pop("clips").skipped
+    assert len(found) == 3
+    for name, one in found.items():
+        prompts = 4 if "macro" in name else 2
+        words = f"clips; no loss of ≈ can be found on {prompts} prompts: too few to show a difference, at least 6 are"
+        assert one.skipped and one.p is None and words in one.message and "would be found" not in one.message
+    words = ("check", worse.path, "--baseline", tmp_path / "b.zip", "--init", "--plan", tmp_path / "first.toml")
+    said = "with too few clips (no loss of ≈ can be found on 2 prompts: too few to show a difference, at least 6 are"
+    assert f"note: {said}" in run_avbench(*words).stderr and f"# {said}" in (tmp_path / "first.toml").read_text()
+    assert plan.read(tmp_path / "first.toml").margins, "coverage and missing clips are checked all the same"
+
+
+def test_clips_that_all_differ_by_the_same_do_differ(tmp_path, baseline):
+    worse = evaluated(made_run(tmp_path / "worse", seed=1, onsets=0.25))
+    known = plan.from_plain({"margin": {"onset_rate": 9, "lpips_consecutive": 9}})
+    found = {one.name: one.message for one in gate.check(worse, baseline, known)}
+    assert found["toy-control/onset_rate"].endswith("; every clip differs by the same")
+    assert found["toy-control/lpips_consecutive"].endswith("; no clip differs from another")
+
+
+def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline, on_github):
     mute = made_run(tmp_path / "mute", seed=1)
     for row in list(current_rows(mute, "onsets").values())[::2]:
         mute.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
@@ -189,12 +230,13 @@ def failures(folder, baseline, **plain):
     return {one.name: one.message for one in found if one.failed}
 
 
-def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
+def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline, on_github):
     """A planned metric that the run was not scored by, and a planned subset that it does not have."""
     less = evaluated(made_run(tmp_path / "less", seed=1, names=["toy-control"]), "onset_rate")
     junit, summary = tmp_path / "junit.xml", tmp_path / "summary.md"
     result = check(tmp_path, less, "--junit", str(junit), "--summary", str(summary))
     assert result.exit_code == 1
+    assert "1 of 6 checks failed, 3 could not be made" in result.stderr and "1 of 6" in summary.read_text()
     gone = {
         "toy-control/lpips_consecutive": "the run was not scored by lpips_consecutive on toy-control",
         "toy-object-contact/lpips_consecutive": "the run does not have the subset toy-object-contact",
@@ -204,7 +246,7 @@ def test_what_is_gone_fails_by_name_in_every_form(tmp_path, baseline):
     assert f"| clips | **failed** |  | {absent}" in summary.read_text()
     shown = Console(width=60, record=True, file=io.StringIO())
     known = plan.read(tmp_path / "plan.toml")
-    shown.print(checks.console(gate.check(less, tmp_path / "baseline.zip", known)))
+    shown.print(checks.console(gate.check(less, tmp_path / "baseline.zip", known), 60))
     assert "…" not in shown.export_text(), "no name is cut, however narrow the console is"
     suite = ET.parse(junit).getroot()
     skipped = {
@@ -284,6 +326,34 @@ def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, 
     gate.update(run, tmp_path / "baseline.zip", "first")
     written = plan.from_plain(tomllib.loads(gate.initial_plan(tmp_path / "baseline.zip")[0]))
     assert written.margin("toy-control", "fvd") == pytest.approx(2 * score.null.sd, rel=0.01)
+
+
+def test_a_distance_of_too_few_clips_says_so_in_the_plan_and_in_the_check(tmp_path, real):
+    run = made_run(tmp_path / "run", names=["toy-control"], count=8)
+    random = np.random.default_rng(3)
+    for key, sample in run.samples().items():
+        row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
+        run.add_row(protocol_of("i3d-k400"), row)
+    evaluate(run, chosen_metrics(["fvd"]), place=real)
+    gate.update(run, tmp_path / "baseline.zip", "first")
+    text, notes = gate.initial_plan(tmp_path / "baseline.zip")
+    assert notes == ["with too few clips (n = 8: too few for FVD): toy-control/fvd"] and f"# {notes[0]}\n" in text
+    known = plan.from_plain(tomllib.loads(text))
+    (found,) = [
+        one for one in gate.check(run, tmp_path / "baseline.zip", known, place=real) if one.p and "8: " in one.message
+    ]
+    assert found.name == "toy-control/fvd" and found.message.endswith("; n = 8: too few for FVD")
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_names_break_between_words_alone(width):
+    names = ["toy-object-contact/lpips_consecutive", "toy-object-contact/lpips_consecutive: coverage"]
+    shown = Console(width=width, record=True, file=io.StringIO())
+    shown.print(checks.console([gate.Verdict(name, False, "found " * 30) for name in names], width))
+    text = shown.export_text()
+    assert all(word in text for name in names for word in name.split())
+    assert max(map(len, text.splitlines())) <= width
+    assert (names[1] in text) is (width == 160)
 
 
 @pytest.mark.parametrize("count", [0, 20, 23])

@@ -1,5 +1,6 @@
 """Defines the everyday commands: score, run, compare, report, check, list, doctor."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -372,12 +373,12 @@ def check(
         print_notes(without)
         return
     verdicts = gate.check(folder, baseline, written_plan(plan), place=reference, allow=allow or ())
-    terminal().print(checks.console(verdicts))
-    for line in checks.annotations(verdicts):
+    terminal().print(checks.console(verdicts, terminal().width))
+    for line in checks.annotations(verdicts) if os.environ.get("GITHUB_ACTIONS") == "true" else ():
         print_line(line)
     unwritten = [_unwritten(junit, "w", checks.junit(verdicts)), _unwritten(summary, "a", checks.markdown(verdicts))]
     failed = checks.failures(verdicts)
-    if wrong := [sentence for sentence in (failed and f"{failed} checks failed", *unwritten) if sentence]:
+    if wrong := [sentence for sentence in (failed, *unwritten) if sentence]:
         refuse("; ".join(wrong), code=1 if failed else 2)
 
 

@@ -50,6 +50,8 @@ COLUMNS = (
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict"),
     *("shown", "better", "missing", "mark", "too_few"),
 )
+CONSTANT = "every clip differs by "
+"""Beginning of the remark on a difference without any spread."""
 FOLLOWING = ("detectable", "needed", "p_alike", "p_not_worse")
 
 
@@ -172,13 +174,14 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         if "missing" in found:
             return margin | found
-        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
+        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or too_few_prompts(found["prompts"])
         return margin | found | {"too_few": too_few}
     found = _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
-    return margin | found | {"too_few": _too_few(found["prompts"])}
+    return margin | found | {"too_few": too_few_prompts(found["prompts"])}
 
 
-def _too_few(prompts: int) -> str | None:
+def too_few_prompts(prompts: int) -> str | None:
+    """The sentence that these are too few for an interval and for the test of clips; None if they are enough."""
     if prompts >= paired.LEAST_PROMPTS:
         return None
     return f"{counted(prompts, 'prompt')}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
@@ -232,7 +235,8 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
             micro=pooled == MICRO,
         )
         margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
-        yield {"subset": pooled, **_numbers(found, None not in targets), **margin}
+        few = {"too_few": too_few_prompts(found.prompts)}
+        yield {"subset": pooled, **_numbers(found, None not in targets), **margin, **few}
 
 
 def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
@@ -249,7 +253,7 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
         "pairs": found.pairs,
         "prompts": found.prompts,
         "dropped": 0,
-        **({"remark": f"every clip differs by {found.value:g}"} if found.constant else {}),
+        **({"remark": f"{CONSTANT}{found.value:g}"} if found.constant else {}),
     }
 
 

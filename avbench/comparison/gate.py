@@ -10,7 +10,8 @@ moves every clip a little in one direction: that is significant, but far less th
 
 What the baseline has and the plan names must be compared, or its check fails and says why: a metric or a subset that
 the run lacks, a distance that can no longer be measured, clips of one prompt only, whose difference has no error.
-What the plan names and the baseline lacks is skipped, in words. Nor may clips be lost:
+What the plan names and the baseline lacks is skipped, in words. So is a number that should match the reference's (≈) on
+fewer than 6 prompts: only an interval shows a loss of it, and there is none. Nor may clips be lost:
 
 - ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
   not have.
@@ -33,7 +34,16 @@ import pandas as pd
 from scipy import stats
 
 from avbench.comparison.clip_remarks import form_of
-from avbench.comparison.differences import POOLS, TO_TARGET, differences, freedom, sided, worsening
+from avbench.comparison.differences import (
+    CONSTANT,
+    POOLS,
+    TO_TARGET,
+    differences,
+    freedom,
+    sided,
+    too_few_prompts,
+    worsening,
+)
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
@@ -49,6 +59,7 @@ HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
 _LOOKED_AT = 3
 """Clips per subset whose form a baseline holds."""
+_NO_LOSS = "no loss of ≈ can be found on "
 _BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
 
 
@@ -64,7 +75,7 @@ class Verdict:
     p: float | None = None
     """One-sided, after Holm."""
     skipped: bool = False
-    """Whether nothing was checked, because the baseline lacks what the plan names."""
+    """Whether nothing was checked: the baseline lacks what the plan names, or there are too few prompts for ≈."""
     compared: bool = True
     """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
     note: bool = False
@@ -183,6 +194,7 @@ class _Check:
     fails: bool = False
     """Whether it fails whatever p is."""
     compared: bool = True
+    skipped: bool = False
     margin: float | None = None
     row: Any = None
     """The comparison that is held against the margin."""
@@ -194,13 +206,18 @@ class _Check:
         if self.margin is not None:
             level = 2 * alpha if sided(self.row) else alpha
             more = paired.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
-            found = f"a loss of {self.margin + more:.3g} would be found" if more else "no clip differs from another"
+            found = f"a loss of {self.margin + more:.3g} would be found" if more else ""
+            if not found or CONSTANT in str(self.row.mark):
+                found = "every clip differs by the same" if self.row.difference else "no clip differs from another"
             message = f"{message}; {found}"
-        return Verdict(self.name, failed, without_folders(message), p, compared=self.compared)
+            if self.row.kind == "distance" and isinstance(self.row.too_few, str):
+                message = f"{message}; {self.row.too_few}"
+        return Verdict(self.name, failed, without_folders(message), p, skipped=self.skipped, compared=self.compared)
 
 
 def initial_plan(baseline: Path) -> tuple[str, list[str]]:
-    """A plan as TOML, with margins from a baseline's own noise, and sentences that name the numbers without one.
+    """A plan as TOML, with margins from a baseline's own noise, and sentences that name the numbers without one and
+    those with few clips.
 
     The margin is half the 95 % interval of a mean over clips, and two standard deviations of a distance's null: a
     smaller change could come from another choice of prompts.
@@ -209,25 +226,44 @@ def initial_plan(baseline: Path) -> tuple[str, list[str]]:
         InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
     """
     with _opened(baseline) as before:
-        found = {f"{one.subset}/{one.metric}": _noise(one) for one in before.scores()[0]}
-    reasons = dict.fromkeys(why for why in found.values() if isinstance(why, str))
-    without = [
-        one_line(f"without a margin ({why}): {', '.join(name for name, one in found.items() if one == why)}")
-        for why in reasons
-    ]
+        scores, values = before.scores()[0], clip_values(before)
+    found = {f"{one.subset}/{one.metric}": _noise(one) for one in scores}
     margins = {name: one for name, one in found.items() if not isinstance(one, str)}
+    few = {f"{one.subset}/{one.metric}": _few(one, values) for one in scores}
+    notes = [
+        *_named("without a margin", {name: one for name, one in found.items() if isinstance(one, str)}),
+        *_named("with too few clips", {name: why for name, why in few.items() if why and name in margins}),
+    ]
     if not margins:
-        msg = f"no number of {baseline} has a margin in its own noise; {'; '.join(without)}"
+        msg = f"no number of {baseline} has a margin in its own noise; {'; '.join(notes)}"
         raise InputError(msg)
     lines = [
         "# Margins for `avbench check`: a change below them does not stop a merge.",
         "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
         "# distance's null. Lower what must not get worse, and remove what may. What has no margin is not checked.",
-        *(f"# {sentence}" for sentence in without),
+        *(f"# {sentence}" for sentence in notes),
         "[margin]",
         *(f"{json.dumps(name)} = {margin:.3g}" for name, margin in margins.items()),
     ]
-    return "\n".join([*lines, ""]), without
+    return "\n".join([*lines, ""]), notes
+
+
+def _named(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
+    """A sentence per reason, with the names that it holds for."""
+    for why in dict.fromkeys(reasons.values()):
+        yield one_line(f"{what} ({why}): {', '.join(name for name, one in reasons.items() if one == why)}")
+
+
+def _few(score: Score, values: Mapping[Where, pd.Series]) -> str | None:
+    """What a check will say of too few clips, if a run has as many as the baseline."""
+    metric = known_metrics().get(score.metric)
+    if metric is None or score.value is None:
+        return None
+    if not metric.per_clip:
+        return metric.too_few(score.n, score.reference_clips)
+    prompts = values[score.subset, score.metric].index.unique("prompt")
+    few = too_few_prompts(len(prompts)) if metric.direction is Direction.BAND else None
+    return few and f"{_NO_LOSS}{few}"
 
 
 def _noise(score: Score) -> float | str:
@@ -349,15 +385,20 @@ def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> st
 def _margin(name: str, margin: float, row: Any) -> _Check:
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    message = f"worse by {worse:.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    message = (
+        f"{'better' if worse < 0 else 'worse'} by {abs(worse):.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
+    )
     if isinstance(row.mark, str) and row.mark.startswith("made differently"):
-        message = f"{message}; {row.mark}"
+        message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):
         why = "not tested, because a subset has clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     p = paired.tail(worse - margin, row.error, freedom(row))  # of "worse by the margin or less"
-    if row.kind == TO_TARGET and row.low < margin:  # the interval alone knows of the reference's other side
-        p = 1.0
+    if row.kind == TO_TARGET:  # the interval alone knows of the reference's other side
+        if isinstance(row.too_few, str):
+            return _Check(name, f"{message}; {_NO_LOSS}{row.too_few}", skipped=True)
+        if not row.low >= margin:
+            p = 1.0
     return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
 
 

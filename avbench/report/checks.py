@@ -4,17 +4,24 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Column, Table
 from rich.text import Text
 
 from avbench.comparison.gate import Verdict
-from avbench.core import visible
+from avbench.core import counted, visible
 from avbench.report.tables import escaped, p_value
 
 
-def console(verdicts: Sequence[Verdict]) -> Table:
-    """Return a rich table with one row per check."""
-    name, found = Column("check", overflow="fold"), Column("found", overflow="fold")  # names are never cut
+def console(verdicts: Sequence[Verdict], width: int) -> Table:
+    """Return a rich table with one row per check, for a console of this width. Names break between words alone, where
+    half of the width holds the longest word.
+    """
+    names = [one.name for one in verdicts]
+    whole, word = (max(map(cell_len, some)) for some in (names, " ".join(names).split()))
+    size = whole if 3 * whole <= width else word if 2 * word <= width else None
+    name = Column("check", width=size, overflow="fold")  # names are never cut
+    found = Column("found", overflow="fold")
     table = Table(name, "", "p", found, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     styles = {"failed": "bold red", "not compared": "bold red", "skipped": "yellow", "note": "yellow", "ok": "green"}
     for one in verdicts:
@@ -23,15 +30,17 @@ def console(verdicts: Sequence[Verdict]) -> Table:
 
 
 def failures(verdicts: Sequence[Verdict]) -> str | None:
-    """How many of the checks failed, in words; None if all passed."""
-    failed = sum(verdict.failed for verdict in verdicts)
-    return f"{failed} of {sum(not verdict.note for verdict in verdicts)}" if failed else None
+    """How many of the checks failed, and how many could not be made, in words; None if all passed."""
+    failed, unmade = (sum(one.failed and one.compared is compared for one in verdicts) for compared in (True, False))
+    of_all = f"of {counted(sum(not one.note for one in verdicts), 'check')}"
+    if failed:
+        return f"{failed} {of_all} failed" + (f", {unmade} could not be made" if unmade else "")
+    return f"{unmade} {of_all} could not be made" if unmade else None
 
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
     """Return a markdown table for a pull request or a job summary."""
-    failed = failures(verdicts)
-    lines = [f"**avbench check: {f'{failed} failed' if failed else 'passed'}**", ""]
+    lines = [f"**avbench check: {failures(verdicts) or 'passed'}**", ""]
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
     for one in verdicts:
         mark = f"**{_mark(one)}**" if one.failed else _mark(one)
