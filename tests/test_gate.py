@@ -20,6 +20,7 @@ from made_runs import LPIPS, SUBSETS, evaluated, made_run
 from rich.console import Console
 from scipy import stats
 
+import avbench
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.core import InputError, Row, Sample, digest
@@ -152,6 +153,17 @@ def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
     allowed = check(tmp_path, after, "--allow", "package")
     assert allowed.exit_code == 0 and "clips; made differently: package 'tinyteam 0.2' against" in allowed.stdout
     assert "'tinyteam 0.1'; no clip differs from another" in allowed.stdout
+
+
+def test_a_field_that_is_allowed_is_one_that_runs_have(tmp_path, baseline):
+    again = evaluated(made_run(tmp_path / "again", seed=1))
+    refused = check(tmp_path, again, "--allow", "sampling.stps")
+    assert refused.exit_code == 2
+    assert "allow: these runs have no field 'sampling.stps'; did you mean 'sampling.steps'" in refused.stderr
+    known = "sampling.steps,sampling,package,reference,subset,subset.digest,feature,clip_spec.fps,clip_form"
+    assert check(tmp_path, again, "--allow", known).exit_code == 0
+    with pytest.raises(InputError, match="these runs have no field 'nonsense'"):
+        avbench.compare([tmp_path / "before", again.path], allow="nonsense")
 
 
 def test_a_subset_that_the_plan_does_not_name_may_have_other_prompts(tmp_path, monkeypatch):

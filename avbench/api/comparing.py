@@ -13,6 +13,7 @@ from avbench.comparison.clip_remarks import remarks
 from avbench.comparison.differences import differences, pairs_of
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
+from avbench.comparison.score_table import require_known_fields
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, shown
 from avbench.metrics.evaluate import chosen_metrics, listed_names
@@ -42,7 +43,8 @@ def compare(
         reference: a reference folder instead of the shipped ones.
 
     Raises:
-        InputError: a folder holds no evaluated run, or two runs were made differently in a field that is not allowed.
+        InputError: a folder holds no evaluated run, two runs were made differently in a field that is not allowed, or
+            none of them has an allowed field.
     """
     require_kinds(reference=reference, columns=columns, plan=plan)
     views = [RunView(Path(path)) for path in paths_of(runs, "run", "give a run folder or several")]
@@ -55,6 +57,7 @@ def compare(
     if columns:
         shared = shared_columns(views, columns, notes.append)
         metrics = [*(one.name for one in chosen_metrics(metrics)), *shared] if metrics else shared
+    require_known_fields(views, texts_of(allow))
     found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
     return dataclasses.replace(found, notes=notes)
 

@@ -45,7 +45,7 @@ from avbench.comparison.differences import (
     worsening,
 )
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, clip_values
+from avbench.comparison.score_table import Where, clip_values, require_known_fields
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
@@ -154,13 +154,14 @@ def check(
 
     Raises:
         InputError: the two cannot be compared, because what the plan names was made differently or they have no subset
-            in common, or no margin of the plan is of a score of the baseline.
+            in common, or no margin of the plan is of a score of the baseline, or none of the two has an allowed field.
     """
     with _opened(baseline) as before:
         had = {(one.subset, one.metric): one for one in before.scores()[0]}
         wanted = _wanted(had, plan)
         on_subsets, gated = _on_subsets(wanted, had), _gated(wanted, had, plan, baseline)
         _require_same_ground(folder, before, baseline, gated, place)
+        require_known_fields([before, folder], allow)
         scored = {(one.subset, one.metric) for one in folder.scores()[0]}
         both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]

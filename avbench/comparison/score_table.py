@@ -131,6 +131,22 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
     return marks
 
 
+def require_known_fields(runs: Sequence[RunFolder], allow: Sequence[str]) -> None:
+    """Raise InputError if a field in which runs may differ is one that none of them can have."""
+    fields = {"package", "clip_form", *(f"sampling.{name}" for name in SAMPLING)}
+    for side in [made(folder) for folder in runs] if allow else ():
+        specs = [{"clip_spec": spec} for spec in side.clip_specs.values()]
+        for plain in (*specs, *(protocol for _, protocol in side.protocols.values())):
+            fields.update(different_fields(without_notes(plain), {}))
+    known = {name.rsplit(".", depth)[0] for name in fields for depth in range(name.count(".") + 1)}
+    if unknown := [name for name in allow if name not in known]:
+        msg = (
+            f"allow: these runs have no field {unknown[0]!r}; {nearest(unknown[0], known)}; without it, the fields in "
+            "which they differ are named"
+        )
+        raise InputError(msg)
+
+
 def _said(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """What differs, in words; of files that are known by hashes, which, and the hashes' first digits."""
     said: dict[str, str] = {}
