@@ -38,7 +38,11 @@ FRAMES = np.zeros((4, 6, 8, 3), np.uint8)
 @pytest.mark.parametrize(
     ("frames", "advice"),
     [
-        (torch.zeros(4, 6, 8, 3), "convert a tensor with .cpu().numpy(), and multiply pictures in 0...1 by 255"),
+        (
+            torch.zeros(4, 6, 8, 3),
+            "a tensor with .detach().float().cpu().numpy(), and multiply pictures in 0...1 by 255",
+        ),
+        (torch.zeros(4, 6, 8, 3, dtype=torch.int64), "a tensor with .cpu().numpy(), and convert numbers in 0...255"),
         ([*FRAMES], "put pictures of one size into one array by np.stack"),
         (torch.zeros(4, 6, 8, 3, dtype=torch.uint8), "width, 3]: convert a tensor with .cpu().numpy()"),
         (FRAMES / 255, "a uint8 array [time, height, width, 3]: multiply pictures in 0...1 by 255"),
@@ -94,12 +98,21 @@ def test_wrong_frames(frames, words):
 @pytest.mark.parametrize(
     ("wave", "rate", "words"),
     [
-        (WAVE.astype(np.int16), 16000, "int16 array.*: divide by 32768 and convert it with"),
+        (WAVE.astype(np.int16), 16000, r"int16 array.*: convert it with \.astype\(np\.float32\) and divide by 32768$"),
+        (WAVE.astype(np.int32), 16000, r"with \.astype\(np\.float32\) and divide by 2\*\*31$"),
+        (WAVE.astype(np.uint8), 16000, r"with \.astype\(np\.float32\), subtract 128 and divide by 128$"),
+        (WAVE.astype(np.float64), 16000, r"with \.astype\(np\.float32\)$"),
+        (torch.zeros(1, 100, dtype=torch.int16), 16000, r"\.float\(\)\.cpu\(\)\.numpy\(\) and divide by 32768$"),
         (WAVE[0], 16000, "channels, samples"),
         (WAVE[:, :0], 16000, "at least one"),
         (np.zeros((100, 2), np.float32), 16000, "transpose"),
         (WAVE + np.nan, 16000, "NaN"),
-        (WAVE + 1.5, 16000, "peaks at 1.5"),
+        (WAVE + 1.5, 16000, r"peaks at 1\.5; .* \(scale or clip the model's output\)"),
+        (
+            WAVE + 20_000,
+            16000,
+            r"peaks at 2e\+04; .* \(divide integer samples by their full scale: by 32768 of 16 bits",
+        ),
         (WAVE, 16000.5, "whole number of Hz"),
         (WAVE, True, "whole number of Hz"),
         (torch.zeros(1, 100), 16000, r"convert a tensor with \.detach\(\)\.float\(\)\.cpu\(\)\.numpy\(\)"),
@@ -110,6 +123,16 @@ def test_wrong_frames(frames, words):
 def test_wrong_sound(wave, rate, words):
     with pytest.raises(InputError, match=words):
         Audio(wave, rate)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_the_advice_on_tensors_can_be_followed(kind):
+    """Also of bfloat16, which numpy does not have, and of tensors with gradients."""
+    given = torch.full((4, 6, 8, 3), 0.5, dtype=kind, requires_grad=True)
+    with pytest.raises(InputError) as refused:
+        Clip(given, 8)
+    array = eval("given" + re.search(r"a tensor with (\S+),", str(refused.value))[1])
+    assert Clip((array * 255).round().astype(np.uint8), 8).frames.max() == 128
 
 
 @pytest.mark.parametrize("rate", [np.int64(16000), 16000.0, np.float32(16000), torch.tensor(16000)])

@@ -20,6 +20,14 @@ Rate = Fraction | int | float | str
 
 MAX_FPS = 1000
 MAX_SAMPLE_RATE = 768_000
+_FROM_INTEGERS = {
+    "int16": " and divide by 32768",
+    "int32": " and divide by 2**31",
+    "uint8": ", subtract 128 and divide by 128",
+}
+"""How samples of a type come to lie in -1...1, once they are floats."""
+_LOUDEST = 16
+"""No model is so far out of -1...1: a waveform with such a peak holds integers of sound files, in floats."""
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 
 
@@ -63,12 +71,12 @@ class Audio:
     def __post_init__(self) -> None:
         wave = self.waveform
         if not isinstance(wave, np.ndarray) or wave.dtype != np.float32:
-            how = "divide by 32768 and convert" if _described(wave) == "int16 array" else "convert"
-            how += " it with .astype(np.float32)"
+            how = "convert it with .astype(np.float32)"
             if hasattr(wave, "numpy"):
                 how = "convert a tensor with .detach().float().cpu().numpy()"
             elif isinstance(wave, list | tuple):
                 how = "convert a list with np.array(samples, np.float32)"
+            how += _FROM_INTEGERS.get(str(getattr(wave, "dtype", "")).removeprefix("torch."), "")
             msg = f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1: {how}"
             raise InputError(msg)
         if wave.ndim != 2 or 0 in wave.shape:
@@ -82,7 +90,10 @@ class Audio:
             msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
             raise UnusableError(msg)
         if peak > 1:
-            msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 (scale or clip the model's output)"
+            how = "scale or clip the model's output"
+            if peak >= _LOUDEST:
+                how = "divide integer samples by their full scale: by 32768 of 16 bits, by 2**31 of 32 bits"
+            msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 ({how})"
             raise InputError(msg)
         rate = _as_whole(self.sample_rate)
         if not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE:
@@ -288,4 +299,5 @@ def _made_frames(given: Any) -> str:
         how = "convert numbers in 0...255 with .astype(np.uint8)"
     if not hasattr(given, "numpy"):
         return how
-    return "convert a tensor with .cpu().numpy()" + ("" if kind == "torch.uint8" else f", and {how}")
+    array = ".cpu().numpy()" if "int" in kind else ".detach().float().cpu().numpy()"  # numpy has no bfloat16
+    return f"convert a tensor with {array}" + ("" if kind == "torch.uint8" else f", and {how}")
