@@ -101,12 +101,13 @@ def test_a_folder_of_clips(tmp_path):
 
 
 def test_a_model_that_cannot_be_built_a_second_time_fails_that_check_and_the_others_are_made():
+    """The reason is one line, as each check is."""
     builds = []
 
     def build():
         builds.append(generators.build("toyworld:", {}))
         if len(builds) > 1:
-            raise RuntimeError("no memory is left")
+            raise RuntimeError("no memory is left\nfor a second one")
         return builds[0]
 
     found = {one.name: one for one in check(build, TOY)}

@@ -26,6 +26,7 @@ from avbench.core import (
     field_differences,
     first_line,
     frame_rate,
+    kind_and_first_line,
     masked,
     nearest,
     require_same_protocol,
@@ -291,6 +292,9 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
     ):
         assert secret not in masked(words, key) and "***" in masked(words, key), words
     assert first_line(ValueError("hf_abcdefghijklmnop cannot read it\nmore")) == "*** cannot read it"
+    assert first_line(ValueError("...\n a sequence. \nmore")) == "a sequence", "the sentence around it has a full stop"
+    assert kind_and_first_line(RuntimeError("out of\nmemory")) == "RuntimeError: out of"
+    assert kind_and_first_line(MemoryError()) == "MemoryError"
     plain = "the basic requirement: MyOwn files, 12 of 20, part=1, are not a bearer of anything"
     assert masked(plain, key) == plain
 

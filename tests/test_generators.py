@@ -13,6 +13,7 @@ import pytest
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, Subset
 from avbench.generation import table as generators
+from avbench.generation import worker
 from avbench.generation.providers.toyworld import CHANGES, WORLDS, ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
@@ -243,6 +244,12 @@ class Fatal:
         sound = np.full((1, 8), np.nan if name == "nan" else 0.1, np.float32)
         return Clip(np.full((2, 16, 16, 3), 9, np.uint8), 8, Audio(sound, 16000))
 """
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory.\nTried to allocate"), MemoryError()])
+def test_why_a_clip_failed_is_one_line(error):
+    request = Request(Key("s", "p", 0), Prompt("p", "a ball"), None)
+    assert worker._failed(request, error, 0.0).failure in ("RuntimeError: CUDA out of memory", "MemoryError")
 
 
 @pytest.mark.slow

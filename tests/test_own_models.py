@@ -252,16 +252,23 @@ def test_seeds_prompts_nan_counts_and_settings_are_checked():
     assert clips.ok is False and "3 of" not in clips.words and "2 of 2 clips" in clips.words
 
 
-def test_doctor_says_why_there_is_no_toy_clip(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (InputError("the world\nended"), "the world ended"),
+        (RuntimeError("CUDA out of memory.\nTried to allocate"), "RuntimeError: CUDA out of memory"),
+    ],
+)
+def test_doctor_says_in_a_line_why_there_is_no_toy_clip(tmp_path, monkeypatch, error, words):
     class Broken:
         def generate(self, requests):
-            return [InputError("the world ended") for _ in requests]
+            return [error for _ in requests]
 
     monkeypatch.setattr(machine_checks.generators, "build", lambda *_: Broken())
     machine_checks._toy_clip.cache_clear()
     monkeypatch.setattr(machine_checks, "_weights", lambda: [])
     found = {one.name: one.words for one in machine_checks.checks(tmp_path)}
-    assert found["toy clip"] == "the world ended" and found["measuring"] == "there is no clip to try it on"
+    assert found["toy clip"] == words and found["measuring"] == "there is no clip to try it on"
 
 
 @pytest.mark.slow

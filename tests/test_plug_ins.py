@@ -313,6 +313,21 @@ def test_numbers_per_clip_of_a_metric_with_a_reference_become_float64(monkeypatc
     assert found.dtype == np.float64 and found.tolist() == [0.0, 1.0, 2.0]
 
 
+@pytest.mark.parametrize(
+    ("clips", "shapes"),
+    [([(3,), (5,), (7,)], r"\(3,\) and \(5,\)"), ([(), (2,)], r"\(\) and \(2,\)"), ([(3,), (3,)], r"\(3,\)")],
+)
+def test_a_column_used_without_a_function_has_one_number_per_clip(clips, shapes):
+    column = np.empty(len(clips), object)
+    column[:] = [np.zeros(shape) for shape in clips]
+    if len(set(clips)) == 1:
+        column = np.stack(column)
+    metric = dataclasses.replace(known_metrics()["onset_rate"], function="curve")
+    words = rf"the column 'curve' of onsets has arrays of shape {shapes}; .* needs one number per clip$"
+    with pytest.raises(ValueError, match=words):
+        metric.of_clips({"curve": column})
+
+
 @pytest.mark.parametrize("returned", [np.ones(3) * 1j, ["a", "b", "c"], [None] * 3, np.ones(2)])
 def test_a_metric_of_clips_with_a_reference_must_return_numbers(monkeypatch, returned):
     metric = dataclasses.replace(known_metrics()["near_copies"], function=f"{__name__}:returns_wrongly")

@@ -1,6 +1,7 @@
 """What is bold, what has a footnote, and how numbers are written."""
 
 import io
+import re
 import shutil
 import subprocess
 
@@ -115,6 +116,9 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
     whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), None, 1000))
     assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
+    failed = unmeasured.assign(missing="the light is out.")
+    whole.print(compact(pd.concat([frame, failed], ignore_index=True), None, 1000))
+    assert ": the light is out.\n" in re.sub(" +\n", "\n", whole.export_text()), "with one full stop"
     whole.print(compact(wide, None, 1000, every=True))
     assert "more metrics" not in whole.export_text()
 

@@ -23,7 +23,7 @@ from avbench.avfulldit.native import NativeConfig, NativeTower
 from avbench.avfulldit.pretrained import HuggingFaceText, OobleckAudioCodec, WanVideoCodec
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import ClipSpec, InputError, counted
+from avbench.core import ClipSpec, InputError, counted, first_line
 from avbench.storage.reading import read_json, shaped_plain, tensor_header
 from avbench.storage.writing import write_json, write_whole
 
@@ -160,7 +160,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
-        msg = f"{path} cannot be read: {error}"
+        msg = f"{path} cannot be read: {first_line(error)}"
         raise InputError(msg) from None
     wanted = module.state_dict()
     for name, tensor in wanted.items():

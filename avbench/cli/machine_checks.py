@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Key, counted
+from avbench.core import Clip, InputError, Key, counted, kind_and_first_line, one_line
 from avbench.core.version import __version__
 from avbench.features import devices
 from avbench.features.judge import served
@@ -59,9 +59,9 @@ def _check(name: str, look: Callable[[], str]) -> Check:
     except _NotApplicable as reason:
         return Check(name, None, str(reason))
     except (_Trouble, InputError) as trouble:
-        return Check(name, False, str(trouble))
+        return Check(name, False, one_line(trouble))
     except Exception as error:
-        return Check(name, False, f"{type(error).__name__}: {error}")
+        return Check(name, False, kind_and_first_line(error))
 
 
 def _versions() -> str:

@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def exit_code_and_message(error: Exception) -> tuple[int, str]:
     """Return the exit code and the sentence for an error."""
-    from avbench.core import InputError, first_line
+    from avbench.core import InputError, kind_and_first_line
 
     if isinstance(error, InputError):
         return 2, str(error)
@@ -238,7 +238,7 @@ def exit_code_and_message(error: Exception) -> tuple[int, str]:
     if isinstance(error, OSError):
         return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
     where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    return 70, f"{type(error).__name__}: {first_line(error)}{where}: {_FAULT}"
+    return 70, f"{kind_and_first_line(error)}{where}: {_FAULT}"
 
 
 def _path_like_an_option(words: Sequence[str]) -> str | None:

@@ -9,6 +9,7 @@ from avbench.core.errors import (
     UnusableError,
     first_line,
     if_missing,
+    kind_and_first_line,
     masked,
     nearest,
     shown,
@@ -32,7 +33,7 @@ from avbench.core.run import NO_FILE, Run, Sample, by_content, lacking
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
-from avbench.core.text import all_of, counted, csv_text, listed, one_line, spreadsheet_cell, visible
+from avbench.core.text import all_of, counted, csv_text, ended, listed, one_line, spreadsheet_cell, visible
 
 __all__ = [
     "NO_FILE",
@@ -71,12 +72,14 @@ __all__ = [
     "dealt_prompts",
     "different_fields",
     "digest",
+    "ended",
     "field_differences",
     "field_in_words",
     "first_line",
     "frame_rate",
     "if_missing",
     "is_sha256",
+    "kind_and_first_line",
     "lacking",
     "listed",
     "masked",

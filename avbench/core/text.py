@@ -34,6 +34,11 @@ def all_of(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def ended(text: str) -> str:
+    """The text as a sentence: with a full stop, unless it ends with one."""
+    return text if text.endswith(".") else f"{text}."
+
+
 def visible(text: object) -> str:
     r"""Escape control characters, so that ``\x1b[31m`` is shown as these letters and colours nothing."""
     return _UNSEEN.sub(_named, str(text))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, digest
+from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, digest, kind_and_first_line, one_line
 from avbench.generation.first_clips import nothing_in
 from avbench.generation.table import Generator, Request, made_by, ready
 from avbench.storage.conform import ClipForm, in_form
@@ -111,7 +111,7 @@ def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]
 
 
 def _sentence(error: Exception) -> str:
-    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    return one_line(error) if isinstance(error, InputError) else kind_and_first_line(error)
 
 
 def _form(clip: Clip) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.storage.reading import read_json
 
@@ -108,7 +108,7 @@ def _opened(folder: Path) -> Any:
     try:
         return diffusers().ModularPipeline.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, AttributeError, KeyError) as error:
-        msg = f"{folder} cannot be opened as a modular pipeline: {error}"
+        msg = f"{folder} cannot be opened as a modular pipeline: {first_line(error)}"
         raise InputError(msg) from None
     finally:
         guiders.disabled = before

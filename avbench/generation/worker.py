@@ -11,7 +11,18 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from avbench.core import InputError, Key, Refused, Sample, UnusableError, by_content, clip_name, field_differences
+from avbench.core import (
+    InputError,
+    Key,
+    Refused,
+    Sample,
+    UnusableError,
+    by_content,
+    clip_name,
+    field_differences,
+    kind_and_first_line,
+    one_line,
+)
 from avbench.generation.first_clips import BarrenError, FirstClips
 from avbench.generation.table import Generator, Made, Request, made_by, ready
 from avbench.storage import worker_pool
@@ -174,8 +185,6 @@ def no_space(error: BaseException) -> bool:
 
 
 def _failed(request: Request, error: BaseException, seconds: float) -> Sample:
-    sentence = (
-        str(error) if isinstance(error, InputError | worker_pool.WorkerCrashed) else f"{type(error).__name__}: {error}"
-    )
-    sentence = sentence.removesuffix(": ")  # some errors, such as MemoryError, have no message
+    foreseen = isinstance(error, InputError | worker_pool.WorkerCrashed)
+    sentence = one_line(error) if foreseen else kind_and_first_line(error)
     return Sample(request.key, None, None, seconds, failure=sentence, refused=isinstance(error, Refused))

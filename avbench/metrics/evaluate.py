@@ -32,7 +32,7 @@ from avbench.core import (
     counted,
     csv_text,
     digest,
-    first_line,
+    kind_and_first_line,
     listed,
     nearest,
     read_only,
@@ -295,7 +295,7 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
-        own = f"{metric.name} failed: {type(error).__name__}: {first_line(error)}"
+        own = f"{metric.name} failed: {kind_and_first_line(error)}"
         sentence = failure(metric.package, error) if metric.package else own
     return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
 

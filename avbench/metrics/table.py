@@ -84,7 +84,7 @@ class Metric:
 
         Raises:
             InputError: the feature has no column of that name.
-            ValueError: the function does not return one number per clip.
+            ValueError: the function does not return one number per clip, or the column has none.
             NotMeasurable: it cannot measure any clip.
         """
         if ":" in self.function:
@@ -92,7 +92,15 @@ class Metric:
         if self.function not in columns:
             msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
             raise InputError(msg)
-        return np.asarray(columns[self.function], dtype=np.float64)
+        column = columns[self.function]
+        if column.ndim != 1 or column.dtype == object:
+            shapes = " and ".join([*dict.fromkeys(str(np.shape(one)) for one in column)][:2])
+            msg = (
+                f"the column {self.function!r} of {self.feature} has arrays of shape {shapes}; a metric without a "
+                "function needs one number per clip"
+            )
+            raise ValueError(msg)
+        return np.asarray(column, dtype=np.float64)
 
     def one_per_clip(self, returned: Any, clips: int) -> np.ndarray:
         """What the function returned, as float64 ``[clips]``. Raises ValueError unless it is one number per clip."""

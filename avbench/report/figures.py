@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from avbench.comparison.differences import by_pair
-from avbench.core import InputError, nearest
+from avbench.core import InputError, first_line, nearest
 from avbench.report.page import svg
 from avbench.report.page.forest import WIDE, forest
 from avbench.report.page.plots import colour
@@ -74,7 +74,8 @@ def _converter(form: str) -> Callable[[bytes], bytes]:
     try:
         import cairosvg
     except (ImportError, OSError) as error:  # OSError: the library of cairo itself is missing
-        msg = f"a figure as {form.upper()} needs cairosvg ({error}): pip install 'avbench[figures]', or write .svg"
+        why = first_line(error)
+        msg = f"a figure as {form.upper()} needs cairosvg ({why}): pip install 'avbench[figures]', or write .svg"
         raise InputError(msg) from None
     if form == "pdf":
         return lambda drawing: cairosvg.svg2pdf(drawing)  # pyright: ignore[reportReturnType]  # bytes: no file is named

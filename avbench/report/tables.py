@@ -21,7 +21,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from avbench.comparison.verdict import ahead
-from avbench.core import all_of, counted, one_line
+from avbench.core import all_of, counted, ended, one_line
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA
 
@@ -207,7 +207,7 @@ def _without_value(frame: pd.DataFrame) -> Iterator[str]:
     for why, of_reason in groups:
         metrics, models = (list(dict.fromkeys(of_reason[name])) for name in ("metric", "model"))
         whose = f" in {all_of(models)}" if len({*frame["model"]}) > 1 else ""
-        yield f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}."
+        yield ended(f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}")
 
 
 def _marked(cell: Cell) -> Cell:
@@ -290,7 +290,7 @@ def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
             [escaped_for_latex(one) for one in table.columns],
         )
         frame.index.name = escaped_for_latex(table.head)
-        notes = "".join(f" [{number}] {note}." for number, note in enumerate(table.notes, start=1))
+        notes = "".join(f" [{number}] {ended(note)}" for number, note in enumerate(table.notes, start=1))
         caption = escaped_for_latex(f"{table.subset}.{notes} {legend}")
         style = "l" + "r" * len(table.columns)
         parts.append(frame.reset_index().to_latex(index=False, escape=False, caption=caption, column_format=style))

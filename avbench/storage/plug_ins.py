@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from avbench.core import InputError, first_line
+from avbench.core import InputError, first_line, kind_and_first_line
 
 FAILED = "failed in the package "
 """Beginning of the sentence that replaces a number if a plug-in's code raised an error."""
@@ -102,4 +102,4 @@ def _registered(group: str, path: tuple[str, ...]) -> tuple[PlugIn, ...]:
 
 def failure(package: str, error: BaseException) -> str:
     """Return the sentence that replaces a number if the code of a package raised an error."""
-    return f"{FAILED}{package}: {type(error).__name__}: {first_line(error)}".removesuffix(f": {type(error).__name__}")
+    return f"{FAILED}{package}: {kind_and_first_line(error)}"

@@ -21,7 +21,7 @@ from hashlib import sha256
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
-from avbench.core import InputError, Prompt, counted, nearest
+from avbench.core import InputError, Prompt, counted, kind_and_first_line, nearest
 from avbench.storage.reading import read_bytes, read_toml, text_lines
 from avbench.subsets.loading import SPLITS, folder_of, names
 from avbench.subsets.prompt_files import each_line
@@ -132,7 +132,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
                 notes.append(f"{folder.name}: {rule} not checked: {reason}")
                 continue
             except (AttributeError, KeyError, TypeError, ValueError) as error:
-                sentence = f"[{needs or rule}] cannot be used: {type(error).__name__}: {error}"
+                sentence = f"[{needs or rule}] cannot be used: {kind_and_first_line(error)}"
                 findings.append(Finding(rule, folder / "card.toml", None, sentence))
                 continue
             for line, sentence in found:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avbench.core import first_line
 from avbench.training.examples import Batch
 from avbench.training.machine import Machine
 from avbench.training.muon import Muon
@@ -79,7 +80,8 @@ class Stepper:
                 with torch.cuda.graph(graph, stream=self._stream):
                     self._outputs = self._step(still, at, keep, noise)
             except RuntimeError as error:
-                warnings.warn(f"a step cannot be captured, so kernels are started one by one: {error}", stacklevel=2)
+                why = first_line(error)
+                warnings.warn(f"a step cannot be captured, so kernels are started one by one: {why}", stacklevel=2)
                 self._eager_steps = -(2**62)
                 return self._step(batch, t, kept, noises)
             self._graph = graph

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, InputError, first_line, nearest
+from avbench.core import Clip, InputError, first_line, kind_and_first_line, nearest
 from avbench.generation.identity import identity
 from avbench.generation.table import Made, Request, check_counts, check_settings
 
@@ -80,7 +80,7 @@ def _own_error(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
-        msg = f"{what} failed: {type(error).__name__}: {first_line(error)}"
+        msg = f"{what} failed: {kind_and_first_line(error)}"
         raise InputError(msg) from error
 
 
@@ -139,7 +139,7 @@ def _imported(target: str) -> Any:
             if module.endswith(".py") and Path(module).is_file():
                 msg = f"python:{target}: for the file {module} write python:{module.removesuffix('.py')}:{name}"
         else:
-            msg = f"python:{target}: importing {module} failed: {type(error).__name__}: {first_line(error)}"
+            msg = f"python:{target}: importing {module} failed: {kind_and_first_line(error)}"
         raise InputError(msg) from error
     if not hasattr(found, name):
         public = [one for one in vars(found) if not one.startswith("_")]
