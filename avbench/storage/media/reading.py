@@ -43,6 +43,8 @@ _IMAGE_FORMATS = ",".join(_IMAGES.values())
 _STRICT = {"err_detect": "crccheck+explode", "max_pixels": str(MAX_PIXELS)}
 _NO_PICTURE = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _Track = TypeVar("_Track", av.VideoStream, av.AudioStream)
+_UNSAID = 0.2
+"""Seconds by which sound may be longer or shorter than its picture without a remark."""
 _OPAQUE = ("vp8", "vp9")
 """Codecs whose transparency FFmpeg does not decode."""
 _BESIDE = {
@@ -126,11 +128,19 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
         audio, of_sound = (sound.audio(picture.shown_from), sound.remarks) if sound else (None, [])
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
         decode = functools.partial(_images, path, stream.index, _numbers(picture))
-    rest = rate, audio, tuple(remarks + picture.remarks + of_sound)
+    places = np.arange(len(picture.times))[shown]
+    rest = rate, audio, tuple(remarks + picture.remarks + of_sound + _unequal(audio, len(places) / rate))
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)
-    stored: Any = StoredFrames(decode, picture.shape, np.arange(len(picture.times))[shown])
+    stored: Any = StoredFrames(decode, picture.shape, places)
     return StoredClip(stored, *rest)
+
+
+def _unequal(audio: Audio | None, picture: Fraction) -> list[str]:
+    """A remark on sound that is longer or shorter than so many seconds of picture, because metrics count all of it."""
+    if audio is None or abs(audio.seconds - picture) <= _UNSAID:
+        return []
+    return [f"its picture lasts {float(picture):.2f} s and its sound {audio.seconds:.2f} s"]
 
 
 def _hidden_seconds(path: Path, picture: Picture) -> Fraction:
@@ -220,7 +230,8 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{file} is {image.size}, but {files[0].name} is {frames.shape[2]}x{frames.shape[1]}"
             raise MediaError(msg)
         frames[number] = image.frames[0]
-    return Clip(frames, fps, _folder_sound(path), _unread_sound(path))
+    sound = _folder_sound(path)
+    return Clip(frames, fps, sound, (*_unread_sound(path), *_unequal(sound, len(frames) / fps)))
 
 
 def _numbered(folder: Path) -> list[Path]:
