@@ -10,12 +10,14 @@ import torch
 
 import avbench
 from avbench import api
-from avbench.core import Direction, InputError, Protocol
+from avbench.core import Direction, InputError, Key, Prompt, Protocol
 from avbench.features import current, devices, measure, networks, table
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.features.requirements import require_ready
 from avbench.features.video.i3d import I3DLogits
+from avbench.generation.providers.avfulldit import AVFullDiT
 from avbench.generation.sample import sample
+from avbench.generation.table import Request
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric
@@ -152,6 +154,23 @@ def test_a_network_is_wholly_on_its_device(folder, feature):
     assert look.protocol == kind.protocol
     for name, value in there.items():
         assert value == pytest.approx(on_cpu[name], abs=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("kind", ["an arm", pytest.param("two towers", marks=pytest.mark.slow)])
+def test_a_generator_is_wholly_on_its_device(tmp_path, kind):
+    target, settings = "toy-t2av", {"steps": 1}
+    if kind == "two towers":
+        import tiny_towers  # it imports diffusers and transformers, which takes seconds
+
+        target = "{0}/wan+{0}/tango".format(tiny_towers.build_pair(tmp_path))
+        settings |= {"dtype": "float32", "frames": 9, "height": 32, "width": 32}
+    asked = Request(Key("s", "a", 0), Prompt("a", "a red ball", audio_caption="a knock"), None)
+    (on_cpu,) = AVFullDiT(target, device="cpu", **settings).generate([asked])
+    with pretended_gpu.pretended():
+        (there,) = AVFullDiT(target, device="cuda:0", **settings).generate([asked])
+    assert np.array_equal(there.clip.frames, on_cpu.clip.frames)
+    assert np.array_equal(there.clip.audio.waveform, on_cpu.clip.audio.waveform)
 
 
 def test_the_pretended_gpu_refuses_what_a_real_one_does():
