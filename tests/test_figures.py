@@ -8,7 +8,9 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
-from avbench.report.page.forest import _captions
+from avbench.report.page.forest import WIDE, _captions, _Mark, _Plot, _Row
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,21 @@ def test_more_comparisons_than_swaps_of_labels_can_resolve_are_said():
     rows = pd.DataFrame({"prompts": [96.0], "family": [501.0], "paired": [True], "p": [0.1], "too_few": [None]})
     few = "10,000 swaps of labels can show no difference in 1 comparison, corrected for 501, however large"
     assert _captions(rows)[0].startswith(few) and "smallest" in _captions(rows.assign(family=500.0))[0]
+
+
+def test_a_caption_wider_than_the_plot_has_several_lines_in_a_higher_plot():
+    rows = [_Row("onset_rate", (_Mark(0.1, -0.2, 0.4, None, "s"),), "open", sided=True)]
+    caption = (
+        "8 prompts can show no difference in 5 comparisons, corrected for 59, however large: at least 12 are needed"
+    )
+    heights = []
+    for words in (caption[:40], caption, f"{caption}, and more"):
+        drawn = ElementTree.fromstring(_Plot(WIDE, 1.5, "b", "a", {}).drawn(rows, (words, "")))
+        heights.append(float(drawn.get("viewBox").split()[3]))
+        lines = [one for one in drawn.iter(f"{SVG}text") if one.text and one.text in words and len(one.text) > 1]
+        assert " ".join(one.text for one in lines) == words
+        assert all(float(one.get("y")) < heights[-1] and len(one.text) <= 108 for one in lines)
+    assert heights[0] == heights[1] == heights[2] - 17
 
 
 def test_several_pairs_have_a_file_each(runs, tmp_path):

@@ -9,7 +9,6 @@ its row. A row is a button: the page shows the clips behind it.
 """
 
 import math
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -144,7 +143,7 @@ class _Plot:
     def drawn(self, rows: Sequence[_Row], captions: tuple[str, str]) -> Markup:
         """The whole drawing: metrics with a better side, metrics without one, the axis, and what was not compared."""
         parts, y, room = [], 0.0, 13 if self.narrow else 36
-        left, right = _cut(self.against, room), _cut(self.run, room)
+        left, right = svg.cut(self.against, room), svg.cut(self.run, room)
         for heads, of_kind in (
             ((f"← {left} better", f"{right} better →"), [row for row in rows if row.marks and row.sided]),
             ((f"← less in {right}", f"more in {right} →"), [row for row in rows if row.marks and not row.sided]),
@@ -159,8 +158,9 @@ class _Plot:
                 parts.append(self._row(row, y, height))
                 y += height
         if y:
-            parts.insert(0, svg.across(self.axis, 22, y, captions[self.narrow]))
-            y += 42
+            caption = svg.wrapped(captions[self.narrow], self.width - 28)
+            parts.insert(0, svg.across(self.axis, 22, y, *caption))
+            y += 25 + 17 * len(caption)
         for words in self._not_compared(rows):
             y += 17
             parts.append(svg.text(14, y, words, kind="soft"))
@@ -175,7 +175,7 @@ class _Plot:
             if not row.marks:
                 by_reason.setdefault(row.note, []).append(row.metric.replace("_", " "))
         for why, metrics in by_reason.items():
-            yield from textwrap.wrap(f"{why}: {', '.join(metrics)}", int((self.width - 28) / svg.LETTER))
+            yield from svg.wrapped(f"{why}: {', '.join(metrics)}", self.width - 28)
 
     def _height(self, row: _Row) -> float:
         return (18 if self.narrow else 0) + max(26.0, 10.0 * len(row.marks) + 8)
@@ -187,7 +187,7 @@ class _Plot:
         if self.narrow:
             parts += [
                 svg.text(14, y + 15, name),
-                svg.text(axis.end, y + 15, _cut(row.note, 30), anchor="end", kind="soft"),
+                svg.text(axis.end, y + 15, svg.cut(row.note, 30), anchor="end", kind="soft"),
             ]
         else:
             parts += [svg.text(180, middle + 4, name, anchor="end")]
@@ -222,11 +222,3 @@ class _Plot:
             )
         else:
             yield svg.circle(axis(mark.at), y, 4.5, class_=f"mark {kind}", fill=look)
-
-
-def _cut(words: str, most: int) -> str:
-    """Shorten a text in its middle: names of runs that are compared often begin, or end, alike."""
-    if len(words) <= most:
-        return words
-    head = (most - 1) // 2
-    return f"{words[:head]}…{words[head + 1 - most :]}"

@@ -5,6 +5,7 @@ and take their colours from the page, which knows whether it is dark. All text i
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -105,17 +106,34 @@ def scale(values: Sequence[float], start: float, end: float, *, zero: bool = Fal
     return Scale(low - room, high + room, start, end)
 
 
-def across(axis: Scale, top: float, bottom: float, words: str) -> Markup:
-    """Draw a horizontal axis below a figure: grid lines, numbers and a label, 40 pixels high."""
+def across(axis: Scale, top: float, bottom: float, *label: str) -> Markup:
+    """Draw a horizontal axis below a figure: grid lines, numbers and a label.
+
+    It is 40 pixels high with a label of one line; each further line adds 17.
+    """
     parts = []
     for tick in axis.ticks():
         parts += [
             line(axis(tick), top, axis(tick), bottom, "zero" if tick == 0 else "grid"),
             text(axis(tick), bottom + 15, f"{tick:g}", anchor="middle", kind="soft"),
         ]
-    return Markup("").join(
-        [*parts, text((axis.start + axis.end) / 2, bottom + 33, words, anchor="middle", kind="soft")]
-    )
+    middle = (axis.start + axis.end) / 2
+    for place, words in enumerate(label):
+        parts.append(text(middle, bottom + 33 + 17 * place, words, anchor="middle", kind="soft"))
+    return Markup("").join(parts)
+
+
+def wrapped(words: str, width: float) -> list[str]:
+    """Break a text into lines that fit a width in pixels."""
+    return textwrap.wrap(words, int(width / LETTER))
+
+
+def cut(words: str, most: int) -> str:
+    """Shorten a text in its middle: names of runs that are compared often begin, or end, alike."""
+    if len(words) <= most:
+        return words
+    head = (most - 1) // 2
+    return f"{words[:head]}…{words[head + 1 - most :]}"
 
 
 def _shape(tag: str, look: dict[str, object]) -> Markup:
