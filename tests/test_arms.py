@@ -14,7 +14,7 @@ from made_runs import evaluated, made_run
 
 import avbench
 from avbench.comparison import plan
-from avbench.comparison.arm_differences import arm_differences
+from avbench.comparison.arm_differences import _spread, arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
 from avbench.core import InputError, Row
 from avbench.features.protocols import protocol_of
@@ -105,6 +105,11 @@ def test_a_distance_is_one_number_per_training(arms, found):
     assert (row["difference"], row["p"], row["dof"]) == pytest.approx((expected.value, expected.p, 2))
     assert np.isnan(row["needed_prompts"]) and np.isnan(row["sd_prompt"]) and row["prompts"] == 12
     assert row["spread"] == pytest.approx(b.std(ddof=1))
+
+
+def test_equal_trainings_have_no_spread_whatever_rounding_leaves():
+    assert _spread(np.array([[11.5], [11.5 + 4e-15], [11.5]])) == 0
+    assert _spread(np.array([[11.5], [11.6], [11.5]])) == pytest.approx(0.1 / 3**0.5)
 
 
 def made_arm(name, *runs):

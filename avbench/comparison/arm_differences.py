@@ -291,5 +291,6 @@ def _followed(row: Any, parts: trainings.Components | None, family: int, alpha: 
 
 
 def _spread(table: np.ndarray) -> float:
-    """Standard deviation of the trainings' means."""
-    return float(np.nanmean(table, axis=1).std(ddof=1))
+    """Standard deviation of the trainings' means; 0 if they differ by rounding alone."""
+    means = np.nanmean(table, axis=1)
+    return float(means.std(ddof=1)) if np.ptp(means) > 1e-9 * np.abs(means).max() else 0.0
