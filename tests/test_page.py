@@ -102,9 +102,8 @@ def differences(out):
         {"subset": "macro", "metric": "warping_error", "run": runs[1], "better": runs[0], **values, **common},
     ]
     nothing = dict.fromkeys(("difference", "low", "high", "p", "p_holm", "detectable"), np.nan)
-    rows.append(
-        {**rows[1], **nothing, "shown": False, "subset": "toy-control", "missing": "the clips have <b>no</b> sound"}
-    )
+    nothing |= {"shown": False, "pairs": np.nan}
+    rows.append({**rows[1], **nothing, "subset": "toy-control", "missing": "the clips have <b>no</b> sound"})
     return pd.DataFrame(rows)
 
 
@@ -472,7 +471,11 @@ def test_a_number_opens_its_origin(inside, out):
     assert tab.locator("#together").count() == 0, "no means over subsets beside distances, which they lack"
     tab.locator(".number[data-difference]").first.click()
     origin = tab.locator("#origin").inner_text()
-    assert "0.02, of a family of 4" in origin and "avbench compare" in origin
+    assert "0.02, of a family of 4" in origin and "avbench compare" in origin and "3 pairs of 24 prompts" in origin
+    tab.keyboard.press("Escape")
+    tab.locator("#subset-1 .number[data-difference]").first.click()
+    origin = tab.locator("#origin-facts").inner_text()
+    assert "the clips have <b>no</b> sound" in origin and "null" not in origin and "\nclips\n" not in origin
     tab.keyboard.press("Escape")
 
 

@@ -37,7 +37,8 @@ function originOfDifference(row) {
   facts([
     ["difference", row.difference], ["95 % interval", row.low === null ? null : `${row.low} … ${row.high}`],
     ["p", row.p], ["p after Holm", row.p_holm === null ? null : `${row.p_holm}, of a family of ${row.family}`],
-    ["clips", row.paired ? `${row.pairs} pairs of ${row.prompts} prompts` : `${row.pairs}, not paired`],
+    ["not compared", row.missing],
+    ["clips", row.pairs === null ? null : row.paired ? `${row.pairs} pairs of ${row.prompts} prompts` : `${row.pairs}, not paired`],
     ["dropped", row.dropped ? `${row.dropped} clips that one side lacks` : null],
     ["detectable", row.detectable === null ? null : `${row.detectable} with 80 % power`],
     ["needed", row.needed === null ? null : `${row.needed} prompts for the observed difference`], ["remark", row.mark],
