@@ -505,6 +505,11 @@ def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     assert pairs == 3 * 2 * 3
     shown = tab.locator("#clips").inner_text()
     assert not any(name in shown for name in (*RUNS, "onerror=alert(1)"))
+    wait_until(tab, "!bench.root.classList.contains('loading')")
+    assert tab.locator("#player .arm > label").all_inner_texts() == ["left\nsound", "right\nsound"]
+    assert "To hear a clip, click its “sound”." in tab.locator("#changed").inner_text()
+    tab.locator("#player .arm > label").nth(1).click()
+    assert tab.evaluate("bench.arms.map(one => one.video.muted)") == [True, False]
     for index in range(pairs):
         assert f"pair {index + 1} of {pairs}" in tab.locator("#progress").inner_text()
         wait_until(tab, "!bench.root.classList.contains('loading')")

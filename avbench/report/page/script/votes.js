@@ -59,7 +59,10 @@ function blindArm(clip, side, index, cards, made) {
   arm.video.classList.toggle("pixels", cards.every((card) => Math.max(card.width, card.height) <= 160));
   arm.radio.hidden = arm.radio.disabled = silent;
   if (silent) arm.peaks = null;
-  else arm.video.volume = 10 ** (Math.min(0, Math.min(...cards.map((card) => card.loudness)) - arm.card.loudness) / 20);
+  else {
+    arm.radio.parentElement.append(arm.radio, element("small", { textContent: "sound" }));
+    arm.video.volume = 10 ** (Math.min(0, Math.min(...cards.map((card) => card.loudness)) - arm.card.loudness) / 20);
+  }
   return arm;
 }
 
@@ -98,10 +101,10 @@ async function nextPair() {
   const one = items(pair.at)[pair.item], found = clipsOf(pair.at, one), sides = [found[pair.left], found[pair.right]];
   const cards = sides.map((clip) => data.cards[clip.sha256]);
   pair.made = common(cards);
-  $("changed").textContent = changes(pair.made);
+  const silent = cards.some((card) => card.loudness === null);
+  $("changed").textContent = [changes(pair.made), !silent && "To hear a clip, click its “sound”."].filter(Boolean).join(" ");
   // Neither is seen before the other: which one loads first could tell them apart.
   bench.root.classList.add("loading");
-  const silent = cards.some((card) => card.loudness === null);
   bench.part("silence").hidden = silent;
   await bench.show({ name: "Which is better?", ...captions(one), ...(silent ? { audio: null } : {}) },
     () => sides.map((clip, index) => blindArm(clip, ["left", "right"][index], index, cards, pair.made)), pair.made.seconds ?? Infinity);
