@@ -1,5 +1,7 @@
 """What goes with how much moves is shown at equal amounts."""
 
+from xml.etree import ElementTree
+
 import pandas as pd
 
 from avbench.comparison.score_table import over_motion
@@ -47,6 +49,15 @@ def test_a_figure_has_every_clip_and_the_means_at_the_middle_of_their_bins(tmp_p
     assert "a 1 at 0.01; a 2 at 0.3; b 4 at 0.3; b 8 at 0.9" in figure.drawing
     assert figure.drawing.count("data-prompt=") == 12
     assert all(colour in figure.drawing for colour in plots.COLOURS[:2])
+
+
+def test_runs_have_numbers_and_a_legend_because_colours_repeat(tmp_path):
+    runs = [run(tmp_path / f"r{place}", [0.3] * 3, [float(place)] * 3) for place in range(len(plots.COLOURS) + 1)]
+    (figure,) = figures(runs)
+    texts = [one.text for one in ElementTree.fromstring(figure.drawing).iter("{http://www.w3.org/2000/svg}text")]
+    for place, one in enumerate(runs):
+        assert texts[texts.index(one.path.name) - 1] == str(place + 1) and texts.count(str(place + 1)) >= 2
+    assert 'data-run="r8"' in figure.drawing
 
 
 def test_no_values_no_figures(tmp_path):

@@ -671,7 +671,7 @@ def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
     )
     assert "Blue is left out" in tab.locator("#player .over-words").inner_text()
     assert tab.locator("#player .over-time figcaption").all_inner_texts() == [
-        "motion amount, frame by frame, in the runs' colours"
+        "motion amount, frame by frame:  1 toyworld  2 toyworld-flickering  3 <img src=x onerror=alert(1)>"
     ]
     curve = "document.querySelector('#player .curve')"
     assert tab.evaluate(f"(bench.waves(), new Set({curve}.getContext('2d').getImageData(0, 0, 400, 40).data).size > 3)")
@@ -700,6 +700,8 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     tab.evaluate("document.getElementById('gallery').scrollIntoView({ behavior: 'instant' })")
     tab.locator(".tile").first.wait_for()
     assert tab.locator(".tile").count() == 3 * 2 * 3 and "18 clips" in tab.locator("#gallery-count").inner_text()
+    names = [tab.locator(".tile span").nth(place).inner_text().split("\n")[0].strip() for place in range(3)]
+    assert names == [folder.path.name for folder in folders(out)]
     wait_until(tab, "document.querySelectorAll('.tile video').length > 0")
     tab.select_option("#gallery-run", label="toyworld-flickering")
     tab.select_option("#gallery-subset", label="toy-object-contact")

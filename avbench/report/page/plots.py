@@ -5,6 +5,7 @@
 that the page can open the prompt's clips.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#c
 WIDTH = 440
 """Width of a figure, in pixels."""
 _LEFT, _RIGHT = 12.0, WIDTH - 12.0
+_LEGEND_TOP, _LEGEND_LINE = 254.0, 20.0
 _WAYS = {"lower": "left is better", "higher": "right is better"}
 
 
@@ -91,7 +93,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
 def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
     """One figure per metric that depends on motion: every clip over its motion amount, and the means of `over` in bins.
 
-    `over` is `score_table.over_motion`; a mean stands at the middle of its bin's amounts.
+    `over` is `score_table.over_motion`; a mean stands at the middle of its bin's amounts, with the run's number.
     """
     clips = values[values["subset"] == subset].set_index(["model", "prompt", "seed"])
     amounts = clips.loc[clips["metric"] == "motion_amount", "value"].rename("amount")
@@ -108,9 +110,10 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
                 svg.line(x.start, y(tick), x.end, y(tick)),
                 svg.text(54, y(tick) + 4, f"{tick:g}", anchor="end", kind="soft"),
             ]
-        texts = []
+        means_of_all, names, texts = [], [], []
         for model, of_model in of_metric.groupby("model", sort=False):
-            look = colour(list(runs).index(str(model)))
+            place = list(runs).index(str(model))
+            look = colour(place)
             bins: list[Any] = [*of_model.itertuples()]
             dots = both.loc[both["model"] == model]
             clips_of_model: list[Any] = [*dots.itertuples()]
@@ -119,14 +122,18 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
                     (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in clips_of_model),
                     fill=look,
                     fill_opacity="0.4",
+                    data_run=model,
                 )
             )
             at = [dots.loc[dots["amount"].between(row.low, row.high), "amount"].median() for row in bins]
             means = [(x(amount), y(row.mean)) for amount, row in zip(at, bins, strict=True)]
-            parts.append(svg.path(means, stroke=look, stroke_width="2.5"))
-            parts += [svg.circle(*mean, 4.5, fill=look) for mean in means]
+            means_of_all.append(svg.path(means, stroke=look, stroke_width="2.5"))
+            means_of_all += [_numbered(*mean, place) for mean in means]
+            names.append(_named_number(len(names), place, str(model)))
             texts += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
-        yield Figure(str(metric), svg.drawing(parts, WIDTH, 250, f"{metric} over motion: {'; '.join(texts)}"))
+        drawing = [*parts, *means_of_all, *names]
+        height = _LEGEND_TOP + _LEGEND_LINE * math.ceil(len(names) / 2)
+        yield Figure(str(metric), svg.drawing(drawing, WIDTH, height, f"{metric} over motion: {'; '.join(texts)}"))
 
 
 def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> Iterator[Figure]:
@@ -226,6 +233,18 @@ def _training(x: float, y: float, dot: Any) -> Markup:
     """A training's dot, which shows its name and value under the pointer."""
     title = Markup("<title>{}: {:.4g}</title>").format(dot.training, dot.value)
     return svg.group([title, svg.circle(x, y, 4.5)])
+
+
+def _numbered(x: float, y: float, place: int) -> Markup:
+    """A ring in the colour of a run with the run's number, because colours repeat and not everybody sees them."""
+    ring = svg.circle(x, y, 7.5, class_="numbered", stroke=colour(place))
+    return Markup("").join([ring, svg.text(x, y + 3.5, place + 1, anchor="middle", kind="digits")])
+
+
+def _named_number(at: int, place: int, name: str) -> Markup:
+    """An entry of a legend in two columns."""
+    x, y = _LEFT + 10 + 214 * (at % 2), _LEGEND_TOP + _LEGEND_LINE * (at // 2) + 8
+    return Markup("").join([_numbered(x, y, place), svg.text(x + 14, y + 4, svg.cut(name, 28))])
 
 
 def _dot(x: float, y: float, prompt: object) -> Markup:

@@ -71,7 +71,7 @@ function moreTiles() {
     if (whole) { const card = data.cards[clip.sha256]; stage.style.aspectRatio = `${card.width} / ${card.height}`; }
     const dot = element("i");
     dot.style.background = colour;
-    const text = element("span", {}, dot, ` ${told} `, ...(metric ? [element("b", { textContent: short(value) })] : []));
+    const text = element("span", {}, dot, ` ${name}`, element("small", { textContent: told }), ...(metric ? [element("b", { textContent: short(value) })] : []));
     const made = element("button", { type: "button", className: `tile${whole ? "" : " lost"}`, tile }, stage, text);
     made.setAttribute("aria-label", `${stage.textContent} ${told}${metric ? ` ${short(value)}, ${words(metric)}` : ","} of ${name}: watch`);
     seenTiles.observe(made);

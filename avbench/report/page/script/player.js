@@ -57,7 +57,7 @@ class Player {
     const heading = element("label", {}, radio, ...(colour ? [element("i")] : []), element("span", { textContent: name, title: name }));
     if (colour) heading.querySelector("i").style.background = colour;
     const stage = element("div", { className: "stage" }), box = element("article", { className: "arm" }, heading, stage);
-    const made = { clip, box, stage, radio, colour, name, videos: [], canvas: null, card: clip && !clip.missing ? data.cards[clip.sha256] : null };
+    const made = { clip, box, stage, radio, colour, name, number: index + 1, videos: [], canvas: null, card: clip && !clip.missing ? data.cards[clip.sha256] : null };
     if (!made.card) {
       const why = clip ? clip.missing ?? "the clip cannot be shown" : "the clip was not sampled";
       stage.append(element("p", { className: "why", textContent: `No clip: ${why}` }));
@@ -248,7 +248,12 @@ class Player {
     canvas.dataset.metric = metric;
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", `${words(metric)} over time: ${known.map((one) => `${one.name} ${short(Math.min(...one.clip.curves[metric]))} to ${short(Math.max(...one.clip.curves[metric]))}`).join(", ")}`);
-    return element("figure", { className: "over-time" }, element("figcaption", { textContent: `${words(metric)}, frame by frame, in the runs' colours` }), canvas);
+    const told = element("figcaption", {}, `${words(metric)}, frame by frame:`);
+    for (const { number, name, colour } of known) {
+      told.append(" ", element("i"), ` ${number} ${name}`);
+      told.lastElementChild.style.background = colour;
+    }
+    return element("figure", { className: "over-time" }, told, canvas);
   }
 
   drawCurves() {
@@ -258,14 +263,20 @@ class Player {
       const most = Math.max(...known.flatMap(([, numbers]) => numbers)) || 1, edge = 5 * unit;
       const place = (value) => height - edge - (value / most) * (height - 2 * edge);
       pen.lineWidth = 2 * unit;
-      for (const [arm, numbers] of known) {
+      pen.font = `bold ${11 * unit}px system-ui`;
+      known.forEach(([arm, numbers], nth) => {
         pen.strokeStyle = arm.colour;
         pen.beginPath();
         // a step lies between two frames; a number of a frame in its middle
         const shift = numbers.length < arm.card.frames ? 1 : 0.5;
-        numbers.forEach((number, k) => pen.lineTo(((k + shift) / arm.card.fps / this.length) * width, place(number)));
+        const x = (k) => ((k + shift) / arm.card.fps / this.length) * width;
+        numbers.forEach((number, k) => pen.lineTo(x(k), place(number)));
         pen.stroke();
-      }
+        // its number, each line's at another place
+        const k = Math.floor(((nth + 1) / (known.length + 1)) * numbers.length);
+        pen.fillStyle = ink("--ink");
+        pen.fillText(arm.number, x(k), Math.max(10 * unit, place(numbers[k]) - 3 * unit));
+      });
       pen.fillStyle = ink("--soft");
       pen.font = `${11 * unit}px system-ui`;
       pen.fillText(short(most), 4 * unit, 12 * unit);

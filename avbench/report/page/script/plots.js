@@ -10,7 +10,7 @@ document.addEventListener("pointerover", (event) => {
   const dot = event.target.closest("[data-prompt]");
   if (dot && !dot.firstChild) {
     const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = dot.dataset.prompt;
+    title.textContent = [dot.dataset.prompt, dot.closest("[data-run]")?.dataset.run].filter(Boolean).join(", ");
     dot.append(title);
   }
 });
