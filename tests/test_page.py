@@ -449,6 +449,7 @@ def test_marks_flow_and_hashes_of_a_clip(inside, out):
     key, sample = next((key, one) for key, one in run.samples().items() if key.subset == "toy-object-contact")
     clip = tab.evaluate("key => data.clips[key][0]", "/".join(map(str, key)))
     assert clip["sha256"] == sample.sha256 and clip["contacts"] and clip["onsets"]
+    assert "contact (truth)" in tab.locator("#player .marks").inner_text()
     tab.evaluate("open(0)")
     assert tab.locator("#player video.over:visible").count() == 0
     tab.keyboard.press("f")
@@ -587,9 +588,11 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     both = [runs[0], RunFolder(copy)]
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"
-    path.write_text(page.render(both, leaderboard(both), over_motion(both), tmp_path / "media"))
+    with mock.patch.object(page, "_contacts", lambda *_: None):
+        path.write_text(page.render(both, leaderboard(both), over_motion(both), tmp_path / "media"))
     opened = Opened(browser, path)
     tab = opened.page
+    assert "contact" not in tab.locator("#player .marks").text_content(), "nobody knows of contacts here"
     tab.evaluate("key => { chooseSubset(data.subsets.findIndex(one => one.name === key[0])); }", failed["key"])
     tab.evaluate("key => open(items().findIndex(one => one.prompt.id === key[1]))", failed["key"])
     assert "out of <memory>" in tab.locator("#player .arms").inner_text()

@@ -129,6 +129,7 @@ def render(
             }
             for subset in subsets
         },
+        truth=any(clip and clip["contacts"] is not None for of_runs in shown.values() for clip in of_runs),
         coverage=_coverage(folders, frame),
         totals=[*vbench.totals(frame)],
         totals_legend=vbench.LEGEND,
