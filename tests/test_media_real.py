@@ -441,8 +441,17 @@ def test_where_sound_overlaps_each_part_begins_at_its_time(tmp_path: Path, longe
     ]
 
 
-def test_sound_whose_times_jitter_is_whole(tmp_path: Path) -> None:
-    parts = [(k / 10 + 0.015 * (k % 2), level(k / 40, 0.1)) for k in range(30)]
+@pytest.mark.parametrize(
+    "early",
+    [
+        lambda k: -0.015 * (k % 2),
+        lambda k: 0.04 * (k % 3) / 2,  # three packets at a time
+        lambda k: {1: 0.039, 2: 0.078}.get(k, 0.0),
+        lambda k: 0.03 * np.sin(2.4 * k),
+    ],
+)
+def test_sound_whose_times_jitter_is_whole(tmp_path: Path, early) -> None:
+    parts = [(max(k / 1000, k / 25 - early(k)), level(k / 100, 0.04)) for k in range(75)]
     read = read_clip(placed(tmp_path / "a.mkv", parts))
     np.testing.assert_allclose(read.audio.waveform[0], np.concatenate([part for _, part in parts]), atol=1e-4)
     assert read.remarks == ()

@@ -1,5 +1,6 @@
 """Collects the samples of one sound track while they are decoded."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,13 +18,26 @@ _LEAD = Fraction(1, 5)
 _ROUNDED = 0.002
 """Seconds by which a block may begin before the last one ends, or last longer than its samples, because a container
 rounds."""
-_OVERLAP = 0.02
-"""Seconds by which a block may begin before the last one ends before that one is cut: some recorders' times jitter by
-less, and where files were joined, the priming of the next one, 1024 samples or more, lies over the end of the last."""
+_OVERLAP, _LASTS = 0.02, 0.5
+"""Seconds by which blocks may begin before the last one ends, and for how long, before that one is cut. Where files were
+joined, the priming of the next one, 1024 samples or more, lies over the end of the last, and all that follows is late by
+as much. Where times jitter, some block after a few is on time again."""
 _GAP = 0.05
 """Seconds of a gap that is not filled."""
 _UNSAID = 0.1
 """Seconds of holes or overlaps, in all, that are not worth a remark."""
+
+
+@dataclass
+class _Overlap:
+    """An overlap of which nobody knows yet whether it lasts."""
+
+    place: int
+    """The first block that begins too early."""
+    least: int
+    """The samples by which every block from there on begins too early, at least."""
+    samples: int = 0
+    """Of these blocks."""
 
 
 class Sound:
@@ -38,6 +52,7 @@ class Sound:
         self.remarks: list[str] = []
         self._lasts_longer = False
         self._padding = self._in_holes = self._overlapping = self._unfilled = 0
+        self._held: _Overlap | None = None
 
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
@@ -56,12 +71,7 @@ class Sound:
         lasts = (frame.duration or 0) if self.counts_samples else 0
         if (overlap := self._overlap(start)) > self.rate * _ROUNDED:
             self._cut(min(self._padding, overlap))
-        if (overlap := self._overlap(start)) > self.rate * _OVERLAP:
-            if overlap > self.length:
-                msg = f"{self.path} is damaged: the timestamps of its sound run backwards"
-                raise MediaError(msg)
-            self._overlapping += overlap
-            self._cut(overlap)
+        self._hold(self._overlap(start), block.shape[1])
         # If the clock counts samples, a block with more samples than its duration ends in the encoder's padding; but
         # ffmpeg also rounds the durations of whole blocks, after which the next block begins late enough.
         self._padding = max(0, block.shape[1] - lasts) if lasts else 0
@@ -77,6 +87,25 @@ class Sound:
     def _overlap(self, start: Fraction) -> int:
         """How many samples of a block that begins at `start` seconds lie before the end of the last one."""
         return round((self.origin - start) * self.rate) + self.length
+
+    def _hold(self, overlap: int, samples: int) -> None:
+        """Hear by how much the next block overlaps, and cut what lasts."""
+        if overlap <= self.rate * _OVERLAP:
+            self._held = None
+            return
+        held = self._held = self._held or _Overlap(len(self.blocks), overlap)
+        held.least, held.samples = min(held.least, overlap), held.samples + samples
+        if held.samples < self.rate * _LASTS:
+            return
+        # The end of what lies before it makes room, so that what follows begins at its time.
+        later, self._held = self.blocks[held.place :], None
+        if held.least > self.length - sum(block.shape[1] for block in later):
+            msg = f"{self.path} is damaged: the timestamps of its sound run backwards"
+            raise MediaError(msg)
+        del self.blocks[held.place :]
+        self._overlapping += held.least
+        self._cut(held.least)
+        self.blocks += later
 
     def _cut(self, samples: int) -> None:
         """Remove the last samples."""
