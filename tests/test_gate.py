@@ -29,6 +29,7 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report import checks
+from avbench.statistics import paired
 from avbench.storage.run_folder import RunFolder
 
 PLAN = "[margin]\nlpips_consecutive = 0.001\nonset_rate = 0.5\n"
@@ -183,27 +184,44 @@ def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
 def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(low, fails):
     row = {"direction": "band", "kind": TO_TARGET, "difference": 0.5, "error": 0.01, "dof": 20.0}
     row |= {"low": low, "high": 0.6, "pairs": 24.0, "unit": "", "mark": None, "too_few": None}
-    found = gate._margin("s/m", 0.1, SimpleNamespace(**row))
+    found = gate._margin("s/m", 0.1, SimpleNamespace(**row), low)
     assert (found.p < 0.001) is fails
 
 
-def test_on_fewer_than_six_prompts_no_loss_is_found_where_the_reference_is_right(tmp_path):
-    """There is no interval then, which alone knows of the reference's other side: checks are skipped, and say so."""
-    gate.update(evaluated(made_run(tmp_path / "before", count=2, seeds=(0, 1))), tmp_path / "b.zip", "first")
-    worse = evaluated(made_run(tmp_path / "worse", count=2, seeds=(0, 1), seed=1, lpips=0.004))
-    margins = {"lpips_consecutive": 0.001, "macro/lpips_consecutive": 0.001}
-    known = plan.from_plain({"margin": margins})
-    found = {one.name: one for one in gate.check(worse, tmp_path / "b.zip", known) if "coverage" not in one.name}
-    assert not any(one.failed for one in found.values()) and not found.pop("clips").skipped
-    assert len(found) == 3
-    for name, one in found.items():
-        prompts = 4 if "macro" in name else 2
-        words = f"clips; no loss of ≈ can be found on {prompts} prompts: too few to show a difference, at least 6 are"
-        assert one.skipped and one.p is None and words in one.message and "would be found" not in one.message
-    words = ("check", worse.path, "--baseline", tmp_path / "b.zip", "--init", "--plan", tmp_path / "first.toml")
-    said = "with too few clips (no loss of ≈ can be found on 2 prompts: too few to show a difference, at least 6 are"
-    assert f"note: {said}" in run_avbench(*words).stderr and f"# {said}" in (tmp_path / "first.toml").read_text()
-    assert plan.read(tmp_path / "first.toml").margins, "coverage and missing clips are checked all the same"
+def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(tmp_path):
+    """Pooled numbers are not checked, in words."""
+    before, after = (
+        evaluated(made_run(tmp_path / name, count=2, seeds=(0, 1, 2), seed=place, lpips=moved))
+        for place, (name, moved) in enumerate((("before", 0.0), ("after", 0.1)))
+    )
+    gate.update(before, tmp_path / "b.zip", "first")
+    known = plan.from_plain({"margin": {"lpips_consecutive": 0.001, "macro/lpips_consecutive": 0.001}})
+    found = {one.name: one for one in gate.check(after, tmp_path / "b.zip", known)}
+    for subset in LPIPS:
+        one = found[f"{subset}/lpips_consecutive"]
+        assert one.failed and one.p < 0.05 and "would be found" not in one.message
+    pooled = found["macro/lpips_consecutive"]
+    assert pooled.skipped and pooled.message.startswith("not checked: a ≈ metric needs 6 prompts here, and there are 4")
+    assert "checks failed, 1 not checked**" in checks.markdown([*found.values()])
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("prompts", [3, 5])
+def test_few_prompts_do_not_fail_models_that_are_equally_near_to_the_reference(prompts, monkeypatch):
+    """On either side of it, with luck that they share: the t test alone fails a third of them."""
+    random, failed = np.random.default_rng(4), 0
+    keys = pd.MultiIndex.from_product([range(prompts), [0]], names=["prompt", "seed"])
+    monkeypatch.setattr(gate, "clip_values", lambda values: {("s", "m"): pd.Series(values, keys)})
+    scores = {("s", "m"): SimpleNamespace(reference=0.0)}
+    for _ in range(300):
+        luck = random.standard_normal(prompts)
+        after, before = (luck + side * 0.5 + 0.1 * random.standard_normal(prompts) for side in (1, -1))
+        found = paired.paired_difference(after, before, range(prompts), targets=np.zeros(prompts))
+        row = {"direction": "band", "kind": TO_TARGET, "difference": found.value, "error": found.error}
+        row |= {"dof": found.dof, "pairs": prompts, "prompts": prompts, "unit": "", "mark": None, "too_few": "few"}
+        least = gate._least(("s", "m"), scores, before, after)
+        failed += gate._margin("s/m", 0.0, SimpleNamespace(**row), least).p < 0.05
+    assert failed < 0.06 * 300
 
 
 def test_clips_that_all_differ_by_the_same_do_differ(tmp_path, baseline):

@@ -10,8 +10,8 @@ moves every clip a little in one direction: that is significant, but far less th
 
 What the baseline has and the plan names must be compared, or its check fails and says why: a metric or a subset that
 the run lacks, a distance that can no longer be measured, clips of one prompt only, whose difference has no error.
-What the plan names and the baseline lacks is skipped, in words. So is a number that should match the reference's (≈) on
-fewer than 6 prompts: only an interval shows a loss of it, and there is none. Nor may clips be lost:
+What the plan names and the baseline lacks is skipped, in words. So is a pooled number that should match the reference's
+(≈) on fewer than 6 prompts. Nor may clips be lost:
 
 - ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
   not have.
@@ -30,22 +30,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from avbench.comparison.clip_remarks import form_of
-from avbench.comparison.differences import (
-    CONSTANT,
-    POOLS,
-    TO_TARGET,
-    differences,
-    freedom,
-    sided,
-    too_few_prompts,
-    worsening,
-)
+from avbench.comparison.differences import CONSTANT, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, clip_values, require_known_fields
+from avbench.comparison.score_table import Where, clip_values, join, require_known_fields
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
@@ -59,7 +51,6 @@ HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
 _LOOKED_AT = 3
 """Clips per subset whose form a baseline holds."""
-_NO_LOSS = "no loss of ≈ can be found on "
 _BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
 
 
@@ -169,7 +160,7 @@ def check(
         rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
             _clips(before, folder, {subset for subset, _ in on_subsets}),
-            *_margins(wanted, rows, had, folder),
+            *_margins(wanted, rows, had, before, folder),
             *_coverage(gated, before, folder),
         ]
         history = read_json(before.path / HISTORY, list[_Move], known_only=False)
@@ -210,8 +201,10 @@ class _Check:
             found = f"a loss of {self.margin + more:.3g} would be found" if more else ""
             if not found or CONSTANT in str(self.row.mark):
                 found = "every clip differs by the same" if self.row.difference else "no clip differs from another"
-            message = f"{message}; {found}"
-            if self.row.kind == "distance" and isinstance(self.row.too_few, str):
+            few = isinstance(self.row.too_few, str)
+            if not (few and self.row.kind == TO_TARGET):  # what would be found, depends on the side of the reference's
+                message = f"{message}; {found}"
+            if few and self.row.kind == "distance":
                 message = f"{message}; {self.row.too_few}"
         return Verdict(self.name, failed, without_folders(message), p, skipped=self.skipped, compared=self.compared)
 
@@ -227,10 +220,10 @@ def initial_plan(baseline: Path) -> tuple[str, list[str]]:
         InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
     """
     with _opened(baseline) as before:
-        scores, values = before.scores()[0], clip_values(before)
+        scores = before.scores()[0]
     found = {f"{one.subset}/{one.metric}": _noise(one) for one in scores}
     margins = {name: one for name, one in found.items() if not isinstance(one, str)}
-    few = {f"{one.subset}/{one.metric}": _few(one, values) for one in scores}
+    few = {f"{one.subset}/{one.metric}": _few(one) for one in scores}
     notes = [
         *_named("without a margin", {name: one for name, one in found.items() if isinstance(one, str)}),
         *_named("with too few clips", {name: why for name, why in few.items() if why and name in margins}),
@@ -255,16 +248,12 @@ def _named(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
         yield one_line(f"{what} ({why}): {', '.join(name for name, one in reasons.items() if one == why)}")
 
 
-def _few(score: Score, values: Mapping[Where, pd.Series]) -> str | None:
-    """What a check will say of too few clips, if a run has as many as the baseline."""
+def _few(score: Score) -> str | None:
+    """What a check will say of a distance of too few clips, if a run has as many as the baseline."""
     metric = known_metrics().get(score.metric)
-    if metric is None or score.value is None:
+    if metric is None or score.value is None or metric.per_clip:
         return None
-    if not metric.per_clip:
-        return metric.too_few(score.n, score.reference_clips)
-    prompts = values[score.subset, score.metric].index.unique("prompt")
-    few = too_few_prompts(len(prompts)) if metric.direction is Direction.BAND else None
-    return few and f"{_NO_LOSS}{few}"
+    return metric.too_few(score.n, score.reference_clips)
 
 
 def _noise(score: Score) -> float | str:
@@ -357,7 +346,11 @@ def _skipped(wanted: Mapping[Where, Any], had: Mapping[Where, Score], plan: Plan
 
 
 def _margins(
-    wanted: Mapping[Where, float | None], rows: Mapping[Where, Any], had: Mapping[Where, Score], after: RunFolder
+    wanted: Mapping[Where, float | None],
+    rows: Mapping[Where, Any],
+    had: Mapping[Where, Score],
+    before: RunFolder,
+    after: RunFolder,
 ) -> Iterator[_Check]:
     scores = {(one.subset, one.metric): one for one in after.scores()[0]}
     asked = set(after.run().subsets)
@@ -369,7 +362,27 @@ def _margins(
             why = "no clip is in both" if row is None else row.missing
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
-            yield _margin(name, margin, row)
+            beyond = row.low
+            if row.kind == TO_TARGET and isinstance(row.too_few, str):
+                beyond = _least(where, scores, before, after)
+            yield _margin(name, margin, row, beyond)
+
+
+def _least(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> float | None:
+    """The least loss of a ≈ metric on so few prompts that a comparison has no interval: by Student's t, and with the
+    models on either side of the reference's value, if they may be; None where several subsets are pooled.
+    """
+    if where[0] in POOLS:
+        return None
+    joined = join(*(clip_values(one)[where] for one in (after, before)))
+    if not joined.prompts:
+        return None
+    targets = np.full(len(joined.a), scores[where].reference)
+    found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
+    if found.error is None or found.other_side is None:  # of one prompt
+        return None
+    half = float(stats.t.ppf((1 + paired.LEVEL) / 2, found.dof)) * found.error
+    return min(found.value - half, found.other_side)
 
 
 def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:
@@ -383,7 +396,8 @@ def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> st
     return missing and f"the run has no {metric} on {subset}: {missing}"
 
 
-def _margin(name: str, margin: float, row: Any) -> _Check:
+def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
+    """The check of a margin; `least` is the least difference of a ≈ metric, with its two sides in mind."""
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
     message = (
@@ -396,9 +410,10 @@ def _margin(name: str, margin: float, row: Any) -> _Check:
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     p = paired.tail(worse - margin, row.error, freedom(row))  # of "worse by the margin or less"
     if row.kind == TO_TARGET:  # the interval alone knows of the reference's other side
-        if isinstance(row.too_few, str):
-            return _Check(name, f"{message}; {_NO_LOSS}{row.too_few}", skipped=True)
-        if not row.low >= margin:
+        if least is None:
+            why = f"a ≈ metric needs {paired.LEAST_PROMPTS} prompts here, and there are {row.prompts:.0f}"
+            return _Check(name, f"not checked: {why}; {message}", skipped=True)
+        if not least >= margin:
             p = 1.0
     return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
 

@@ -32,7 +32,7 @@ def console(verdicts: Sequence[Verdict], width: int) -> Table:
 def failures(verdicts: Sequence[Verdict]) -> str | None:
     """How many of the checks failed, and how many could not be made, in words; None if all passed."""
     failed, unmade = (sum(one.failed and one.compared is compared for one in verdicts) for compared in (True, False))
-    of_all = f"of {counted(sum(not one.note for one in verdicts), 'check')}"
+    of_all = f"of {counted(sum(not one.note and not one.skipped for one in verdicts), 'check')}"
     if failed:
         return f"{failed} {of_all} failed" + (f", {unmade} could not be made" if unmade else "")
     return f"{unmade} {of_all} could not be made" if unmade else None
@@ -40,7 +40,9 @@ def failures(verdicts: Sequence[Verdict]) -> str | None:
 
 def markdown(verdicts: Sequence[Verdict]) -> str:
     """Return a markdown table for a pull request or a job summary."""
-    lines = [f"**avbench check: {failures(verdicts) or 'passed'}**", ""]
+    unchecked = sum(one.skipped for one in verdicts)
+    also = f", {unchecked} not checked" if unchecked else ""
+    lines = [f"**avbench check: {failures(verdicts) or 'passed'}{also}**", ""]
     lines += ["| check | | p | found |", "|---|---|--:|---|"]
     for one in verdicts:
         mark = f"**{_mark(one)}**" if one.failed else _mark(one)

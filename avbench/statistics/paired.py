@@ -66,6 +66,8 @@ class PairedDifference:
     """Of the side that has fewer, if no clip has a partner."""
     constant: bool
     """Whether every clip has the same difference, so that the interval has no width."""
+    other_side: float | None = None
+    """With `targets`: `value`, if the middle of A and B lies as far on the other side of them as it may."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def paired_difference(
         half_width = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
         low, high = _studentised(per_clip, strata, value, error, rounding)
         interval = min(low, value - half_width), max(high, value + half_width)
-    p_side = 0.0
+    p_side, other_side = 0.0, None if goal is None else value
     if goal is not None and value:
         p_side, other_side = _on_either_side(x, y, strata, goal, value)
         interval = interval and (min(interval[0], other_side), max(interval[1], other_side))
@@ -162,6 +164,7 @@ def paired_difference(
         pairs=len(x),
         prompts=strata.prompts,
         constant=bool(np.ptp(per_clip) <= rounding),
+        other_side=other_side,
     )
 
 

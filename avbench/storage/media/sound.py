@@ -19,9 +19,9 @@ _ROUNDED = 0.002
 """Seconds by which a block may begin before the last one ends, or last longer than its samples, because a container
 rounds."""
 _OVERLAP, _LASTS = 0.02, 0.5
-"""Seconds by which blocks may begin before the last one ends, and for how long, before that one is cut. Where files were
-joined, the priming of the next one, 1024 samples or more, lies over the end of the last, and all that follows is late by
-as much. Where times jitter, some block after a few is on time again."""
+"""Seconds by which blocks may begin before the last one ends, and for how long, before that one is cut. Where files
+were joined, the priming of the next one, 1024 samples or more, lies over the end of the last, and all that follows is
+late by as much. Where times jitter, some block after a few is on time again."""
 _GAP = 0.05
 """Seconds of a gap that is not filled."""
 _UNSAID = 0.1
