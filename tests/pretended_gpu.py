@@ -68,7 +68,7 @@ def _computed(func: Any, args: tuple, kwargs: dict) -> Any:
     if there and func is torch._has_compatible_shallow_copy_type:
         return False  # so a module takes the moved parameter in place of its own
     if there:
-        _require_possible(func, given)
+        _require_possible(func, given, force=bool(kwargs.get("force")))
     asked = _device_asked(func, args, kwargs)
     on_gpu = bool(there) if asked is None else asked == GPU
     if asked == GPU:
@@ -89,18 +89,21 @@ def _computed(func: Any, args: tuple, kwargs: dict) -> Any:
     return trees.tree_map(placed, found)
 
 
-def _require_possible(func: Any, given: list[torch.Tensor]) -> None:
+def _require_possible(func: Any, given: list[torch.Tensor], *, force: bool) -> None:
     """Raise what torch would raise on a GPU."""
     name = getattr(func, "__name__", str(func))
     if any(word in str(func) for word in _CPU_ONLY):
         msg = f"{name} has no implementation for CUDA"
         raise NotImplementedError(msg)
     # Tests look into features and may read what lies on the GPU.
-    if name in ("numpy", "__array__") and _TESTS not in Path(sys._getframe(3).f_code.co_filename).parents:
+    if name in ("numpy", "__array__") and not force and _TESTS not in Path(sys._getframe(3).f_code.co_filename).parents:
         msg = "a tensor on cuda:0 cannot be a NumPy array; use Tensor.cpu() first"
         raise TypeError(msg)
-    beside = [tuple(each.shape) for each in given if not isinstance(each, OnGPU) and each.dim() and each.numel()]
-    if beside and func not in _TAKES_BOTH:
+    joins = func in (torch.cat, torch.stack)  # which take no number from the CPU
+    on_cpu = [each for each in given if not isinstance(each, OnGPU)]
+    beside = [tuple(each.shape) for each in on_cpu if (each.dim() or joins) and each.numel()]
+    taken = func in _TAKES_BOTH and not (func is torch.Tensor.__getitem__ and not isinstance(given[0], OnGPU))
+    if beside and not taken:
         msg = f"{name} takes tensors of one device, and of these the shapes {beside} are on the CPU, others on cuda:0"
         raise RuntimeError(msg)
 
@@ -111,7 +114,8 @@ def _device_asked(func: Any, args: tuple, kwargs: dict) -> torch.device | None:
     if func is torch._C._nn._parse_to:
         return None
     places = (*args, *kwargs.values()) if func is torch.Tensor.to else (kwargs.get("device"),)
-    return next((torch.device(each) for each in places if _is_device(each)), None)
+    found = next((torch.device(each) for each in places if _is_device(each)), None)
+    return GPU if found is not None and found.type == GPU.type else found
 
 
 def _is_device(each: Any) -> bool:

@@ -183,6 +183,11 @@ def test_the_pretended_gpu_refuses_what_a_real_one_does():
             layer(here)
         with pytest.raises(RuntimeError, match="add takes tensors of one device"):
             there + here
+        with pytest.raises(RuntimeError, match="__getitem__ takes tensors of one device"):
+            here[(there > 0)[:, 0]]
+        with pytest.raises(RuntimeError, match="stack takes tensors of one device"):
+            torch.stack([there.sum(), here.sum()])
+        assert there[torch.tensor([0])].is_cuda and (there * here.sum()).is_cuda, "indices and numbers may be the CPU's"
         with pytest.raises(TypeError, match="cannot be a NumPy array"):
             np.add(there, 1)
         with pytest.raises(NotImplementedError, match="no implementation for CUDA"):

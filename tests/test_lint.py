@@ -115,7 +115,7 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, message):
 @pytest.mark.parametrize(
     ("added", "message"),
     [
-        ("[quotas]\nmaterial = 1", "0 prompts have material 'metal'; the quota is 1"),
+        ("[quotas]\nmaterial = 1", "0 prompts with material 'metal'; the quota is 1"),
         ("[cells]\ntags = ['material', 'seen']\nmost = 1\nleast_filled = 1", "2 prompts are wood × True; at most 1"),
         ("[counts]\nmaterial = {wood = 3}", "[counts] says 3 of material 'wood'; there are 2"),
         ("[triples]\nrolls = 1", "[triples] cannot be used: "),

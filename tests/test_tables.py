@@ -133,13 +133,13 @@ def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame)
     assert "†" not in text[0] and text[1].count("†") == 2 and "† rests on a part of the clips" in text[1]
 
 
-def test_what_is_bold_has_a_star_where_letters_have_no_weight(frame):
+def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):
     screen = Console(width=200, record=True, file=io.StringIO())
     screen.print(set_for_console(subset_tables(frame.assign(best=frame["model"] == "b")), LEGEND, 200))
     text = screen.export_text()
     rows = [line for line in text.splitlines() if line.strip().startswith(("a ", "b "))]
-    assert len(rows) == 2 and "*" not in rows[0] and "*" in rows[1]
-    assert "Bold with a star: no other" in text.replace("\n", " ")
+    assert len(rows) == 2 and "•" not in rows[0] and "•" in rows[1]
+    assert "Bold with a dot (•): no other" in text.replace("\n", " ")
 
 
 @pytest.mark.parametrize("order", [("with", "without"), ("without", "with")])

@@ -417,6 +417,7 @@ def report(
     """Write the tables and the page of run folders, or of arms; each is compared with the first."""
     from avbench import api
     from avbench.comparison import votes as ballots
+    from avbench.comparison.score_table import require_known_fields
     from avbench.core import nearest
     from avbench.report.page.page import MEDIA
     from avbench.report.writing import PageOptions
@@ -451,6 +452,7 @@ def report(
     if votes:
         ballots.read(votes)  # raises InputError on one that cannot be read
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
+    require_known_fields(views, allow or ())
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
     page = found.save_report(out, options, CONSOLE)

@@ -24,7 +24,7 @@ import pandas as pd
 from avbench.comparison import preferences
 from avbench.comparison import votes as ballots
 from avbench.comparison.differences import Side, common_target
-from avbench.comparison.score_table import check_comparable, scored_by
+from avbench.comparison.score_table import check_comparable, require_known_fields, scored_by
 from avbench.core import Direction, InputError, counted
 from avbench.metrics.table import Metric
 from avbench.statistics import paired, uncertainty
@@ -117,8 +117,10 @@ def agreement(
         allow: fields in which runs may differ all the same.
 
     Raises:
-        InputError: a run was not evaluated, or two were made differently in a field that is not allowed.
+        InputError: a run was not evaluated, two were made differently in a field that is not allowed, or none has an
+            allowed field.
     """
+    require_known_fields(folders, allow)
     sides = [Side(folder, metrics) for folder in folders]
     for one, other in itertools.combinations(sides, 2):
         check_comparable(other.made, one.made, allow)

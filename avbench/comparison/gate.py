@@ -400,9 +400,8 @@ def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
     """The check of a margin; `least` is the least difference of a ≈ metric, with its two sides in mind."""
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    message = (
-        f"{'better' if worse < 0 else 'worse'} by {abs(worse):.4g}{unit}, margin {margin:.4g}, {row.pairs:.0f} clips"
-    )
+    how, clips = "better" if worse < 0 else "worse", counted(int(row.pairs), "clip")
+    message = f"{how} by {abs(worse):.4g}{unit}, margin {margin:.4g}, {clips}"
     if isinstance(row.mark, str) and row.mark.startswith("made differently"):
         message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):

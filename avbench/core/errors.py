@@ -91,12 +91,13 @@ def shown(given: object) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error message, with secrets masked and without its full stop."""
     line = next((line for line in str(error).splitlines() if line.strip(" .")), type(error).__name__)
-    return masked(line.strip()).rstrip(".")
+    return masked(line.strip()).rstrip(". ")
 
 
 def kind_and_first_line(error: BaseException) -> str:
     """Return the kind of an unforeseen error, and its first line where it has a message."""
-    return f"{type(error).__name__}: {first_line(error)}".removesuffix(f": {type(error).__name__}")
+    kind, words = type(error).__name__, first_line(error)
+    return kind if words == kind else f"{kind}: {words}"
 
 
 def masked(words: str, *secrets: str) -> str:

@@ -35,8 +35,8 @@ def all_of(names: Sequence[str]) -> str:
 
 
 def ended(text: str) -> str:
-    """The text as a sentence: with a full stop, unless it ends with one."""
-    return text if text.endswith(".") else f"{text}."
+    """The text as a sentence: with a full stop, unless it ends as a sentence does."""
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
 def visible(text: object) -> str:

@@ -55,7 +55,7 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
         return
     clips = [one for one in made if isinstance(one, Clip)]
     forms = ", ".join(dict.fromkeys(_form(clip) for clip in clips))
-    yield Check("clips", True, f"{len(clips)} clips: {forms}")
+    yield Check("clips", True, f"{counted(len(clips), 'clip')}: {forms}")
     yield _spec(subset, clips)
     yield _picture(clips)
     yield _sound(clips)
@@ -124,7 +124,9 @@ def _picture(clips: Sequence[Clip]) -> Check:
     if empty := [words for clip in clips if (words := nothing_in(clip))]:
         return Check("picture", False, f"{len(empty)} of {len(clips)} clips are empty: {empty[0]}")
     still = sum(len(clip.frames) > 1 and bool((clip.frames == clip.frames[0, 0, 0]).all()) for clip in clips)
-    return Check("picture", not still, f"{still} clips are one colour throughout" if still else "no clip is one colour")
+    return Check(
+        "picture", not still, f"{counted(still, 'clip')} of one colour throughout" if still else "no clip is one colour"
+    )
 
 
 def _spec(subset: Subset, clips: Sequence[Clip]) -> Check:

@@ -41,7 +41,7 @@ POWER_LEGEND = (
 
 def power_legend(family: int, text: str = POWER_LEGEND) -> str:
     """The legend of `power_tables`, with the level at which differences are planned for a family of comparisons."""
-    corrected = f"at 5 %, corrected for {family} comparisons"
+    corrected = f"at 5 %, corrected for {counted(family, 'comparison')}"
     level = "at 5 %, not corrected (--family N corrects for N comparisons)" if family == 1 else corrected
     return text.format(level=level)
 
@@ -60,7 +60,9 @@ def tables_of_pairs(
         notes: list[str] = []
         rows = [(column_head(row, sided=sided(row)), _cells(row, texts_of(row), notes)) for _, row in group.iterrows()]
         family = group["family"].max()
-        title = f"{subset}: {run} − {against}" + ("" if pd.isna(family) else f" (family of {family:.0f} comparisons)")
+        title = f"{subset}: {run} − {against}" + (
+            "" if pd.isna(family) else f" (family of {counted(int(family), 'comparison')})"
+        )
         yield SubsetTable(title, [*columns], rows, notes, head="metric")
 
 

@@ -210,13 +210,13 @@ def _without_value(frame: pd.DataFrame) -> Iterator[str]:
         yield ended(f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{whose}: {why}")
 
 
-def _marked(cell: Cell) -> Cell:
-    return replace(cell, short=f"{cell.short}*") if cell.best and cell.short else cell
+def _dotted(cell: Cell) -> Cell:
+    return replace(cell, short=f"{cell.short}•") if cell.best and cell.short else cell
 
 
 def _starred(cell: Cell) -> Cell:
     """Return the cell without excess and notes, which only the long tables explain."""
-    return Cell(_marked(cell).short + ("†" if cell.partial else ""), cell.best)
+    return Cell(cell.short + ("*" if cell.best else "") + ("†" if cell.partial else ""), cell.best)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -225,12 +225,11 @@ def markdown(frame: pd.DataFrame) -> str:
 
 
 def set_for_console(tables: Iterable[SubsetTable], legend: str, width: int) -> Group:
-    """Tables, their notes and a legend, for rich. What is bold has a star as well, which copies and pipes keep."""
+    """Tables, their notes and a legend, for rich. What is bold has a dot as well, which copies and pipes keep."""
     parts: list[RichTable | Text] = []
-    legend = legend.replace("Bold", "Bold with a star")
+    legend = legend.replace("Bold", "Bold with a dot (•)")
     for plain in tables:
-        starred = [(name, [_marked(cell) for cell in cells]) for name, cells in plain.rows]
-        table = replace(plain, rows=starred)
+        table = replace(plain, rows=[(name, [_dotted(cell) for cell in cells]) for name, cells in plain.rows])
         title: Text | None = Text(table.subset, style="bold")
         for columns in _fitting(table, width):
             parts.append(_rich(table, columns, title, width))
@@ -406,7 +405,7 @@ def number(value: float, beside: float | None = None, sign: str = "") -> str:
 def p_value(value: float) -> str:
     """Write a p-value, with three decimals below 0.1, and never as 0.000, because no test excludes chance.
 
-    Beside 0.05 it has four, so that what is shown and what is not do not look the same.
+    Beside 0.05 it has four, so that what is shown and what is not hardly look the same.
     """
     if value < 0.0005:
         return "<0.001"

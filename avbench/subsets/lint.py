@@ -315,7 +315,7 @@ def _quotas(draft: Draft) -> Found:
         least = quota if isinstance(quota, Mapping) else {value: quota for value in draft.schema.get(tag, ())}
         for value, count in least.items():
             if found[value] < count:
-                yield None, f"{found[value]} prompts have {tag} {value!r}; the quota is {count}"
+                yield None, f"{counted(found[value], 'prompt')} with {tag} {value!r}; the quota is {count}"
 
 
 def cells(lines: Iterable[Line], tags: Sequence[str]) -> Counter[tuple[Any, ...]]:
@@ -336,7 +336,7 @@ def _cells(draft: Draft) -> Found:
         if count > rule["most"]:
             yield None, f"{count} prompts are {' × '.join(map(str, cell))}; at most {rule['most']} may be"
     if len(found) < rule["least_filled"]:
-        yield None, f"{len(found)} cells of {rule['tags']} are filled; the card wants {rule['least_filled']}"
+        yield None, f"{counted(len(found), 'filled cell')} of {rule['tags']}; the card wants {rule['least_filled']}"
 
 
 def _triples(draft: Draft) -> Found:

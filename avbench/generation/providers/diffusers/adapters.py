@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, first_line, listed, nearest
+from avbench.core import InputError, counted, first_line, listed, nearest
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
 from avbench.generation.table import check_finite
@@ -190,7 +190,7 @@ def _contents(file: Path) -> _Contents:
     strange += [name for module, name in (*alphas.items(), *magnitudes.items()) if module not in whole]
     if strange:
         msg = (
-            f"{file} holds {len(strange)} tensors that are no known part of a LoRA (pairs of A and B or "
+            f"{file} holds {counted(len(strange), 'tensor')} of no known part of a LoRA (pairs of A and B or "
             f"down and up, alpha, diff, diff_b): {listed(sorted(strange))}; none may be dropped"
         )
         raise InputError(msg)

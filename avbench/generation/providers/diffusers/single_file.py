@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from avbench.core import InputError, first_line, listed
+from avbench.core import InputError, counted, first_line, listed
 from avbench.generation.detect import Detected
 from avbench.generation.diffusers_package import diffusers
 from avbench.storage.filled import check_names, refuse_whole_numbers
@@ -118,7 +118,7 @@ def _check(kind: Any, checkpoint: Mapping[str, Tensor], path: Path, folder: Path
                 msg = f"{path} does not fit {what}: its names cannot be converted ({trouble!r})"
                 raise InputError(msg) from trouble
             if lost:
-                msg = f"{path} holds {len(lost)} tensors that match nothing in {what}: {listed(sorted(lost))}"
+                msg = f"{path} holds {counted(len(lost), 'tensor')} without a match in {what}: {listed(sorted(lost))}"
                 raise InputError(msg)
             shapes = named
     check_names(network, shapes, what, str(path))
