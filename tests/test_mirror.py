@@ -106,6 +106,22 @@ def test_another_machine_continues_and_makes_nothing_twice(store, tmp_path, mach
     assert in_order(copy) == in_order(alone)
 
 
+def test_another_run_of_the_mirror_is_not_deleted_unawares(folder_store, tmp_path, machine):
+    made(tmp_path / "a", folder_store, 2)
+    machine("second")
+    with pytest.raises(
+        InputError, match=r"it has a mirror.* give another --mirror, or the model a name \(NAME=MODEL\); "
+    ):
+        made(tmp_path / "b", folder_store, 2, model="toyworld:frozen")
+    assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2
+
+
+@pytest.mark.parametrize("below", ["", "/q"])
+def test_a_mirror_in_its_own_folder_is_refused(tmp_path, below):
+    with pytest.raises(InputError, match=r"is the run folder .* or lies in it; give another place"):
+        Mirror(tmp_path / "world", f"file://{tmp_path}/world{below}")
+
+
 def test_a_folder_that_is_behind_catches_up(store, tmp_path, machine):
     made(tmp_path / "a", store, 3)
     machine("second")

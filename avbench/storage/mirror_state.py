@@ -104,6 +104,10 @@ class Sides:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
         self.folder, self.storage = folder, Storage(url)
         self.url = self.storage.url
+        place = self.url.removeprefix("file://")
+        if place != self.url and Path(place).resolve().is_relative_to(folder.resolve()):
+            msg = f"the mirror {self.url} is the run folder {folder} or lies in it; give another place"
+            raise InputError(msg)
         self._busy, self._ended = threading.RLock(), False
         self.lines: Mapping[str, int] = {}
         """For this process's signature: sizes of the mirror's files that lines are appended to."""
@@ -254,7 +258,8 @@ class Sides:
         """Advice where the folder and its mirror have a history of their own."""
         return (
             f"get the mirror into another folder with `avbench runs pull {self.url} OTHER`, add this one to it with "
-            f"`avbench runs merge OTHER {self.folder}`, and upload the result with `avbench runs push OTHER {self.url}`"
+            f"`avbench runs merge OTHER {self.folder}`, upload the result with `avbench runs push OTHER {self.url}`, "
+            f"and put {self.folder} away before you go on with it"
         )
 
     def cut(self, name: str, size: int, writer: Writer) -> InputError:

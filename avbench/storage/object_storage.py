@@ -133,7 +133,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
     protocol = url.partition("://")[0]
     if "://" not in url or protocol not in fsspec.available_protocols():
-        msg = f"{url!r} is no address that fsspec knows: write, for example, s3://bucket/runs or gs://bucket/runs"
+        msg = f"{url!r} is no address that fsspec knows: write, for example, s3://bucket/runs or file:///ABSOLUTE/PATH"
         raise InputError(msg)
     try:
         files, root = fsspec.url_to_fs(url)

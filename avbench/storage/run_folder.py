@@ -180,6 +180,11 @@ class RunFolder:
             return
         if why := self.objection(run, subsets):
             msg = f"{why}{self.or_elsewhere}, or give --replace to delete it and start again"
+            if (self.path / MIRROR_FILE).is_file():
+                msg = (
+                    f"{why}; it has a mirror, and may just have come from there: give another --mirror, or the model a "
+                    "name (NAME=MODEL); --replace deletes it here and in the mirror"
+                )
             raise InputError(msg)
         there = self.run()
         if run.identity() != there.identity():
