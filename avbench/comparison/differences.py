@@ -174,14 +174,13 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         if "missing" in found:
             return margin | found
-        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or too_few_prompts(found["prompts"])
+        too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
         return margin | found | {"too_few": too_few}
     found = _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
-    return margin | found | {"too_few": too_few_prompts(found["prompts"])}
+    return margin | found | {"too_few": _too_few(found["prompts"])}
 
 
-def too_few_prompts(prompts: int) -> str | None:
-    """The sentence that these are too few for an interval and for the test of clips; None if they are enough."""
+def _too_few(prompts: int) -> str | None:
     if prompts >= paired.LEAST_PROMPTS:
         return None
     return f"{counted(prompts, 'prompt')}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
@@ -235,7 +234,7 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
             micro=pooled == MICRO,
         )
         margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
-        few = {"too_few": too_few_prompts(found.prompts)}
+        few = {"too_few": _too_few(found.prompts)}
         yield {"subset": pooled, **_numbers(found, None not in targets), **margin, **few}
 
 

@@ -66,7 +66,7 @@ class Verdict:
     p: float | None = None
     """One-sided, after Holm."""
     skipped: bool = False
-    """Whether nothing was checked: the baseline lacks what the plan names, or there are too few prompts for ≈."""
+    """Whether nothing was checked: the baseline lacks what the plan names, or a pooled ≈ metric has too few prompts."""
     compared: bool = True
     """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
     note: bool = False
@@ -362,10 +362,8 @@ def _margins(
             why = "no clip is in both" if row is None else row.missing
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
-            beyond = row.low
-            if row.kind == TO_TARGET and isinstance(row.too_few, str):
-                beyond = _least(where, scores, before, after)
-            yield _margin(name, margin, row, beyond)
+            few = row.kind == TO_TARGET and isinstance(row.too_few, str)
+            yield _margin(name, margin, row, _least(where, scores, before, after) if few else row.low)
 
 
 def _least(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> float | None:

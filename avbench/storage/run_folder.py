@@ -179,13 +179,13 @@ class RunFolder:
             self.write_run(run)
             return
         if why := self.objection(run, subsets):
-            msg = f"{why}{self.or_elsewhere}, or give --replace to delete it and start again"
+            advice = f"{self.or_elsewhere}, or give --replace to delete it and start again"
             if (self.path / MIRROR_FILE).is_file():
-                msg = (
-                    f"{why}; it has a mirror, and may just have come from there: give another --mirror, or the model a "
-                    "name (NAME=MODEL); --replace deletes it here and in the mirror"
+                advice = (
+                    "; it has a mirror, and may just have come from there: give another --mirror, or the model a name "
+                    "(NAME=MODEL); --replace deletes it here and in the mirror"
                 )
-            raise InputError(msg)
+            raise InputError(why + advice)
         there = self.run()
         if run.identity() != there.identity():
             self._write_subsets(subsets)  # first: until run.json names them, they hold more than it asks for

@@ -7,15 +7,15 @@ one, and `write_clip` writes lossless mkv or ordinary mp4. Only this package dea
 
 Time (timing.py). Frames count from the first frame's timestamp, and sample 0 sounds at that moment: a track that starts
 late gets zeros in front, one that starts early is trimmed, a gap of more than 50 ms inside the track is filled with
-zeros, and where blocks overlap by more than 20 ms the earlier one is cut. A stream has a constant rate if every
-timestamp is within one tick of the container's clock of k/fps. Its fps is a rate that the container declares (a rounded
-rate such as 19001/317 is read as the n·1000/1001 it stands for), else the simplest fraction that fits, so a gif with
-delays of 120 and 130 ms has 8 fps. Every other stream has a variable rate. It is read at the constant rate that leaves
-the fewest frames out of step or late: each source frame moves to the nearest k/fps and is shown until the next one; of
-several at one k the last is shown. A remark gives the rate and how many frames were left out and repeated. A fragmented
-mp4 without an edit list stretches its first frame, or its first block of sound, over the sound's priming; this is
-undone. Where an edit list of mp4 starts within a frame, libav moves the next one forward, which is undone too. If the
-first frame alone is out of step, sample 0 sounds where the grid of the others starts.
+zeros, and where blocks overlap by more than 20 ms for half a second the earlier one is cut. A stream has a constant
+rate if every timestamp is within one tick of the container's clock of k/fps. Its fps is a rate that the container
+declares (a rounded rate such as 19001/317 is read as the n·1000/1001 it stands for), else the simplest fraction that
+fits, so a gif with delays of 120 and 130 ms has 8 fps. Every other stream has a variable rate. It is read at the
+constant rate that leaves the fewest frames out of step or late: each source frame moves to the nearest k/fps and is
+shown until the next one; of several at one k the last is shown. A remark gives the rate and how many frames were left
+out and repeated. A fragmented mp4 without an edit list stretches its first frame, or its first block of sound, over the
+sound's priming; this is undone. Where an edit list of mp4 starts within a frame, libav moves the next one forward,
+which is undone too. If the first frame alone is out of step, sample 0 sounds where the grid of the others starts.
 
 Copies and cuts (packets.py). AVI stores no presentation times: its frames get the packets' places in rising order. What
 a cut leaves at the beginning without the frames that it needs is left out, as by players, with a remark.
