@@ -1,6 +1,7 @@
 """The mirror of a run folder in object storage: another machine continues it, and nothing is lost or made twice."""
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import time
 import fsspec
 import pytest
 from command_line import run_avbench
+from fsspec.implementations.local import LocalFileSystem
 from parts_of_runs import KEYS, content, in_order, part
 
 from avbench.api import Mirrors, SamplingJob, Work, evaluated, measured, sampled
@@ -222,7 +224,7 @@ def test_a_mirror_without_the_record_of_its_writer_is_continued_and_not_overwrit
     storage.rm_file(f"{root}/world/.mirror.json")
     machine("second")
     assert content(pulled(store, tmp_path / "copy")) == content(first)
-    with pytest.raises(InputError, match="holds more than was asked for"):
+    with pytest.raises(InputError, match="holds more prompts than were asked for"):
         made(tmp_path / "b", store, 2)
     assert content(pulled(store, tmp_path / "again")) == content(first)
 
@@ -867,6 +869,20 @@ def test_storage_that_fails_at_the_end_loses_nothing(folder_store, tmp_path):
     there.unlink()
     (tmp_path / "aside").rename(there)
     assert content(made(tmp_path / "a", folder_store, 3)) == content(there)
+
+
+def test_a_full_disk_is_named_and_not_the_mirror(folder_store, tmp_path, machine, monkeypatch):
+    made(tmp_path / "a", folder_store, 2)
+    machine("second")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFileSystem, "get", full)
+        with pytest.raises(InputError, match=f"cannot be downloaded: no space is left in {tmp_path}/copy"):
+            pulled(folder_store, tmp_path / "copy")
+    assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2
 
 
 def test_what_is_no_mirror_is_not_pulled(tmp_path):

@@ -355,6 +355,22 @@ def test_clips_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch):
     assert {path.stat().st_nlink for path in (tmp_path / "whole/clips").glob("*/*.mkv")} == {1}
 
 
+def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "another file system")
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source))
+
+    parts = shards(tmp_path)
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InputError, match=r"clips/\w+/.*\.mkv cannot be written: No space left on device") as found:
+        merge(tmp_path / "out/whole", parts)
+    assert str(found.value).startswith(str(tmp_path / "out"))
+    assert [*(tmp_path / "out").iterdir()] == []
+
+
 def test_linked_clips_take_no_space(tmp_path):
     merge(tmp_path / "whole", shards(tmp_path))
     assert {path.stat().st_nlink for path in (tmp_path / "whole/clips").glob("*/*.mkv")} == {2}

@@ -14,6 +14,7 @@ from processes import FORKS
 from avbench.core import Row, Sample
 from avbench.storage.progress import read_progress, recorded
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_merge import merge
 from avbench.storage.run_status import status
 
 pytestmark = FORKS
@@ -70,7 +71,7 @@ def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path, monkeypat
     assert found.progress.done == 6 and 0 < found.progress.rate <= 24
     (plain,) = statuses(folder.path)
     assert plain["progress"]["stage"] == "sample" and plain["running"] is False
-    assert "which has stopped" in run_avbench("status", folder.path).stdout
+    assert "sample: stopped; 6 of 14 were done at the last sign of process" in run_avbench("status", folder.path).stdout
 
 
 def test_progress_is_recorded_to_the_end_or_to_the_stop(tmp_path, monkeypatch):
@@ -117,6 +118,19 @@ def test_several_runs_are_a_table_and_one_is_told_in_full(tmp_path):
 
 def test_what_is_no_run_is_refused(tmp_path):
     assert "is not a run folder: it has no run.json" in run_avbench("status", tmp_path, code=2).stderr
+
+
+def test_a_part_that_has_not_begun_does_not_hide_the_others(tmp_path):
+    begun = part(tmp_path / "a", KEYS[:4]).path
+    (tmp_path / "b").mkdir()
+    told = run_avbench("status", begun, tmp_path / "b", "--format", "csv", code=2)
+    assert f"{begun}" in told.stdout and "4 of 16" in told.stdout
+    assert "b is not a run folder: it has no run.json" in told.stderr
+
+
+def test_a_run_that_was_merged_may_lack_parts(tmp_path):
+    merge(tmp_path / "m", [part(tmp_path / "s", KEYS[:4]).path])
+    assert status(RunFolder(tmp_path / "m")).next.startswith(f"avbench runs merge {tmp_path / 'm'} PARTS")
 
 
 @pytest.mark.slow

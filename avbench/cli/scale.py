@@ -84,24 +84,34 @@ def status(runs: Runs, form: Form = "console") -> None:
     """Show the progress of runs: stage, clips, rate, time left, failures, peak memory, and the next step.
 
     Of several runs that are not all evaluated, a preliminary verdict follows. It only reads the folders, so it works
-    while a command writes them and after one was killed.
+    while a command writes them and after one was killed. A folder that is no run, such as that of a part that has not
+    begun, is named after the others, and the exit code is 2.
     """
+    from avbench.core import InputError
     from avbench.storage.run_folder import RunFolder
     from avbench.storage.run_status import status as read
 
-    folders = [RunFolder(path) for path in runs]
-    found = [read(folder) for folder in folders]
+    folders, found, unreadable = [], [], []
+    for folder in map(RunFolder, runs):
+        try:
+            found.append(read(folder))
+            folders.append(folder)
+        except InputError as error:  # a part that has not begun must not hide the others
+            unreadable.append(str(error))
     if form == "json":
         print_line(json.dumps([_plain(one) for one in found], indent=1, ensure_ascii=False))
-    elif len(found) > 1 or form != "console":
-        print_listing(*_overview(found), form)
-        if form == "console" and any(one.stage != "evaluated" for one in found):
+    elif len(runs) > 1 or form != "console":
+        if found:
+            print_listing(*_overview(found), form)
+        if form == "console" and len(found) > 1 and any(one.stage != "evaluated" for one in found):
             from avbench.comparison.early_looks import early_looks
 
             for sentence in early_looks(folders):
                 print_line(sentence)
-    else:
+    elif found:
         _print_details(found[0])
+    if unreadable:
+        refuse("; ".join(unreadable))
 
 
 def _plain(found: "Status") -> dict[str, Any]:
@@ -147,11 +157,13 @@ def _print_details(found: "Status") -> None:
         paced = f", {rate}, {left} left" if rate else ""
         ago = duration(max(0.0, time.time() - progress.updated))
         where = f"process {progress.process} on {progress.host}"
-        stopped = "" if found.running else ", which has stopped"
-        print_line(
-            f"{progress.stage}: {progress.done} of {progress.total} done by {where}{stopped}{paced}; "
-            f"last sign {ago} ago"
-        )
+        done = f"{progress.stage}: {progress.done} of {progress.total} done by {where}{paced}; last sign {ago} ago"
+        if not found.running:  # it may have done more after its last sign
+            done = (
+                f"{progress.stage}: stopped; {progress.done} of {progress.total} were done at the last sign of "
+                f"{where}, {ago} ago{paced}"
+            )
+        print_line(done)
     heads = ["subset", "clips", "made", "no clip", "refused", "left"]
     counts = [[one.subset, one.planned, one.made, one.failed, one.refused, one.left] for one in found.subsets]
     print_listing(heads, [[str(cell) for cell in row] for row in counts], "console")

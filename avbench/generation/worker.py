@@ -1,7 +1,6 @@
 """Makes the clips of a batch in a worker, stores them in the run folder, and records why one failed."""
 
 import dataclasses
-import errno
 import gc
 import json
 import resource
@@ -30,7 +29,7 @@ from avbench.storage.media import read_clip, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import replacing, write_json
+from avbench.storage.writing import NO_SPACE, replacing, write_json
 
 
 def put_whole(source: Path, path: Path, how: Callable[[Path, Path], object] = shutil.copyfile) -> None:
@@ -181,7 +180,7 @@ def disk_full(folder: RunFolder, key: Key) -> InputError:
 def no_space(error: BaseException) -> bool:
     """Whether an error is that of a full disk, which would fail every following clip too."""
     causes = (error, error.__cause__)
-    return any(getattr(one, "errno", None) in (errno.ENOSPC, errno.EDQUOT) for one in causes)
+    return any(getattr(one, "errno", None) in NO_SPACE for one in causes)
 
 
 def _failed(request: Request, error: BaseException, seconds: float) -> Sample:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, first_line
-from avbench.storage.writing import write_whole, writing_whole
+from avbench.storage.writing import NO_SPACE, write_whole, writing_whole
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
 
@@ -87,7 +87,13 @@ class Storage:
         """Download files to these places; a killed process leaves incomplete ones there."""
         for place in places:
             place.parent.mkdir(parents=True, exist_ok=True)
-        self._asked(self._files.get, [*map(self._at, names)], [*map(str, places)])
+        try:
+            self._asked(self._files.get, [*map(self._at, names)], [*map(str, places)])
+        except InputError as error:
+            if getattr(error.__cause__, "errno", None) in NO_SPACE:
+                msg = f"files of {self.url} cannot be downloaded: no space is left in {places[0].parent}"
+                raise InputError(msg) from error
+            raise
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""

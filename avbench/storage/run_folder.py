@@ -215,13 +215,15 @@ class RunFolder:
         if not differing or not same_model:
             return another if differing else None
         asked, held = {one.name: one for one in subsets}, {one.name: one for one in self.subsets()}
-        if {*there.seeds} <= {*run.seeds} and _all_in(held, asked):
+        fewer_seeds, fewer_prompts = not {*there.seeds} <= {*run.seeds}, not _all_in(held, asked)
+        if not fewer_seeds and not fewer_prompts:
             return None
-        if {*run.seeds} <= {*there.seeds} and _all_in(asked, held):
+        if (not fewer_seeds or {*run.seeds} <= {*there.seeds}) and (not fewer_prompts or _all_in(asked, held)):
             counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
+            more = " and ".join(what for what, fewer in (("prompts", fewer_prompts), ("seeds", fewer_seeds)) if fewer)
             return (
-                f"{self.path} holds more than was asked for (prompts: {counts}; seeds: {len(there.seeds)}), and a run "
-                "cannot shrink. Ask for at least as many prompts and seeds"
+                f"{self.path} holds more {more} than were asked for (prompts: {counts}; seeds: {len(there.seeds)}), "
+                "and a run cannot shrink. Ask for at least as many prompts and seeds"
             )
         return another
 

@@ -13,8 +13,8 @@ replaced last; until then the folder is the run that it was.
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -192,10 +192,8 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
     """
     samples, homes = _samples(folders, keys)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
-    with place.writing() if new else nullcontext():
+    with _putting_together(place) if new else nullcontext():
         place.require_distinct([subset for folder in folders for subset in folder.subsets()])
-        if new:
-            _clear(place.path)  # an earlier merge that was killed
         for key, sample in samples.items():
             _put_clip(homes[key], place, sample)
         _write_rows(place.path, folders, samples)
@@ -211,6 +209,18 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
             place.write_run(run)
             place.path.rename(out)
     return samples
+
+
+@contextmanager
+def _putting_together(place: RunFolder) -> Iterator[None]:
+    """Lock a new folder, without what a killed merge left in it. An error, such as a full disk, deletes it."""
+    with place.writing():
+        _clear(place.path)
+        try:
+            yield
+        except BaseException:
+            shutil.rmtree(place.path, ignore_errors=True)
+            raise
 
 
 def _clear(place: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from avbench.core import InputError, Key, Sample, counted
 from avbench.storage.progress import Progress, read_progress
 from avbench.storage.row_lines import stored_rows
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run
+from avbench.storage.run_folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
 
 
 @dataclass(frozen=True)
@@ -137,10 +137,10 @@ def _stage(
         return working.stage, ""
     made, lacking = sum(one.made for one in counts), sum(one.left + one.failed for one in counts)
     if lacking:
-        return (
-            "sample",
-            f"give the command that made the run again: it makes what is missing ({counted(lacking, 'clip')})",
-        )
+        again = f"give the command that made the run again: it makes what is missing ({counted(lacking, 'clip')})"
+        if not (folder.path / PROGRESS_FILE).exists():  # no command has sampled here: it was merged or downloaded
+            again = f"avbench runs merge {folder.path} PARTS with the parts that have them; or {again}"
+        return "sample", again
     if not features:
         return "sampled", f"avbench measure {folder.path}"
     if any(one.rows < made for one in features):

@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 from avbench.core import InputError, digest
 from avbench.storage import reading
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a disk, or a user's share of it, that is full."""
+
 
 def write_whole(path: Path, content: bytes) -> None:
     """Replace a file in one step: a reader sees the old content or the new, even if the process is killed."""
@@ -45,6 +48,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give the place where a library can write the new content of `path`, and put it there when the block ends.
 
     The place has the suffix of `path` and is always the same, so that the next try removes what a kill left behind.
+
+    Raises:
+        InputError: the disk is full.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     part.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
@@ -52,6 +58,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         wait_until_on_disk(part)
         part.replace(path)
+    except OSError as error:
+        if error.errno in NO_SPACE:  # a library may not name the file, or may name the one that it copies
+            raise _unwritable(path, error) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -115,8 +125,7 @@ def _opened_to_write(path: Path, flags: int) -> int:
         if path.is_symlink():
             msg = f"{path} is a link; avbench does not write through links"
             raise InputError(msg) from None
-        msg = f"{path} cannot be written: {error.strerror}"
-        raise InputError(msg) from error
+        raise _unwritable(path, error) from error
 
 
 @contextmanager
@@ -127,8 +136,11 @@ def _naming_it(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.filename is not None:
             raise
-        msg = f"{path} cannot be written: {error.strerror or error}"
-        raise InputError(msg) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def line_of(value: object) -> bytes:
