@@ -89,9 +89,14 @@ def paths_of(given: Any, what: str, how: str) -> list[str]:
     return [*map(str, found)]
 
 
-def texts_of(given: str | Sequence[str]) -> list[str]:
-    """Texts as a list; one text is one item, not its letters."""
-    return _one_or_several(given)
+def texts_of(given: str | Sequence[str], argument: str) -> list[str]:
+    """Texts as a list; one text is one item, not its letters. Raises InputError where one is no text."""
+    found = _one_or_several(given)
+    for one in found:
+        if not isinstance(one, str):
+            msg = f"{argument} has {shown(one)}; it must be a text or a list of texts"
+            raise InputError(msg)
+    return found
 
 
 def subset_names(subsets: Any) -> list[str | Subset] | None:
@@ -125,11 +130,13 @@ def require_counts(**given: int | None) -> None:
 
 
 _KINDS: dict[str, tuple[Any, str]] = {
+    "against": (str | PathLike, "the path of the run folder that holds the reference clips"),
     "columns": (str, "the name of a preset of columns, such as 't2av'"),
     "mirror": (str, "an address of object storage, such as 's3://bucket/runs'"),
     "out": (str | PathLike, "the path of a folder"),
     "plan": (Plan, "a Plan, which avbench.comparison.plan.read(Path('plan.toml')) reads of a file"),
     "precision": (str, "'fp32' or 'bf16'"),
+    "preset": (str | PathLike, "a paper's name, such as 'hearing-helps-seeing', or the path of a .toml file"),
     "prompts": (str | PathLike, "the path of a prompts file"),
     "reference": (str | PathLike, "the path of a folder of real clips, or of a reference folder"),
     "settings": (Mapping, "a dictionary from names to values"),
@@ -217,7 +224,7 @@ def fetching(fetch: bool | str | Sequence[str], work: Work) -> Fetching | None:
     """How weights are downloaded: not at all for False, else under the licences that are named."""
     if fetch is False:
         return None
-    accepted = () if fetch is True else (fetch,) if isinstance(fetch, str) else tuple(fetch)
+    accepted = () if fetch is True else tuple(texts_of(fetch, "fetch"))
     return Fetching(accepted, functools.partial(work.reporter.follow, unit="MB"))
 
 

@@ -47,6 +47,7 @@ def compare(
             none of them has an allowed field.
     """
     require_kinds(reference=reference, columns=columns, plan=plan)
+    allow = texts_of(allow, "allow")
     views = [RunView(Path(path)) for path in paths_of(runs, "run", "give a run folder or several")]
     if not views:
         msg = "give at least one run folder"
@@ -57,7 +58,7 @@ def compare(
     if columns:
         shared = shared_columns(views, columns, notes.append)
         metrics = [*(one.name for one in chosen_metrics(metrics)), *shared] if metrics else shared
-    require_known_fields(views, texts_of(allow))
+    require_known_fields(views, allow)
     found = compared(views, pairs=pairs, plan=plan, allow=allow, reference=place, metrics=metrics)
     return dataclasses.replace(found, notes=notes)
 
@@ -100,7 +101,7 @@ def compare_arms(
         opened,
         pairs=pairs,
         plan=plan,
-        allow=texts_of(allow),
+        allow=texts_of(allow, "allow"),
         metrics=None if metrics is None else listed_names(metrics),
         paired_trainings=paired_trainings,
     )
@@ -118,7 +119,7 @@ def compared(
     metrics: str | Sequence[str] | None = None,
 ) -> Comparison:
     """Compare opened runs; `pairs` are indices (run, against), by default each run against the first."""
-    allow, metrics = texts_of(allow), None if metrics is None else listed_names(metrics)
+    allow, metrics = texts_of(allow, "allow"), None if metrics is None else listed_names(metrics)
     if reference is not None:
         require_built(reference)
     frame = leaderboard(runs, allow=allow, metrics=metrics)

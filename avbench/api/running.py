@@ -55,7 +55,7 @@ def run(
     limit: int | None = None,
     seeds: int | None = None,
     settings: Mapping[str, Any] | None = None,
-    preset: str | None = None,
+    preset: str | Path | None = None,
     metrics: str | Sequence[str] | None = None,
     columns: str | None = None,
     fetch: bool | str | Sequence[str] = False,
@@ -112,14 +112,15 @@ def run(
     """
     require_counts(limit=limit, seeds=seeds)
     require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan, settings=settings)
-    require_kinds(precision=precision, shard=shard, mirror=mirror)
-    views, allow, fvd_protocols = map(texts_of, (views, allow, fvd_protocols))
+    require_kinds(precision=precision, shard=shard, mirror=mirror, preset=preset, against=against)
+    views, allow = texts_of(views, "views"), texts_of(allow, "allow")
+    fvd_protocols = texts_of(fvd_protocols, "fvd_protocols")
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
     given = model_names(models or DEMO_MODELS)
     names = subset_names(subsets)
-    chosen = paper_presets.load(preset) if preset else None
+    chosen = paper_presets.load(str(preset)) if preset else None
     if chosen and not models:
         msg = f"the preset {preset} needs models: name them"
         raise InputError(msg)

@@ -23,6 +23,8 @@ _KINDS = {
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _NEEDED_BOXES = (b"moov", b"moof", b"mdat")
 _SEGMENT = b"\x18\x53\x80\x67"
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF)
+"""What a program that writes to a pipe puts for the size of a RIFF file, which it cannot know yet."""
 
 
 def check_whole(path: Path) -> None:
@@ -117,6 +119,14 @@ def is_animated(start: bytes) -> bool:
     return start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X" and bool(start[20:21] and start[20] & 2)
 
 
+def is_wav_of_unknown_length(path: Path) -> bool:
+    """Whether a file is a WAV that was written to a pipe; libav calls its last packet damaged."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    size = int.from_bytes(start[4:8], "little")
+    return start[:4] == b"RIFF" and start[8:] == b"WAVE" and size in _UNKNOWN_SIZES
+
+
 def lacks_index(path: Path) -> bool:
     """Whether a file is an mp4 without the box that lists its contents, which many programs write last."""
     with path.open("rb") as file:
@@ -156,8 +166,8 @@ def _check_avi(path: Path, file: BinaryIO, length: int) -> None:
         file.seek(at)
         head = file.read(12)
         size = int.from_bytes(head[4:8], "little")
-        if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVIX") or size in (0, 0xFFFFFFFF):
-            return  # such sizes are those of live streams
+        if head[:4] != b"RIFF" or head[8:] not in (b"AVI ", b"AVIX") or size in _UNKNOWN_SIZES:
+            return
         if at + size > length:
             msg = f"{path} is cut short: {length} of at least {at + size} bytes are there"
             raise MediaError(msg)

@@ -20,7 +20,13 @@ from avbench.core.clip import Audio, Clip, Rate, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
 from avbench.storage.media.failures import telling
-from avbench.storage.media.integrity import ANIMATED_WEBP, check_whole, is_animated, is_fragmented
+from avbench.storage.media.integrity import (
+    ANIMATED_WEBP,
+    check_whole,
+    is_animated,
+    is_fragmented,
+    is_wav_of_unknown_length,
+)
 from avbench.storage.media.picture import Picture
 from avbench.storage.media.sound import Sound
 from avbench.storage.media.stored import Convert, StoredClip, StoredFrames
@@ -336,6 +342,7 @@ def _decoded(
             track.budget.check_frames(1, (codec.width, codec.height))
         codec.options = _STRICT
         codec.thread_count = 1  # clips are read by as many processes as there are cores, each with one thread
+    unknown_length = is_wav_of_unknown_length(path)
     for packet in container.demux(*(track.stream for track in wanted.values())):
         track = wanted[packet.stream.index]
         if isinstance(track, Picture):
@@ -356,7 +363,7 @@ def _decoded(
                 raise MediaError(msg) from None
             continue  # a player leaves it out too
         for frame in frames:
-            if packet.is_corrupt or frame.is_corrupt:
+            if (packet.is_corrupt and not unknown_length) or frame.is_corrupt:
                 msg = f"{path} is damaged or cut short: its {packet.stream.type} is not whole (packet at {packet.pts})"
                 raise MediaError(msg)
             if isinstance(track, Picture):
