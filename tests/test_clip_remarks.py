@@ -9,6 +9,7 @@ from command_line import run_avbench
 from made_media import make, moving, tone
 from made_runs import SUBSETS, evaluated, made_run
 
+import avbench
 from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset
 from avbench.features.protocols import protocol_of
@@ -122,6 +123,25 @@ def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, t
     assert FORM in found
     next(runs[0].path.glob("clips/*/c2-0.mkv")).unlink()
     assert remarks(runs) == []
+
+
+def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(folders[0], tmp_path / "real")
+    (folders[1] / "c2.mkv").unlink()
+
+    def said(name):
+        how = {"reference": tmp_path / "real", "metrics": "motion_amount", "workers": 0, "out": tmp_path / name}
+        return "\n".join(avbench.score([*folders], **how).verdict)
+
+    of_all = "The reference has clips of 3 prompts, of which b has 2: its values are those of all its clips."
+    assert of_all in said("alike") and "another form" not in said("alike")
+    for clip in (tmp_path / "real").iterdir():
+        make(clip, moving(16), 16)
+    form = (
+        "The clips of a and b have another form than the reference's (64×48, 8 frames/s, 1 s against 64×48, 16 frames/s"
+    )
+    assert form in said("faster")
 
 
 @pytest.mark.slow

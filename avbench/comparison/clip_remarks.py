@@ -1,72 +1,24 @@
 """Says which clips limit a comparison of runs.
 
-They have no partner or no value, are equal files, or have another size, rate or length.
+They have no partner or no value, are equal files, or have another size, rate or length than others or the reference's.
 """
 
 import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from avbench.core import InputError, Key, Sample, all_of, clip_name, counted, listed
 from avbench.features.current import current_rows
-from avbench.metrics.evaluate import read_values
+from avbench.metrics import reference
+from avbench.metrics.evaluate import read_values, reference_to_use
 from avbench.metrics.table import known_metrics
-from avbench.storage.media import read_clip
+from avbench.storage.form import FIRST, first_forms, form_of
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
-_READ = 3
-"""Clips whose form is looked at, per subset and pair of runs."""
 _Named = Callable[[Key], str]
 """What a clip is called."""
-_LENGTH = 1.1
-"""Lengths up to this factor apart count as one: a frame more or less is usual."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """Size, length and rate of a clip, and what its sound is stored as."""
-
-    width: int
-    height: int
-    frames: int
-    rate: Fraction
-    sound: tuple[int, int, float] | None
-    """Hz, channels and seconds."""
-
-    @property
-    def seconds(self) -> float:
-        """Its length."""
-        return self.frames / float(self.rate)
-
-    def __str__(self) -> str:
-        return f"{self.width}×{self.height}, {float(self.rate):.4g} frames/s, {self.seconds:.3g} s"
-
-    @property
-    def heard(self) -> str:
-        """Its sound, in words."""
-        if self.sound is None:
-            return "no sound"
-        hertz, channels, seconds = self.sound
-        return f"{seconds:.3g} s at {hertz} Hz, {counted(channels, 'channel')}"
-
-    def fits(self, other: "Form") -> bool:
-        """Whether numbers of the pictures of two such clips can be compared."""
-        same = (self.width, self.height, self.rate) == (other.width, other.height, other.rate)
-        return same and _as_long(self.seconds, other.seconds)
-
-    def sounds_fit(self, other: "Form") -> bool:
-        """Whether numbers of their sound can be compared; also where one has none, which is said elsewhere."""
-        if self.sound is None or other.sound is None:
-            return True
-        return self.sound[:2] == other.sound[:2] and _as_long(self.sound[2], other.sound[2])
-
-
-def _as_long(one: float, other: float) -> bool:
-    return max(one, other) <= _LENGTH * min(one, other)
 
 
 def remarks(runs: Sequence[RunFolder]) -> list[str]:
@@ -85,6 +37,7 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
         found += _moved(names, made[0], clips, named)
         found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
+    found += _beside_reference(runs, made)
     for run, clips in zip(runs, made, strict=True):
         found += _copies(run.path.name, clips, named)
     for run, clips in zip(runs, made, strict=True):
@@ -179,9 +132,9 @@ def _forms(
     names = [run.path.name for run in runs]
     for subset in [one.name for one in runs[0].subsets() if one.clip_spec is None]:
         found: dict[str, str] = {}
-        for key in [key for key in shared if key.subset == subset][:_READ]:
+        for key in [key for key in shared if key.subset == subset][:FIRST]:
             try:
-                one, other = (form_of(run, clips[key]) for run, clips in zip(runs, made, strict=True))
+                one, other = (form_of(run.path / str(clips[key].path)) for run, clips in zip(runs, made, strict=True))
             except InputError:  # it is gone; what was measured of it is kept
                 continue
             if not one.fits(other):
@@ -193,9 +146,33 @@ def _forms(
             yield f"The {what} ({which}), and numbers depend on it: a difference may come from the form alone."
 
 
-def form_of(run: RunFolder, sample: Sample) -> Form:
-    """The form of a run's clip. Raises InputError if its file is gone or damaged."""
-    clip = read_clip(run.path / str(sample.path))
-    count, height, width = clip.frames.shape[:3]
-    sound = clip.audio and (clip.audio.sample_rate, clip.audio.channels, clip.audio.seconds)
-    return Form(width, height, count, clip.fps, sound)
+def _beside_reference(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]]) -> Iterator[str]:
+    """Sentences on runs whose clips have another form than the reference's, or only a part of its prompts.
+
+    Not of subsets with a clip spec, to which the clips of both were conformed.
+    """
+    unlike: dict[tuple[str, str], list[str]] = {}
+    part: dict[tuple[int, int], list[str]] = {}
+    for run, clips in zip(runs, made, strict=True):
+        for subset in [one for one in run.subsets() if one.clip_spec is None]:
+            with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
+                if (real := reference.find(subset, reference_to_use([run], None))) is None:
+                    continue
+                theirs = real.first_clips
+                ours = first_forms(run.path, (one for key, one in clips.items() if key.subset == subset.name))
+                if ours and theirs and not any(ours[0].fits(one) for one in theirs):
+                    unlike.setdefault((str(ours[0]), str(theirs[0])), []).append(run.path.name)
+                known, own = {*real.clips["prompt"]}, {key.prompt for key in clips if key.subset == subset.name}
+                if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
+                    part.setdefault((len(known), len(own & known)), []).append(run.path.name)
+    for (ours, theirs), names in unlike.items():
+        yield (
+            f"The clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and "
+            "numbers depend on it: what is read against the reference may differ by the form alone."
+        )
+    for (whole, shared), names in part.items():
+        have = "has" if len(names) == 1 else "have"
+        yield (
+            f"The reference has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its "
+            "values are those of all its clips."
+        )

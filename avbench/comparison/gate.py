@@ -34,7 +34,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from avbench.comparison.clip_remarks import form_of
 from avbench.comparison.differences import CONSTANT, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, clip_values, join, require_known_fields
@@ -42,6 +41,7 @@ from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
+from avbench.storage.form import form_of
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
@@ -482,7 +482,7 @@ def _forms(folder: RunFolder) -> dict[str, str]:
 
 def _form(folder: RunFolder, sample: Sample) -> str | None:
     try:
-        form = form_of(folder, sample)
+        form = form_of(folder.path / str(sample.path))
     except InputError:  # it is gone; what was measured of it is kept
         return None
     return f"{form.width}×{form.height}, {counted(form.frames, 'frame')}, {float(form.rate):.4g} frames/s"

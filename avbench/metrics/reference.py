@@ -40,9 +40,12 @@ from avbench.core import (
 )
 from avbench.metrics.table import known_metrics
 from avbench.storage import shipped
-from avbench.storage.reading import csv_head, csv_rows, file_sha256, read_json, read_tensors
+from avbench.storage.form import Form
+from avbench.storage.reading import csv_head, csv_rows, file_sha256, read_json, read_tensors, shaped_plain
 
 CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]
+FIRST_CLIPS = "first_clips"
+"""Field of the card: size, rate, length and sound of the first clips."""
 KEPT, COUNTED = 1, 2
 """Marks of a clip in clips.csv: its row is in the columns, or it is only in the moments."""
 
@@ -97,6 +100,12 @@ class Reference:
             return None
         self._require_protocol(protocol)
         return self.known_moments[protocol.name].get(value)
+
+    @property
+    def first_clips(self) -> list[Form]:
+        """Forms of its first clips; of shards those of each. None are known if they were conformed to a clip spec."""
+        cards = [self.card, *self.card.get("shards", ())]
+        return [form for card in cards for form in shaped_plain(card.get(FIRST_CLIPS, []), list[Form], FIRST_CLIPS)]
 
     def shared(self, samples: Iterable[Sample]) -> list[Key]:
         """The keys of a run's clips that are byte for byte in the reference too."""

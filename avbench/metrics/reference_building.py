@@ -7,6 +7,7 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.metrics import imported_statistics
-from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, KEPT, Reference, keys_of, load, splits_of
+from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, FIRST_CLIPS, KEPT, Reference, keys_of, load, splits_of
 from avbench.metrics.table import known_metrics
 from avbench.storage.conform import ClipForm
+from avbench.storage.form import first_forms
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
@@ -116,6 +118,8 @@ def pack(
         **(about or {}),
     }
     noted = {"left_out": left_out, "gpus": gpus, "splits": splits_of(subset)}
+    if subset.clip_spec is None:
+        noted[FIRST_CLIPS] = [{**asdict(one), "rate": str(one.rate)} for one in first_forms(folder.path, made)]
     card |= {name: known for name, known in noted.items() if known}
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
