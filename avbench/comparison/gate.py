@@ -379,8 +379,7 @@ def _least(where: Where, scores: Mapping[Where, Score], before: RunFolder, after
     found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
     if found.error is None or found.other_side is None:  # of one prompt
         return None
-    half = float(stats.t.ppf((1 + paired.LEVEL) / 2, found.dof)) * found.error
-    return min(found.value - half, found.other_side)
+    return min(found.value - paired.half_width(found.error, found.dof), found.other_side)
 
 
 def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:

@@ -145,9 +145,9 @@ def paired_difference(
     rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
     interval = None
     if error is not None and strata.prompts >= LEAST_PROMPTS:
-        half_width = float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
+        reach = half_width(error, dof)
         low, high = _studentised(per_clip, strata, value, error, rounding)
-        interval = min(low, value - half_width), max(high, value + half_width)
+        interval = min(low, value - reach), max(high, value + reach)
     p_side, other_side = 0.0, None if goal is None else value
     if goal is not None and value:
         p_side, other_side = _on_either_side(x, y, strata, goal, value)
@@ -193,7 +193,7 @@ def _on_either_side(
         clips = of_clip == number
         centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist(), None))
         apart = half[clips].mean()
-        beyond = min(0.0, abs(centre) - (0.0 if error is None else float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error))
+        beyond = min(0.0, abs(centre) - (0.0 if error is None else half_width(error, dof)))
         here[number] = weight * nearer(centre, apart)
         there[number] = weight * nearer(math.copysign(beyond, -centre), apart) if beyond else here[number]
         p[number] = flip_test(middle[clips], prompts[clips].tolist())
@@ -260,10 +260,13 @@ def unpaired_difference(
         return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
     error = float(np.hypot(error_a, error_b))
     dof = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
-    half_width = stats.t.ppf((1 + LEVEL) / 2, dof) * error
-    t = value / error
-    p = float(2 * stats.t.sf(abs(t), dof))
-    return PairedDifference(value, error, dof, (value - half_width, value + half_width), p, *counts, constant=False)
+    reach, p = half_width(error, dof), float(t_test(value, error, dof))
+    return PairedDifference(value, error, dof, (value - reach, value + reach), p, *counts, constant=False)
+
+
+def half_width(error: float, dof: float) -> float:
+    """Half the width of the 95 % interval of a mean with this standard error, by Student's t."""
+    return float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
 
 
 def t_test(value: float | np.ndarray, error: float | np.ndarray, dof: float | np.ndarray) -> np.ndarray:
@@ -501,5 +504,5 @@ def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | N
     for number, weight in enumerate(strata.weights):
         members = strata.stratum == number
         apart = signs[:, strata.prompt[members]] @ half[members]
-        total += weight * (np.abs(middle[number] + apart) - np.abs(middle[number] - apart))
+        total += weight * nearer(middle[number], apart)
     return total

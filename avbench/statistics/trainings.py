@@ -31,7 +31,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from avbench.core import InputError
 from avbench.statistics import paired
@@ -267,7 +266,7 @@ def _crossed(tables: Sequence[np.ndarray]) -> Estimate:
             parts += [_Part(of_prompts, prompts - 1), *(_Part(-part.variance, part.dof) for part in rests if part.dof)]
     error, dof = _total(parts)
     value = float(sum(mean.mean() for mean in means))
-    half_width = float(stats.t.ppf((1 + paired.LEVEL) / 2, dof)) * error
+    reach = paired.half_width(error, dof)
     training = sum(
         max(0.0, part.variance - rest.variance) * len(table)
         for part, rest, table in zip(of_trainings, rests, tables, strict=True)
@@ -280,7 +279,7 @@ def _crossed(tables: Sequence[np.ndarray]) -> Estimate:
         crossed=prompts > 1,
     )
     p = float(paired.t_test(value, error, dof))
-    return Estimate(value, error, dof, (value - half_width, value + half_width), p, components)
+    return Estimate(value, error, dof, (value - reach, value + reach), p, components)
 
 
 def _pulls(table: np.ndarray, means: np.ndarray) -> np.ndarray:
