@@ -132,7 +132,7 @@ def _read(folder: WorkerFolder, sample: Sample, forms: Mapping[str, ClipForm]) -
     """The clip in the form that its subset asks for, or the reason why it cannot be conformed."""
     assert sample.path is not None and sample.sha256 is not None  # only finished clips are measured
     path = folder.clip(sample)
-    if not path.is_file() or not holds(path, sample.sha256):
+    if not holds(path, sample.sha256):
         msg = f"{path} is missing or is not the clip that was sampled"
         raise InputError(msg)
     try:

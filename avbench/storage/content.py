@@ -105,8 +105,8 @@ def content_sha256(path: Path) -> str:
 
 
 def holds(path: Path, sha256: str) -> bool:
-    """Whether a file has this sha256. The file is read again before the answer is no."""
-    return content_sha256(path) == sha256 or file_sha256(path) == sha256
+    """Whether a path is a file with this sha256. The file is read again before the answer is no."""
+    return path.is_file() and (content_sha256(path) == sha256 or file_sha256(path) == sha256)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def altered(folder: RunFolder) -> Altered:
             path = folder.path / sample.path
             if not os.path.lexists(path):
                 gone.append(sample)
-            elif not path.is_file() or not holds(path, sample.sha256):
+            elif not holds(path, sample.sha256):
                 changed.append(sample)
     return Altered(tuple(changed), tuple(gone))
 

@@ -335,7 +335,7 @@ def stamp_of(path: Path) -> Stamp:
 
 def has_clip(path: Path, sha256: str | None) -> bool:
     """Whether a file is the clip with this hash; no file is one without a hash."""
-    return sha256 is not None and path.is_file() and holds(path, sha256)
+    return sha256 is not None and holds(path, sha256)
 
 
 def in_order(names: Sequence[str]) -> Iterator[list[str]]:

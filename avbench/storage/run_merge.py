@@ -271,7 +271,7 @@ def _put_clip(home: RunFolder, place: RunFolder, sample: Sample) -> None:
         msg = f"{home.path}/samples.jsonl: the clip of {_named(sample.key)} is {sample.path!r}; it must be {stem}.…"
         raise InputError(msg)
     target = place.path / sample.path
-    if not (target.is_file() and holds(target, str(sample.sha256))):
+    if not holds(target, str(sample.sha256)):
         _put(home.path / sample.path, target)
     truth, there = home.truth_path(sample.key), place.truth_path(sample.key)
     if truth.is_file() and not there.is_file():
