@@ -225,16 +225,20 @@ class _Pair:
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
-    size = f"{pair.size}, {counted(pair.made, 'comparison')}"
-    if not pair.made:
-        yield f"Nothing could be compared between {pair.against} and {pair.run}."
-    elif not pair.better and not pair.worse:
-        yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
+    yield from _without_winner(pair, f"{pair.size}, {counted(pair.made, 'comparison')}")
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
             share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
     yield from _beside(pair, MOST_NAMED)
+
+
+def _without_winner(pair: _Pair, size: str) -> Iterator[str]:
+    """The sentence on a pair of which neither run is shown to be better; none on others."""
+    if not pair.made:
+        yield f"Nothing could be compared between {pair.against} and {pair.run}."
+    elif not pair.better and not pair.worse:
+        yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
 
 
 def _none_shown(beside: bool) -> str:
@@ -259,11 +263,7 @@ def _of_many(pair: _Pair) -> Iterator[str]:
             )
     if parts:
         yield f"{pair.run} is {'; it is '.join(parts)}."
-    elif pair.made:
-        size = counted(pair.made, "comparison")
-        yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
-    else:
-        yield f"Nothing could be compared between {pair.against} and {pair.run}."
+    yield from _without_winner(pair, counted(pair.made, "comparison"))
     yield from _beside(pair, MOST_NAMED_OF_MANY)
 
 
@@ -412,7 +412,7 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = N
     aimless = (
         f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
         "side is better"
-        if len(compared)
+        if compared
         else ""
     )
     alone = len(set(frame["subset"])) == 1
