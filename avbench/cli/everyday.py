@@ -528,7 +528,7 @@ def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
 
 def _print_runs(found: "Comparison", typed: list[str], form: str, *, details: bool, every: bool) -> None:
     """The answer and the tables of runs, which were typed so."""
-    from avbench.report import comparison_tables, printed, tables, vbench
+    from avbench.report import comparison_tables, tables
 
     if form == "console":
         print_verdict(found.verdict)
@@ -543,9 +543,7 @@ def _print_runs(found: "Comparison", typed: list[str], form: str, *, details: bo
             print_tables(
                 comparison_tables.difference_tables(found.differences), comparison_tables.DIFFERENCES_LEGEND, form
             )
-    if totals := [*vbench.totals(found.scores)]:
-        print_tables(totals, vbench.LEGEND, form)
-    print_paper_tables(printed.sections(found.runs), form)
+    print_paper_tables(found.scores, found.runs, form)
 
 
 def _print_arms(found: "ArmComparison", form: str, *, details: bool) -> None:
@@ -585,7 +583,7 @@ def _finish(
     fvd_protocols: list[str] | None = None,
     *,
     asked: list[str] | None,
-    shown: "Shown",
+    shown: Shown,
 ) -> None:
     """Write the report of a comparison and print the answer; exit code 1 if something was lost or not measured, or the
     code of a metric that was `asked` for by name failed.
@@ -606,12 +604,9 @@ def _finish(
         refuse(LOST_MIRROR, code=1)
 
 
-def _print_comparison(
-    found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, shown: "Shown"
-) -> None:
+def _print_comparison(found: "Comparison", page: Path, fvd_protocols: list[str] | None = None, *, shown: Shown) -> None:
     """Print the answer, one table and the page's path; with --details the long tables and their explanations."""
     from avbench.metrics.evaluate import fvd_metrics
-    from avbench.report import printed, vbench
 
     print_verdict(found.verdict)
     others = fvd_metrics([name for name in fvd_protocols or () if name != "avbench"])
@@ -619,9 +614,7 @@ def _print_comparison(
     print_scores(scores, found.differences, details=shown.details, every=shown.every)
     if others:
         print_protocols(found.scores, fvd_protocols or ())
-    if totals := [*vbench.totals(found.scores)]:
-        print_tables(totals, vbench.LEGEND, "console")
-    print_paper_tables(printed.sections(found.runs), "console")
+    print_paper_tables(found.scores, found.runs, "console")
     print_line(
         f"page: {page}" + ("" if shown.details else "   (its folder has the tables; --details prints every comparison)")
     )

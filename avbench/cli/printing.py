@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from avbench.report.printed import Section
     from avbench.report.tables import SubsetTable
+    from avbench.storage.run_folder import RunFolder
     from avbench.training.state import Progress
 
 LINE_SECONDS = 60
@@ -75,9 +75,13 @@ def print_scores(scores: "pd.DataFrame", differences: "pd.DataFrame", *, details
         print_tables(comparison_tables.difference_tables(differences), comparison_tables.DIFFERENCES_LEGEND, "console")
 
 
-def print_paper_tables(found: "Iterable[Section]", form: str) -> None:
-    """Print the tables of papers, each with its legend."""
-    for one in found:
+def print_paper_tables(scores: "pd.DataFrame", runs: "Sequence[RunFolder]", form: str) -> None:
+    """Print VBench's totals and the tables of papers, each with its legend."""
+    from avbench.report import printed, vbench
+
+    if totals := [*vbench.totals(scores)]:
+        print_tables(totals, vbench.LEGEND, form)
+    for one in printed.sections(runs):
         print_tables([one.table], one.legend, form)
 
 
