@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from avbench.core import InputError, Protocol, Row, Sample, digest
 from avbench.features import devices
@@ -30,7 +29,6 @@ from avbench.storage.mirror import Mirror, Place
 from avbench.storage.other_runs import OtherRuns
 from avbench.storage.run_folder import RunFolder
 
-Found = TypeVar("Found")
 _BEGINS_SECONDS = 5.0
 """Before the first look for new clips of a run that is being sampled. What ends sooner need not load the networks."""
 _LOOKS_SECONDS = 1.0
@@ -208,20 +206,19 @@ def _known(
     rows: list[tuple[str, Row]] = []
     left = []
     for feature in task.features:
-        seen = hashes_of(feature, task, forms)
-        asked = [_cached_as(feature, task, one) for one in seen]
-        found = [_first(source.find(protocols[feature], one) for source in sources) for one in asked]
-        if any(one is None for one in found):
+        asked = [_cached_as(feature, task, one) for one in hashes_of(feature, task, forms)]
+        found = [
+            known
+            for one in asked
+            if (known := next(filter(None, (source.find(protocols[feature], one) for source in sources)), None))
+        ]
+        if len(found) < len(asked):
             left.append(feature)
             continue
-        values, gpus = zip(*(one for one in found if one is not None), strict=True)
+        values, gpus = zip(*found, strict=True)
         made = zip(as_rows(feature, task, values, None, forms), gpus, strict=True)
         rows += [(feature, dataclasses.replace(row, gpu=gpu)) for row, gpu in made]
     return rows, dataclasses.replace(task, features=tuple(left))
-
-
-def _first(found: Iterable[Found | None]) -> Found | None:
-    return next((one for one in found if one is not None), None)
 
 
 def _input_of(task: Task, forms: Forms) -> str:
