@@ -308,7 +308,7 @@ def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> 
     """
     with _quiet(), _telling(f"{source.folder} cannot be loaded as {source.pipeline.__name__}"):
         part = _part(source, placement) if source.part else None
-        pipe = _pipeline(source, placement, {} if part is None else {source.slot: part})
+        pipe = _pipeline(source, placement, {} if part is None else {str(source.slot): part})
         if part is not None and getattr(pipe, str(source.slot)) is not part:
             msg = f"{source.pipeline.__name__} did not take {source.part and source.part.path} as its {source.slot}"
             raise InputError(msg)
@@ -360,7 +360,7 @@ def _dtype(name: str) -> Any:
     return getattr(torch, name)
 
 
-def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, Any]) -> Any:
+def _pipeline(source: Source, placement: Placement, parts: Mapping[str, Any]) -> Any:
     dtype: Any = _dtype(placement.dtype)
     if placement.vae_dtype is not None and placement.vae_dtype != placement.dtype:
         dtype = {"vae": _dtype(placement.vae_dtype), "default": dtype}
@@ -368,16 +368,13 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str | None, A
     if not placement.allow_pickle:
         options["use_safetensors"] = True
     options |= {"local_files_only": True, "trust_remote_code": source.trusted}
-    given = {name: part for name, part in parts.items() if name is not None}
-    return source.pipeline.from_pretrained(str(source.folder), **given, dtype=dtype, **options)
+    return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, **options)
 
 
 def _part(source: Source, placement: Placement) -> Any:
-    part, dtype = (
-        source.part,
-        _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype),
-    )
+    part = source.part
     assert part is not None and source.slot is not None
+    dtype = _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype)
     from avbench.generation.providers.diffusers.single_file import load_file
 
     library, name = source.index[source.slot]
