@@ -232,9 +232,9 @@ def evaluated(
 
 def _changed(before: Iterable[Score], after: Iterable[Score]) -> Iterator[str]:
     """What became of numbers that an evaluation computed again."""
-    now = {(one.subset, one.metric): one for one in after}
+    now = {one.where: one for one in after}
     for one in before:
-        new = now.get((one.subset, one.metric))
+        new = now.get(one.where)
         if one.value is None or (new and new.value is not None and math.isclose(one.value, new.value, rel_tol=1e-6)):
             continue
         became = "is no longer there, as not every clip is measured for it"

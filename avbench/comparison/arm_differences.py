@@ -189,7 +189,7 @@ def _rows(
     """Rows of ArmTables.differences of two arms, each with its `components`."""
     every = [check_comparable(one.made, other.made, allow) for one in run.sides for other in against.sides]
     names = {"run": run.arm.name, "against": against.arm.name}
-    for where in dict.fromkeys([*against.wheres, *((one.subset, one.metric) for one in plan.questions)]):
+    for where in dict.fromkeys([*against.wheres, *plan.asked]):
         row = {"subset": where[0], "metric": where[1], **names, "margin": plan.margin(*where)}
         metric = known_metrics()[where[1]]
         lacking = next((one.arm.name for one in (run, against) if where not in one.wheres), None)

@@ -97,7 +97,7 @@ def differences(
             row = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
             remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
             rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
-        for where in dict.fromkeys((one.subset, one.metric) for one in plan.questions):
+        for where in plan.asked:
             asked = metrics is None or where[1] in metrics
             if asked and where[0] not in POOLS and where not in both and (only is None or where in only):
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
@@ -129,7 +129,7 @@ class Side:
     def __init__(self, folder: RunFolder, metrics: Sequence[str] | None) -> None:
         self.folder = folder
         self.made = made(folder, metrics)
-        self.scores: dict[Where, Score] = {(one.subset, one.metric): one for one in asked_scores(folder, metrics)}
+        self.scores: dict[Where, Score] = {one.where: one for one in asked_scores(folder, metrics)}
         for score in self.scores.values():
             scored_by(folder, score.metric)  # raises where this version has no such metric
         self.values = clip_values(folder)

@@ -125,7 +125,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
 
 def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
     """What the older of two baselines has, and the newer has not."""
-    old, new = ({"/".join((one.subset, one.metric)) for one in of.scores()[0] if one.n} for of in (before, after))
+    old, new = ({"/".join(one.where) for one in of.scores()[0] if one.n} for of in (before, after))
     made = [{key for key, one in of.samples().items() if one.failure is None} for of in (before, after)]
     lost = [*sorted(old - new), *([counted(gone, "clip")] if (gone := len(made[0] - made[1])) else [])]
     return f"it had, and has no longer: {', '.join(lost)}" if lost else None
@@ -148,12 +148,12 @@ def check(
             in common, or no margin of the plan is of a score of the baseline, or none of the two has an allowed field.
     """
     with _opened(baseline) as before:
-        had = {(one.subset, one.metric): one for one in before.scores()[0]}
+        had = {one.where: one for one in before.scores()[0]}
         wanted = _wanted(had, plan)
         on_subsets, gated = _on_subsets(wanted, had), _gated(wanted, had, plan, baseline)
         _require_same_ground(folder, before, baseline, gated, place)
         require_known_fields([before, folder], allow)
-        scored = {(one.subset, one.metric) for one in folder.scores()[0]}
+        scored = {one.where for one in folder.scores()[0]}
         both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]
         found = differences([before, folder], plan=plan, place=place, allow=allow, only=both, metrics=names)
@@ -221,9 +221,9 @@ def initial_plan(baseline: Path) -> tuple[str, list[str]]:
     """
     with _opened(baseline) as before:
         scores = before.scores()[0]
-    found = {f"{one.subset}/{one.metric}": _noise(one) for one in scores}
+    found = {"/".join(one.where): _noise(one) for one in scores}
     margins = {name: one for name, one in found.items() if not isinstance(one, str)}
-    few = {f"{one.subset}/{one.metric}": _few(one) for one in scores}
+    few = {"/".join(one.where): _few(one) for one in scores}
     notes = [
         *_named("without a margin", {name: one for name, one in found.items() if isinstance(one, str)}),
         *_named("with too few clips", {name: why for name, why in few.items() if why and name in margins}),
@@ -337,7 +337,7 @@ def _skipped(wanted: Mapping[Where, Any], had: Mapping[Where, Score], plan: Plan
     """What the plan names and the baseline does not have: name, and why nothing is checked."""
     without = {"/".join(where): score.missing for where, score in had.items() if score.value is None}
     planned = {name: missing for name, missing in without.items() if plan.margin(*name.split("/")) is not None}
-    named = [*plan.margins, *(f"{one.subset}/{one.metric}" for one in plan.questions)]
+    named = [*plan.margins, *map("/".join, plan.asked)]
     known = {"/".join(where) for where in wanted} | {metric for _, metric in had}
     for name in dict.fromkeys([*planned, *named]):
         if name not in known:
@@ -352,7 +352,7 @@ def _margins(
     before: RunFolder,
     after: RunFolder,
 ) -> Iterator[_Check]:
-    scores = {(one.subset, one.metric): one for one in after.scores()[0]}
+    scores = {one.where: one for one in after.scores()[0]}
     asked = set(after.run().subsets)
     for where, margin in wanted.items():
         name, row = "/".join(where), rows.get(where)

@@ -59,18 +59,22 @@ class Plan:
             msg = f"plan: alpha is {self.alpha!r}; it must lie between 0 and 1"
             raise InputError(msg)
 
+    @property
+    def asked(self) -> list[tuple[str, str]]:
+        """Subset and metric of the questions, each pair once."""
+        return [*dict.fromkeys((one.subset, one.metric) for one in self.questions)]
+
     def margin(self, subset: str, metric: str) -> float | None:
         """The margin of a metric on a subset, or None."""
         return self.margins.get(f"{subset}/{metric}", self.margins.get(metric))
 
     def names(self, subset: str, metric: str) -> bool:
         """Whether a question or a margin names exactly this metric and this subset or pool."""
-        asked = any((one.subset, one.metric) == (subset, metric) for one in self.questions)
-        return asked or f"{subset}/{metric}" in self.margins
+        return (subset, metric) in self.asked or f"{subset}/{metric}" in self.margins
 
     def primary(self, subset: str, metric: str) -> bool:
         """Whether this comparison belongs to the family."""
-        return not self.questions or any((one.subset, one.metric) == (subset, metric) for one in self.questions)
+        return not self.questions or (subset, metric) in self.asked
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
         folder.path.name,
         {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
         {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
-        {(score.subset, score.metric): (score.protocol, protocols[score.protocol]) for score in scores},
+        {score.where: (score.protocol, protocols[score.protocol]) for score in scores},
     )
 
 
@@ -209,7 +209,7 @@ def scores_frame(
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
-            rows.append(row | {"mark": marks.get((score.subset, score.metric)), "too_few": too_few})
+            rows.append(row | {"mark": marks.get(score.where), "too_few": too_few})
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 

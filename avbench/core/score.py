@@ -93,6 +93,11 @@ class Score:
             raise InputError(msg)
 
     @property
+    def where(self) -> tuple[str, str]:
+        """Subset and metric."""
+        return self.subset, self.metric
+
+    @property
     def excess(self) -> float | None:
         """Value minus the null's mean: the part of a distance that small n does not explain."""
         return None if self.value is None or self.null is None else self.value - self.null.mean

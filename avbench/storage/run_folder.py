@@ -486,7 +486,7 @@ class RunFolder:
             msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
             raise InputError(msg)
         subsets = self.run().subsets
-        for where, count in Counter((score.subset, score.metric) for score in found.scores).items():
+        for where, count in Counter(score.where for score in found.scores).items():
             if count > 1 or where[0] not in subsets:
                 wrong = "is scored twice" if count > 1 else "is scored, but the run has no such subset"
                 msg = f"{path}: {where[1]} on {where[0]} {wrong}"
@@ -531,8 +531,7 @@ class RunFolder:
             raise InputError(msg)
         counts: dict[Any, int] = table.dropna(subset="value").groupby(["subset", "metric"]).size().to_dict()
         for score in self.scores()[0] if (self.path / "scores.json").exists() else ():
-            where = (score.subset, score.metric)
-            there = counts.get(where, 0)
+            there = counts.get(score.where, 0)
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (
                     f"{path} has {there} values of {score.metric} on {score.subset}, but scores.json counts {score.n}: "
