@@ -513,7 +513,7 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
 
 def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
     able = ~np.isnan(per_clip)
-    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(metric=task.metric.name, value=per_clip)
+    table = pd.DataFrame(keys).assign(metric=task.metric.name, value=per_clip)
     if not able.any():
         msg = f"{task.metric.name} cannot measure any of the {len(keys)} clips: {task.metric.unable}"
         return task.scored(value=None, n=0, missing=msg), table
@@ -538,7 +538,7 @@ def _near_copies(task: _Task) -> pd.DataFrame:
     keys, measured = task.measured.columns
     real, apart = distances.nearest_real(task.metric, measured, task.known, task.feature, task.subset)
     nearness = neighbours.nearness(apart, task.reference_embedding())
-    table = pd.DataFrame([*keys], columns=[*Key._fields]).assign(
+    table = pd.DataFrame(keys).assign(
         nearest_prompt=[key.prompt for key in real],
         nearest_seed=[key.seed for key in real],
         distance=apart,

@@ -120,7 +120,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
             findings.append(Finding("reading", folder, None, str(error)))
             continue
         findings += draft.wrong
-        lacking = {needs: None for needs, _ in RULES.values() if needs and needs not in draft.card}
+        lacking = dict.fromkeys(needs for needs, _ in RULES.values() if needs and needs not in draft.card)
         if lacking:
             notes.append(f"{folder.name}: the card has no {', '.join(lacking)}, so their rules were not checked")
         for rule, (needs, check) in RULES.items():
@@ -237,8 +237,8 @@ def _unfit(value: Any, allowed: Any) -> str | None:
     if allowed == "flag":
         return None if isinstance(value, bool) else f"{value!r}; it must be true or false"
     if allowed == "count":
-        counted = isinstance(value, int) and not isinstance(value, bool) and value >= 0
-        return None if counted or value == "many" else f"{value!r}; it must be a whole number from 0, or 'many'"
+        fits = value == "many" or (type(value) is int and value >= 0)
+        return None if fits else f"{value!r}; it must be a whole number from 0, or 'many'"
     odd = [one for one in _values(value) if one not in allowed]
     return f"{odd[0]!r}, which the card does not allow; {nearest(str(odd[0]), allowed)}" if odd else None
 

@@ -120,8 +120,8 @@ class LPIPS:
         self.protocol = replace(self.protocol, precision=precision)
         self.device, self._dtype = torch.device(device), getattr(torch, precision)
         heads = _package_heads(self.protocol)
-        fill = _fill_from_torchvision if self.protocol.net == "squeeze" else _fill_from_flax
-        trunk = fill(self.protocol, heads)
+        squeeze = self.protocol.net == "squeeze"
+        trunk = _fill_from_torchvision(self.protocol) if squeeze else _fill_from_flax(self.protocol, heads)
         # The stubs forget memory_format.
         self._trunk = trunk.to(  # pyright: ignore[reportCallIssue]
             self.device, self._dtype, memory_format=torch.channels_last
@@ -329,7 +329,7 @@ def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Tr
     return filled(trunk, state, f"weight {weight!r}")
 
 
-def _fill_from_torchvision(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Trunk":
+def _fill_from_torchvision(protocol: LPIPSProtocol) -> "Trunk":
     """Fill the trunk from the user's file of torchvision's classifier, whose feature layers have the same names."""
     from avbench.features.perceptual.trunk import Trunk
 
