@@ -184,14 +184,14 @@ def _stale(
 def _pool(generator: Generator, workers: int | worker_pool.Pool, *, alone: bool) -> tuple[worker_pool.Pool, bool]:
     """The workers of a generator, and whether each builds its own; one that is `alone` stays in this process."""
     if threads := getattr(generator, "concurrency", None):
-        return worker_pool.LocalPool(threads, True), False
+        return worker_pool.LocalPool(threads, threads=True), False
     if alone:
-        return worker_pool.LocalPool(0, False), False
+        return worker_pool.LocalPool(), False
     if not isinstance(workers, int):
         return workers, True
     processes = min(workers, getattr(generator, "most_workers", workers))
     many = processes > 1  # otherwise this process works, which has the model already
-    return worker_pool.LocalPool(processes if many else 0, False), many
+    return worker_pool.LocalPool(processes if many else 0), many
 
 
 def _idle(pool: worker_pool.Pool, workers: int | worker_pool.Pool) -> int:

@@ -511,7 +511,7 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
     return score, None
 
 
-def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int = 0) -> tuple[Score, pd.DataFrame]:
+def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int) -> tuple[Score, pd.DataFrame]:
     able = ~np.isnan(per_clip)
     table = pd.DataFrame(keys).assign(metric=task.metric.name, value=per_clip)
     if not able.any():

@@ -323,8 +323,8 @@ class VideosAPI:
                 self._journal.over(key, msg)
                 raise InputError(msg)
             if not answer.good or not isinstance(answer.plain, dict):
-                msg_0 = f"the server answers {answer.status} to a poll of job {job}"
-                raise self._error(msg_0, answer.plain)
+                msg = f"the server answers {answer.status} to a poll of job {job}"
+                raise self._error(msg, answer.plain)
             state = self._shape.state(job, answer.plain)
             if state.kind == "done" and self._shape.result:
                 state = self._result(state, self._shape.result, deadline)
