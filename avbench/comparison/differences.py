@@ -263,8 +263,7 @@ def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path |
     try:
         real = reference.find(subset, place)
         if real is None:
-            msg = f"{subset.name} has no reference"
-            raise NotMeasurable(msg)
+            return row | {"missing": f"{subset.name} has no reference"}
         found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}

@@ -191,7 +191,7 @@ def _on_either_side(
     p, here, there = np.zeros((3, len(strata.weights)))
     for number, weight in enumerate(strata.weights):
         clips = of_clip == number
-        centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist(), None))
+        centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist()))
         apart = half[clips].mean()
         beyond = min(0.0, abs(centre) - (0.0 if error is None else half_width(error, dof)))
         here[number] = weight * nearer(centre, apart)
@@ -226,7 +226,7 @@ def flip_test(values: np.ndarray, prompts: Sequence[Hashable]) -> float:
         values: ``[values]``, finite, at least one.
         prompts: the prompt of each value.
     """
-    sums = _strata(prompts, None).sums(values)
+    sums = _strata(prompts).sums(values)
     flipped = np.concatenate([signs @ sums for signs in _sign_blocks(len(sums), PERMUTATIONS)])
     beyond = int(np.count_nonzero(np.abs(flipped) >= abs(sums.sum()) - 1e-9 * np.abs(sums).sum()))
     return _p(beyond, len(flipped), len(sums))
@@ -252,7 +252,7 @@ def unpaired_difference(
         if not len(values):
             msg = "a side has no clip"
             raise InputError(msg)
-        strata = _strata(prompts, None)
+        strata = _strata(prompts)
         sides.append((*_mean(np.asarray(values, dtype=np.float64), strata), strata))
     (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
     value, counts = mean_a - mean_b, (len(a) + len(b), min(one.prompts, other.prompts))
@@ -377,7 +377,7 @@ def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, flo
 
     Computed by analysis of variance; if the numbers of seeds differ, with their effective number.
     """
-    strata = _strata(prompts, None)
+    strata = _strata(prompts)
     counts = strata.sums(np.ones(len(values)))
     means, groups, total = strata.sums(values) / counts, len(counts), len(values)
     between = float(np.sum(counts * (means - np.mean(values)) ** 2) / max(1, groups - 1))
@@ -413,7 +413,7 @@ def _letter(place: int) -> str:
     return chr(ord("a") + place % 26) + (str(place // 26) if place >= 26 else "")
 
 
-def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None, *, micro: bool = False) -> _Strata:
+def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None = None, *, micro: bool = False) -> _Strata:
     subset = subsets if subsets is not None else [""] * len(prompts)
     pairs = [*zip(subset, prompts, strict=True)]
     cells = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
