@@ -81,7 +81,7 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
     one, two = clips(tmp_path / "one", "x-0", "y-0"), clips(tmp_path / "two", "y-0", "z-0")
     found = paired([one, two], None, scoring._fits)
     assert [prompt.id for prompt in found.subset.prompts] == ["x-0", "y-0", "z-0"]
-    assert found.prompts_file is None and found.alone == 2 and found.apart is None
+    assert found.prompts_file is None and found.apart is None
     (tmp_path / "prompts.jsonl").write_text('{"id": "other", "prompt": "of other clips"}\n')
     assert paired([one, two], None, scoring._fits).prompts_file is None, "it names none of these clips"
     (tmp_path / "prompts.jsonl").write_text('{"id": "y", "prompt": "a ball"}\n')
@@ -117,8 +117,10 @@ def test_folders_without_a_common_name_are_said_once(tmp_path):
     ]
     notes = api.score([*folders, clips(tmp_path / "c", "c1")], out=tmp_path / "more", **asked).notes
     assert "no name in common with another, for example deep/c1 and c1, " in notes[0], "the first has none with any"
-    notes = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked).notes
-    assert notes[0].startswith("in the scores, but not compared, ") and notes[0].endswith(": 4 clips")
+    found = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked)
+    said = " ".join(found.verdict)
+    assert "b and a have no clip of the same prompt and seed" in said
+    assert "1 of 2 clips of b without a partner in c count in no comparison: c2." in said
 
 
 def test_names_that_look_like_seeds_are_said_with_what_makes_them_seeds(tmp_path):

@@ -21,7 +21,7 @@ VALUES = {"a": 480.0, "b": 360.0, "c": 700.0}
 def frames(rows, subset="s", run="b", against="a"):
     """The score table and the differences of a run and a; rows are values of COLUMNS."""
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
-        subset=subset, run=run, against=against, prompts=23, detectable=0.1
+        subset=subset, run=run, against=against, prompts=23, detectable=0.1, primary=True, verdict=None
     )
     found["shown"] = (found["p_holm"] < 0.05) & found["too_few"].isna()
     scores = [
@@ -93,6 +93,30 @@ def test_a_metric_without_a_better_side_differs_and_wins_nothing():
     assert verdict(*frames([more])) == [
         "No difference in quality shown between a and b (23 prompts, 1 comparison).",
         "b differs from a in event rate (higher by 2 1/s or 0.42 %, p 0.003), where neither more nor less is better.",
+    ]
+
+
+def test_comparisons_that_a_plan_does_not_ask_for_are_neither_counted_nor_named():
+    asked = ("fad", "lower", "distance", 1.0, "", 0.9, 0.9, 5000.0, None, None)
+    scores, found = frames([asked, OPEN, FAR])
+    found["primary"] = found["metric"] == "fad"
+    assert verdict(scores, found) == [
+        "No difference shown between a and b (23 prompts, 1 comparison).",
+        "Closest to a clear result is fad: about 5000 prompts would show its difference, if the true one is as "
+        "large as the one seen.",
+        "2 more comparisons are exploratory: the plan does not ask for them, so nothing is shown by them.",
+    ]
+
+
+def test_what_the_margins_of_a_plan_show_is_said():
+    scores, found = frames([WON, OPEN, FAR])
+    found["verdict"] = ["no worse", "alike", "no worse"]
+    assert verdict(scores, found) == [
+        "b is better than a in 1 of 3 comparisons (23 prompts): fvd (lower by 120 or 25 %, p 0.004).",
+        "a and b are alike in warping error, to within the plan's margin.",
+        "b is no worse than a in motion amount by more than the plan's margin.",
+        "Closest to a clear result is motion amount: about 2000 prompts would show its difference, if the true one is "
+        "as large as the one seen.",
     ]
 
 

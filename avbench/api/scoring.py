@@ -11,7 +11,7 @@ from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
-from avbench.core import Key, Shard, Subset, all_of, counted, frame_rate
+from avbench.core import Key, Shard, Subset, all_of, frame_rate
 from avbench.features.requirements import reads_captions, require_ready, require_reference_clips
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
@@ -136,11 +136,6 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         yield (
             f"the first folder has no name in common with another, for example {one} and {other}, so its clips have no "
             "partners; a name is a clip's path below its folder, without suffix"
-        )
-    elif found.alone:
-        yield (
-            "in the scores, but not compared, because only some of the folders have them: "
-            f"{counted(found.alone, 'clip')}"
         )
     if seeds := seeds_note([prompt.video_caption for prompt in found.subset.prompts]):
         yield seeds

@@ -43,6 +43,8 @@ from avbench.storage.run_folder import RunFolder
 MACRO, MICRO = "macro", "micro"
 POOLS = (MACRO, MICRO)
 TO_TARGET = "distance from the reference's value"
+ALIKE, NO_WORSE = "alike", "no worse"
+"""What a plan's margin can show, in the column `verdict`."""
 NUMBERS = ("difference", "low", "high", "error", "dof", "p", "p_holm", "margin", "pairs", "prompts", "dropped")
 COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
@@ -325,12 +327,12 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
     alike = paired.equivalence(row.difference, row.error, freedom(row), row.margin)
     not_worse = paired.tail(row.margin - worsening(row), row.error, freedom(row))
-    verdict = "alike" if alike < alpha else "no worse" if not_worse < alpha else None
+    verdict = ALIKE if alike < alpha else NO_WORSE if not_worse < alpha else None
     if row.kind == TO_TARGET and not np.isnan(row.low):  # the interval alone knows of the reference's other side
         if row.high >= row.margin:
             verdict = None
-        elif row.low <= -row.margin and verdict == "alike":
-            verdict = "no worse"
+        elif row.low <= -row.margin and verdict == ALIKE:
+            verdict = NO_WORSE
     return {"p_alike": alike, "p_not_worse": not_worse, "verdict": verdict}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.differences import POOLS, TO_TARGET, by_pair, could_be_made, sided, worsening
+from avbench.comparison.differences import ALIKE, NO_WORSE, POOLS, TO_TARGET, by_pair, could_be_made, sided, worsening
 from avbench.core import Direction, all_of, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
@@ -59,7 +59,15 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         found = [*_of_two(pairs[0])]
     else:
         found = [*_order(models, own), *(sentence for pair in pairs for sentence in _of_many(pair))]
-    limits = (_targets(pairs), _in_reference(frame), _nearest(pairs), _not_compared(own, frame), _lost_subsets(frame))
+    limits = (
+        _within_margin(pairs),
+        _targets(pairs),
+        _in_reference(frame),
+        _nearest(pairs),
+        _exploratory(pairs),
+        _not_compared(own, frame),
+        _lost_subsets(frame),
+    )
     return [*found, *itertools.chain(*limits), *_without_reference(frame, own)]
 
 
@@ -181,16 +189,21 @@ class _Pair:
     def __init__(self, run: str, against: str, rows: pd.DataFrame, frame: pd.DataFrame) -> None:
         self.run, self.against, self.frame = run, against, frame
         self.several = len({*rows["subset"]}) > 1
-        made = rows.loc[could_be_made(rows)]
+        able = could_be_made(rows)
+        made = rows.loc[able & rows["primary"].astype(bool)]
         self.made = len(made)
-        """Comparisons that could be made."""
+        """Comparisons that could be made, without those that a plan does not ask for."""
+        self.exploratory = int(able.sum()) - len(made)
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
         largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
         self.better = [row for row in largest_first if row.better == run]
         self.worse = [row for row in largest_first if row.better == against]
         self.beside = [row for row in largest_first if not sided(row) and row.shown]
-        self.open = [row for row in largest_first if row not in [*self.better, *self.worse, *self.beside]]
+        self.alike = [row for row in largest_first if row.verdict == ALIKE]
+        self.no_worse = [row for row in largest_first if row.verdict == NO_WORSE and row.better != run]
+        settled = [*self.better, *self.worse, *self.beside, *self.alike]
+        self.open = [row for row in largest_first if row not in settled]
 
     def findings(self, rows: Sequence[Any], subject: str, most: int = MOST_NAMED) -> str:
         """What rows show of one of the two runs, by metric, the largest first."""
@@ -322,6 +335,23 @@ def _ahead(own: pd.DataFrame) -> Counter[tuple[str, str]]:
                 pairs.add((one, other))
         ahead.update(pairs)
     return ahead
+
+
+def _within_margin(pairs: Sequence[_Pair]) -> Iterator[str]:
+    """What the margins of a plan show. These tests are not corrected for how many there are."""
+    for pair in pairs:
+        if pair.alike:
+            yield f"{pair.against} and {pair.run} are alike in {_named(pair.alike)}, to within the plan's margin."
+        if pair.no_worse:
+            named = _named(pair.no_worse)
+            yield f"{pair.run} is no worse than {pair.against} in {named} by more than the plan's margin."
+
+
+def _exploratory(pairs: Sequence[_Pair]) -> Iterator[str]:
+    """How many comparisons the plan does not ask for."""
+    if count := sum(pair.exploratory for pair in pairs):
+        are = "comparison is" if count == 1 else "comparisons are"
+        yield f"{count} more {are} exploratory: the plan does not ask for them, so nothing is shown by them."
 
 
 def _targets(pairs: Sequence[_Pair]) -> Iterator[str]:

@@ -21,8 +21,6 @@ class Paired:
     subset: Subset
     prompts_file: Path | None
     """The file of its prompts; None if the clips' names are its prompts."""
-    alone: int
-    """Number of clips whose name is not in all folders, so that they cannot be compared in pairs."""
     apart: tuple[str, str] | None
     """A name in the first folder and one in another, if the first has no name in common with any; else None."""
 
@@ -59,7 +57,7 @@ def paired(
             from_folder(folder, frames=frames)  # raises, with the reason
         stems.append({without_suffix(path.relative_to(folder)) for path in paths})
     if prompts is not None:
-        return Paired(from_prompts_file(prompts), prompts, *_unpaired(stems))
+        return Paired(from_prompts_file(prompts), prompts, _apart(stems))
     if lying := prompts_file_of(folders):
         try:
             subset = from_prompts_file(lying)
@@ -70,13 +68,13 @@ def paired(
             )
             raise InputError(msg) from None
         if any(fits(folder, subset) for folder in folders):
-            return Paired(subset, lying, *_unpaired(stems))
+            return Paired(subset, lying, _apart(stems))
     united: dict[str, Prompt] = {}
     for folder in folders:
         for prompt in from_folder(folder, frames=frames).prompts:
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
-    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, *_unpaired(stems))
+    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _apart(stems))
 
 
 def _require_clips(folder: Path) -> None:
@@ -91,10 +89,9 @@ def _require_clips(folder: Path) -> None:
         raise InputError(msg)
 
 
-def _unpaired(stems: Sequence[set[str]]) -> tuple[int, tuple[str, str] | None]:
-    """The fields `alone` and `apart`."""
+def _apart(stems: Sequence[set[str]]) -> tuple[str, str] | None:
+    """The field `apart`."""
     if len(stems) == 1:
-        return 0, None
+        return None
     first, others = stems[0], set[str]().union(*stems[1:])
-    alone = len((first | others) - set.intersection(*stems))
-    return alone, None if first & others else (min(first), min(others))
+    return None if first & others else (min(first), min(others))
