@@ -49,6 +49,16 @@ def test_one_clip_a_prompt_is_the_paired_t_test():
     assert found.interval[1] - found.interval[0] < 1.3 * (high - low)
 
 
+def test_the_interval_has_bounds_where_few_prompts_differ():
+    """Of most resamples the spread is tiny beside the sample's, and the studentised bootstrap alone has no bounds."""
+    x = np.array([-0.414, -0.31, -0.29, *(0.001 * np.arange(-3, 4))])
+    low, high = paired_difference(x, np.zeros(10), range(10)).interval
+    student = stats.t.interval(0.95, 9, x.mean(), stats.sem(x))
+    assert low == x.min() < student[0] and high == pytest.approx(student[1])
+    both = paired_difference([*x, *x], np.zeros(20), range(20), subsets=["a"] * 10 + ["b"] * 10).interval
+    assert both[0] >= x.min()
+
+
 def test_the_interval_follows_skew():
     """Its longer side is that of a bootstrap-t (Efron, 1981), drawn here again; the other is Student's."""
     x, random = np.exp(np.random.default_rng(3).standard_normal(30)), np.random.default_rng(1)
@@ -254,6 +264,19 @@ def test_power_is_statsmodels():
         flipped = [flip_test(np.ones(count), range(count)) for count in (least - 1, least)]
         assert flipped[0] >= 0.05 / family > flipped[1]
     assert prompts_needed(0.0, 1.0, 10) is None and prompts_needed(1e-9, 1.0, 10) is None
+
+
+@pytest.mark.parametrize(("dof", "shift", "alpha"), [(2.11, 8, 0.005), (2.05, 12, 0.005), (1, 8, 0.005), (5, 12, 1e-4)])
+def test_power_is_that_of_simulations_where_others_have_none(dof, shift, alpha):
+    random, draws = np.random.default_rng(0), 400_000
+    t = (random.standard_normal(draws) + shift) / np.sqrt(random.chisquare(dof, draws) / dof)
+    found = np.mean(np.abs(t) > stats.t.isf(alpha / 2, dof))
+    assert power(shift, 1.0, dof, alpha) == pytest.approx(found, abs=4 * np.sqrt(0.25 / draws))
+
+
+def test_the_smallest_detectable_difference_has_no_steps():
+    found = [detectable(1.0, dof, family=10) for dof in np.linspace(2, 3, 40)]
+    assert (np.diff(found) < 0).all() and np.max(-np.diff(found, 2)) < 0.1
 
 
 def test_spreads_are_those_that_were_put_in():

@@ -144,6 +144,13 @@ def test_planning_finds_the_numbers_that_power_asks_for():
     assert parts.trainings_needed(0.1, 20) is None, "twenty prompts are too few, whatever the number of trainings"
 
 
+def test_more_prompts_can_lower_the_freedom_of_few_trainings():
+    """So a number of prompts may be enough where a million are not."""
+    parts = Components(training=0.001, prompt=0.001, rest=0.0001, sources=1.0, crossed=True)
+    assert parts.detectable(3, 8) < 0.085 < parts.detectable(3, 1_000_000)
+    assert parts.prompts_needed(0.085, 3) == 6 and parts.detectable(3, 6) < 0.085
+
+
 def test_a_prompt_that_one_whole_arm_lacks_counts_in_neither():
     """Eight hard prompts that arm A cannot measure at all would make it look better."""
     random = np.random.default_rng(1)

@@ -15,7 +15,9 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
   the larger one of the two, and as long as the middle may lie on the other side, the interval reaches to what the
   difference would be then.
 - The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
-  skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show.
+  skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show. The
+  bootstrap does not reach beyond the most extreme prompt: where few prompts differ at all, most of its samples hardly
+  vary, and it would have no bounds.
 - Several comparisons at once are corrected by Holm (1979). Equivalence is shown by two one-sided tests against a margin
   (Schuirmann, 1987). Power is computed from the noncentral t distribution.
 """
@@ -28,7 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import integrate, optimize, special, stats
 
 from avbench.core import InputError
 from avbench.statistics import clustered
@@ -44,6 +46,7 @@ LEAST_PROMPTS = 6
 _EXACT = 13  # largest number of prompts for which every pattern of swaps is computed
 MOST_PROMPTS = 1_000_000
 """More are not planned for."""
+_NEGLIGIBLE, _STEPS = 1e-12, 2001  # of the integral in `power`: what it leaves out at each end, and its points
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
 
@@ -99,6 +102,14 @@ class _Strata:
         """Means by subset, ``[subsets]``."""
         return np.bincount(self.stratum, self.sums(per_clip), len(self.clips)) / self.clips
 
+    def extremes(self, per_clip: np.ndarray) -> tuple[float, float]:
+        """The mean over all subsets if every prompt had the lowest value of its subset, and the highest."""
+        of_cell = self.sums(per_clip) / self.sums(np.ones(len(per_clip)))
+        least, most = np.full(len(self.clips), np.inf), np.full(len(self.clips), -np.inf)
+        np.minimum.at(least, self.stratum, of_cell)
+        np.maximum.at(most, self.stratum, of_cell)
+        return float(least @ self.weights), float(most @ self.weights)
+
     def alike(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Prompts by the subsets that have them: these subsets, and their cells ``[subsets, prompts]``."""
         has = np.full((self.prompts, len(self.clips)), -1)
@@ -146,8 +157,8 @@ def paired_difference(
     interval = None
     if error is not None and strata.prompts >= LEAST_PROMPTS:
         reach = half_width(error, dof)
-        low, high = _studentised(per_clip, strata, value, error, rounding)
-        interval = min(low, value - reach), max(high, value + reach)
+        (low, high), (least, most) = _studentised(per_clip, strata, value, error, rounding), strata.extremes(per_clip)
+        interval = min(max(low, least), value - reach), max(min(high, most), value + reach)
     p_side, other_side = 0.0, None if goal is None else value
     if goal is not None and value:
         p_side, other_side = _on_either_side(x, y, strata, goal, value)
@@ -309,23 +320,25 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def power(effect: float, error: float, dof: float, alpha: float) -> float:
-    """Share of such experiments that would detect a true difference of `effect`, two-sided at `alpha`."""
-    from statsmodels.stats.power import ttest_power  # imported here, because a run does not need it
+    """Share of such experiments that would detect a true difference of `effect`, two-sided at `alpha`.
 
-    shift = abs(effect) / error
-    found = ttest_power(shift, 1, alpha, df=dof)
-    if np.isnan(found):  # far out, where the series fails: the normal approximation of Johnson and Welch (1940)
-        critical = stats.t.isf(alpha / 2, dof)
-        found = stats.norm.sf((critical - shift) / np.sqrt(1 + critical**2 / (2 * dof)))
-    return float(found)
+    The noncentral t distribution, integrated over the ratio of the estimated error to the true one. SciPy's own returns
+    NaN at scattered places with few degrees of freedom or a small alpha, and so does statsmodels, which calls it.
+    """
+    shift, critical = abs(effect) / error, -special.stdtrit(dof, alpha / 2)
+    ends = [2 * inverse(dof / 2, _NEGLIGIBLE) / dof for inverse in (special.gammaincinv, special.gammainccinv)]
+    log_ratio = np.linspace(*np.log(ends) / 2, _STEPS)
+    ratio = np.exp(log_ratio)
+    constant = math.log(2) + dof / 2 * math.log(dof / 2) - special.gammaln(dof / 2)
+    density = np.exp(constant + dof * (log_ratio - ratio**2 / 2))
+    beyond = special.ndtr(shift - critical * ratio) + special.ndtr(-shift - critical * ratio)
+    return float(min(1.0, integrate.trapezoid(beyond * density, log_ratio)))
 
 
 def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:
     """The smallest true difference that 80 % of such experiments would detect, tested as the first of a family by Holm.
 
-    None without an error (all clips equal) or with no degrees of freedom. statsmodels' solvers derive the degrees of
-    freedom from the sample size, and return nothing in the region that `power` approximates; so here, and in
-    `prompts_needed`, the root of `power` is searched.
+    None without an error (all clips equal) or with no degrees of freedom.
     """
     if not error or dof < 1:
         return None
@@ -363,13 +376,20 @@ def least_prompts(*, family: int = 1, alpha: float = ALPHA) -> int:
 
 
 def fewest(enough: Callable[[int], bool], least: int, most: int) -> int | None:
-    """The smallest count from `least` to `most` that is enough, if every larger one is, too; None if none is."""
-    if not enough(most):
-        return None
-    while least < most:
-        middle = (least + most) // 2
-        least, most = (least, middle) if enough(middle) else (middle + 1, most)
-    return least
+    """The smallest count from `least` to `most` that is enough; None if none is.
+
+    Larger ones need not be: more prompts can lower the degrees of freedom. So counts are tried upwards, each a quarter
+    more than the last, and then those between the last two.
+    """
+    before, count = least - 1, least
+    while not enough(count):
+        if count >= most:
+            return None
+        before, count = count, min(most, count + max(1, count // 4))
+    while count - before > 1:
+        middle = (before + count) // 2
+        before, count = (before, middle) if enough(middle) else (middle, count)
+    return count
 
 
 def spreads(values: np.ndarray, prompts: Sequence[Hashable]) -> tuple[float, float | None]:
