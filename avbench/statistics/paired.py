@@ -326,8 +326,8 @@ def power(effect: float, error: float, dof: float, alpha: float) -> float:
     NaN at scattered places with few degrees of freedom or a small alpha, and so does statsmodels, which calls it.
     """
     shift, critical = abs(effect) / error, -special.stdtrit(dof, alpha / 2)
-    ends = [2 * inverse(dof / 2, _NEGLIGIBLE) / dof for inverse in (special.gammaincinv, special.gammainccinv)]
-    log_ratio = np.linspace(*np.log(ends) / 2, _STEPS)
+    least, most = (2 * inverse(dof / 2, _NEGLIGIBLE) / dof for inverse in (special.gammaincinv, special.gammainccinv))
+    log_ratio = np.linspace(np.log(least) / 2, np.log(most) / 2, _STEPS)
     ratio = np.exp(log_ratio)
     constant = math.log(2) + dof / 2 * math.log(dof / 2) - special.gammaln(dof / 2)
     density = np.exp(constant + dof * (log_ratio - ratio**2 / 2))
