@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
+from scipy import stats
 
 from avbench.comparison import agreement, preferences
 from avbench.comparison.differences import Side
-from avbench.core import Direction, InputError
+from avbench.core import Direction, InputError, Key, Prompt, Run, Sample, Subset, digest
 from avbench.metrics.table import known_metrics
 from avbench.report.agreements import agreement_tables
 from avbench.statistics import paired, uncertainty
+from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,8 @@ def test_a_metric_prefers_the_better_side_and_ties_where_values_are_equal():
     band = agreement.prefers(np.array([0.9, 3.0]), np.array([2.0, 1.2]), Direction.BAND, target=1.0)
     assert list(band) == [1, 0]
     assert np.isnan(agreement.prefers(left, right, Direction.BAND)).all()
+    rounded = np.array([0.1 + 0.2, 3e8, 0.3001]), np.array([0.3, 3e8 + 1e-7, 0.3])
+    assert list(agreement.prefers(*rounded, Direction.HIGHER)) == [0.5, 0.5, 1], "rounding prefers nothing"
 
 
 def test_votes_for_neither_are_left_out_and_ties_of_the_metric_count_half():
@@ -81,6 +85,7 @@ def test_people_are_compared_with_each_other_on_the_same_clips():
     # The others of p are split for u and v, and both against w.
     assert found.loc[agreement.MAJORITY, "accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)
     assert found.loc[agreement.PERSON, "votes"] == 5
+    assert found.loc[agreement.MAJORITY, "equal"] == 0, "of people, no clips have one value"
     alone = judged([("p", "u", 1), ("q", "u", 1)], np.ones(2))
     assert "no two raters" in alone.loc[agreement.PERSON, "missing"]
 
@@ -107,6 +112,24 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval():
     assert two[0] < 0.01 and two[1] > 0.99, "two prompts of one share, whatever rounding makes of it"
 
 
+def wilson(share, count, prompts):
+    """Wilson's interval as it is printed, with Student's t of so many prompts."""
+    z = stats.t.ppf(0.975, prompts - 1)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    return pytest.approx((middle - half, middle + half))
+
+
+def test_a_share_counts_as_many_votes_as_its_error_is_worth_and_no_more_than_there_are():
+    prompts = np.repeat(np.arange(10), 2)
+    alike = np.array([1.0, 1, 0, 0] * 5)  # both votes on a prompt are one: as ten votes less one
+    assert uncertainty.share_interval(alike, prompts) == wilson(0.5, 9, 10)
+    split = np.array([1.0, 0] * 8 + [1.0, 1, 0, 0])  # more even than by chance
+    assert uncertainty.share_interval(split, prompts) == wilson(0.5, 20, 10)
+    even, three = np.repeat([1.0, 0], [15, 7]), np.repeat(np.arange(3), 22)  # whatever rounding leaves of their error
+    assert uncertainty.share_interval(np.tile(even, 3), three) == wilson(15 / 22, 3, 3)
+
+
 def test_the_flip_test_is_exact_with_few_prompts():
     assert paired.flip_test(np.full(5, 0.5), list("abcde")) == pytest.approx(2 / 32)
     assert paired.flip_test(np.full(50, 0.5), ["a"] * 50) == 1
@@ -122,6 +145,27 @@ def test_holm_counts_every_metric():
     sentences = agreement.verdict(found.reset_index(), votes.assign(vote="left"))
     assert sentences[0] == "1 of 9 metrics agrees with the voters more often than chance: good 100%."
     assert "not known" in sentences[1]
+
+
+@pytest.mark.parametrize(
+    ("raters", "best"),
+    [(7, "about the best that a metric can reach"), (6, "higher, because a majority of fewer than 7")],
+)
+def test_the_answer_names_three_metrics_what_can_be_reached_and_what_was_counted(raters, best):
+    votes, choice = votes_of([(f"p{k}", f"u{rater}", 1) for k in range(20) for rater in range(raters)])
+    votes["vote"] = ["tie", "tie", "tie", *["left"] * (len(votes) - 3)]
+    choice[:3] = 0.5
+    metrics = {f"m{k}": np.ones(len(votes)) for k in range(4)} | {"worse": np.zeros(len(votes))}
+    first, second, third, last = agreement.verdict(agreement.table(votes, choice, metrics), votes)
+    assert first == "4 of 5 metrics agree with the voters more often than chance: m0 100%, m1 100%, m2 100%."
+    assert second == "People prefer the clip that these call worse: worse."
+    assert third.startswith(
+        "Two people agree in 100% of clear votes, and the majority of the others predicts a vote in"
+    )
+    assert best in third
+    assert last == (
+        f"{20 * raters} votes of {raters} raters on 20 prompts; 3 for neither clip are left out of the accuracy."
+    )
 
 
 def study(runs, tmp_path, choices):
@@ -182,6 +226,21 @@ def test_a_run_without_values_hides_no_reference(runs, tmp_path, monkeypatch):
     assert found.loc["lpips_consecutive", "unmeasured"] == 1
 
 
+def test_without_a_reference_a_band_metric_says_why_it_prefers_nothing(runs, tmp_path, monkeypatch):
+    class Bare(Side):
+        def __init__(self, folder, metrics):
+            super().__init__(folder, metrics)
+            self.scores = {where: replace(score, reference=None) for where, score in self.scores.items()}
+
+    (tmp_path / "study.csv").write_text(HEAD + f"{prompts_of(runs[0])[0].id},near,far,a,u")
+    votes = agreement.read([tmp_path / "study.csv"], runs).votes
+    monkeypatch.setattr(agreement, "Side", Bare)
+    found = agreement.agreement(votes, runs, metrics=["lpips_consecutive"]).set_index("judge")
+    assert found.loc["lpips_consecutive", "missing"] == (
+        "its better side is the reference's value, and there is none for these clips"
+    )
+
+
 def test_metrics_that_cannot_prefer_a_clip_say_why():
     known = known_metrics()
     assert "sets of clips" in agreement.unable(known["fvd"])
@@ -204,6 +263,41 @@ def test_rows_are_mapped_by_run_by_file_and_by_caption(runs, tmp_path):
     assert list(votes["left"]) == ["near", "far", "near"]
     assert list(votes["rater"])[:2] == ["u", "2"]
     assert "line 3" in list(votes["rater"])[2]
+
+
+def drawn_run(place, failed=()):
+    """Two subsets with one prompt in common and two seeds, of which some clips could not be made."""
+    prompts = {"one": ("v1.2", "cat"), "two": ("cat",)}
+    subsets = [Subset(name, 1, [Prompt(prompt, prompt) for prompt in of], None) for name, of in prompts.items()]
+    folder = RunFolder(place)
+    folder.start(Run(place.name, "made:up", {}, {one.name: one.digest for one in subsets}, (0, 1), {}, {}), subsets)
+    for key in sorted(folder.planned_keys()):
+        if key in failed:
+            folder.add_sample(Sample(key, None, None, 0.0, "no memory"))
+        else:
+            folder.add_sample(Sample(key, f"clips/{key.prompt}-{key.seed}.mkv", digest([place.name, *key]), 0.0))
+    return RunView(folder.path)
+
+
+def test_a_row_means_the_clip_that_its_path_subset_and_seed_name(tmp_path):
+    runs = [drawn_run(tmp_path / "near"), drawn_run(tmp_path / "far", failed=[Key("one", "v1.2", 1)])]
+    rows = [
+        (",far/near/two/cat-0.mp4,near/far/two/cat-0.mp4,a,u,,", ("two", "cat", 0)),  # the last folder is the run
+        (",near/one/cat-1,far/one/cat-1,a,u,,", ("one", "cat", 1)),
+        (",near/cat-1.mp4,far/cat-1.mp4,a,u,two,", ("two", "cat", 1)),
+        ("v1.2,near/v1.2,far/v1.2,a,u,,0", ("one", "v1.2", 0)),  # .2 is no suffix
+        ("cat,near,far,a,v,one,0", ("one", "cat", 0)),
+        ("cat,near,far,a,w,one,", "several pairs of clips fit"),
+        ("v1.2,near/v1.2-1.mp4,far/v1.2-1.mp4,a,w,,", "a name is neither a run (near, far) nor a clip of one"),
+    ]
+    path = tmp_path / "study.csv"
+    path.write_text(HEAD.strip() + ",subset,seed\n" + "\n".join(row for row, _ in rows))
+    found = preferences.read([path], runs)
+    mapped = [expected for _, expected in rows if isinstance(expected, tuple)]
+    assert list(found.votes[["subset", "prompt", "seed"]].itertuples(index=False, name=None)) == mapped
+    assert list(found.votes["left"].unique()) == ["near"]
+    for sentence, expected in zip(found.left_out, [one for _, one in rows if isinstance(one, str)], strict=True):
+        assert f"1 of 7, because {expected}" in sentence
 
 
 def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):

@@ -17,6 +17,7 @@ from avbench.comparison.differences import (
     TO_TARGET,
     against_margin,
     better,
+    common_target,
     differences,
     freedom,
     in_family,
@@ -120,6 +121,9 @@ def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_
     asked = plan.from_plain({"question": [{"name": "q", "subset": "s", "metric": name} for name in names]})
     found = pd.DataFrame(given)
     assert in_family(found, known_metrics(), asked) == 3 and found["p_holm"][0] == pytest.approx(0.09)
+    found = pd.DataFrame(given | {"p": (0.03, 0.04, 0.0001)})
+    assert in_family(found, known_metrics(), asked) == 3 and found["p_holm"][2] == pytest.approx(0.0003)
+    assert not found["shown"].any(), "declared or not, too few clips show nothing"
 
 
 def test_what_is_shown_follows_the_alpha_of_the_plan_whether_or_not_a_side_is_better():
@@ -135,6 +139,52 @@ def test_what_is_shown_follows_the_alpha_of_the_plan_whether_or_not_a_side_is_be
         assert list(found["shown"]) == [*shown, False, False, False], alpha
         favoured = [better(row) for row in found.itertuples()]
         assert favoured == ["a" if shown[0] else None, *[None] * 4], "no side of onset_rate is better"
+
+
+@pytest.mark.parametrize(
+    ("name", "references", "target"),
+    [
+        ("lpips_consecutive", (0.1, 0.1), 0.1),
+        ("lpips_consecutive", (0.1, 0.2), None),  # of two references none is right for both
+        ("lpips_consecutive", (0.1, None), None),
+        ("sync_excess", (0.1, 0.1), None),  # higher is better, whatever the reference has
+    ],
+)
+def test_a_target_is_what_both_runs_were_held_against(name, references, target):
+    assert common_target(known_metrics()[name], *(SimpleNamespace(reference=one) for one in references)) == target
+
+
+def test_six_prompts_can_show_a_difference_and_five_cannot(tmp_path):
+    names = {"names": ["toy-control"], "count": 6}
+    six, other = (evaluated(made_run(tmp_path / f"{k}", seed=k, lpips=0.1 * k, **names)) for k in range(2))
+    row = table(six, other).loc[("toy-control", "lpips_consecutive", "1")]
+    assert row["prompts"] == 6 and row["too_few"] is None and row["p_not_worse"] is not None
+    five = evaluated(made_run(tmp_path / "five", seed=1, names=["toy-control"], count=5))
+    few = table(six, five)["too_few"].unique()
+    assert few == ["5 prompts: too few to show a difference, at least 6 are needed"]
+
+
+def test_a_pool_of_a_subset_without_a_reference_compares_the_values(runs, monkeypatch):
+    monkeypatch.setattr(
+        "avbench.comparison.differences.common_target",
+        lambda _, one, __: None if one.subset == "toy-control" else one.reference,
+    )
+    row = table(runs["good"], runs["worse"]).loc[("macro", "lpips_consecutive", "worse")]
+    apart = [
+        clip_values(runs["worse"])[name, "lpips_consecutive"].mean()
+        - clip_values(runs["good"])[name, "lpips_consecutive"].mean()
+        for name in SUBSETS
+    ]
+    assert row["kind"] == "clips" and row["difference"] == pytest.approx(np.mean(apart))
+
+
+def test_micro_stands_beside_macro_where_a_plan_names_it_though_it_is_the_same(runs):
+    pair = runs["good"], runs["same"]
+    asked = table(*pair, plan=plan.from_plain({"margin": {"micro/onset_rate": 0.5}}))
+    assert "micro" not in table(*pair).index.get_level_values("subset")
+    assert list(asked.xs("micro").index) == [("onset_rate", "same")]
+    of_both = [asked.loc[(pool, "onset_rate", "same"), "difference"] for pool in ("macro", "micro")]
+    assert of_both[0] == pytest.approx(of_both[1])
 
 
 def test_only_declared_questions_are_the_family(runs):
@@ -191,13 +241,27 @@ def test_the_error_of_a_distance_is_known_by_the_groups_of_the_jackknife(prompts
         ({"margin": {"fdv": 1}}, "metric 'fdv' is unknown; did you mean 'fvd'"),
         ({"margin": {"fvd": -1}}, "the margin of fvd is -1"),
         ({"margin": {"fvd": True}}, "margin.fvd is True; it must be a number"),
+        ({"margin": {"fvd": float("inf")}}, "the margin of fvd is inf"),
         ({"question": [{"metric": "fvd"}]}, "the field 'question.0.name' is missing"),
         ({"alpha": 2}, "alpha is 2"),
+        ({"alpha": 1}, r"alpha is 1\.0; it must lie between"),
+        ({"alpha": 0}, r"alpha is 0\.0; it must lie between"),
     ],
 )
 def test_a_plan_that_cannot_be_is_a_sentence(plain, why):
     with pytest.raises(InputError, match=why):
         plan.from_plain(plain)
+
+
+def test_a_margin_of_a_subset_stands_before_that_of_its_metric():
+    found = plan.from_plain({"margin": {"fvd": 50, "s/fvd": 20, "kvd": 0}})
+    assert [found.margin(*where) for where in (("s", "fvd"), ("t", "fvd"), ("t", "kvd"), ("t", "fad"))] == [
+        20,
+        50,
+        0,
+        None,
+    ]
+    assert found.primary("s", "fvd") and not plan.Plan((plan.Question("q", "s", "kvd"),)).primary("s", "fvd")
 
 
 def test_a_question_that_the_runs_do_not_answer_is_said(tmp_path, runs):
@@ -494,3 +558,6 @@ def test_micro_counts_every_clip_alike(tmp_path):
             dof = variances.sum() ** 2 / np.sum(variances**2 / (np.array([12, 24]) - 1))
             known = stats.t.interval(0.95, dof, pool["value"], np.sqrt(variances.sum()))
             assert (pool["low"], pool["high"]) == pytest.approx(known), "one clip of each prompt"
+    found = table(*folders).xs("lpips_consecutive", level="metric").droplevel("run")["difference"]
+    assert found["macro"] == pytest.approx(found[[*SUBSETS]].mean())
+    assert found["micro"] == pytest.approx(np.average(found[[*SUBSETS]], weights=[12, 24]))

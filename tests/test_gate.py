@@ -23,7 +23,7 @@ from scipy import stats
 import avbench
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
-from avbench.core import InputError, Row, Sample, digest
+from avbench.core import InputError, Row, Sample, Score, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference, reference_building
@@ -205,6 +205,21 @@ def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(
     assert "checks failed, 1 not checked**" in checks.markdown([*found.values()])
 
 
+@pytest.mark.parametrize(("height", "doubt"), [(0.04, True), (1.0, False)])
+def test_the_least_loss_on_few_prompts_allows_for_luck_and_for_the_other_side(monkeypatch, height, doubt):
+    """Both runs lie above the reference's 0, by `height` in the middle; all prompts share most of their luck."""
+    luck = height + 0.2 * np.array([0.3, -0.1, -0.4, 0.1, 0.1])
+    after, before = luck + 0.02 + 0.001 * np.array([1, 0, 0, -1, 0]), luck - 0.02
+    keys = pd.MultiIndex.from_product([range(5), [0]], names=["prompt", "seed"])
+    monkeypatch.setattr(gate, "clip_values", lambda values: {("s", "m"): pd.Series(values, keys)})
+    least = gate._least(("s", "m"), {("s", "m"): SimpleNamespace(reference=0.0)}, before, after)
+    if doubt:
+        lowest = stats.ttest_1samp((after + before) / 2, 0).confidence_interval().low
+        assert -0.02 > lowest and least == pytest.approx(-0.04), "as much nearer, were both below"
+    else:
+        assert least == pytest.approx(stats.ttest_rel(after, before).confidence_interval().low)
+
+
 @pytest.mark.statistical
 @pytest.mark.parametrize("prompts", [3, 5])
 def test_few_prompts_do_not_fail_models_that_are_equally_near_to_the_reference(prompts, monkeypatch):
@@ -322,6 +337,18 @@ def test_a_first_plan_names_what_it_has_no_margin_for_and_why(tmp_path):
     assert list(plan.read(tmp_path / "first.toml").margins) == ["toy-control/lpips_consecutive"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "why"),
+    [
+        ("sync_lag", "it has no better side"),
+        ("motion_amount", "it should match the reference, ≈, and there is no reference"),
+        ("sync_excess", 0.25),
+    ],
+)
+def test_a_number_that_cannot_get_worse_gets_no_margin(metric, why):
+    assert gate._noise(Score("s", metric, 1.0, 24, "0" * 64, interval=(0.75, 1.25))) == why
+
+
 def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, monkeypatch):
     """On prompts of one's own without a reference no side of a metric with ≈ is better, though it has an interval."""
     monkeypatch.setitem(SUBSETS, "own", replace(SUBSETS["toy-control"], name="own"))
@@ -395,6 +422,25 @@ def test_clips_that_the_run_does_not_have_fail(tmp_path, baseline, count):
     # of a subset that the plan does not name nothing is asked
     other = evaluated(made_run(tmp_path / "one", seed=1, names=["toy-control"]))
     assert not failures(other, baseline, margin={"toy-control/onset_rate": 9})
+
+
+@pytest.mark.parametrize(("mute_before", "mute_after", "p", "fails"), [(0, 7, 4 / 2**7, True), (12, 12, 1, False)])
+def test_clips_that_a_metric_loses_are_weighed_against_those_that_it_gains(tmp_path, mute_before, mute_after, p, fails):
+    """Seven of 24, or all twelve against twelve others: a one-sided sign test, the smallest p of four."""
+
+    def silenced(name, places):
+        run = made_run(tmp_path / name, names=["toy-control"])
+        for row in sorted(current_rows(run, "onsets").values(), key=lambda one: one.key)[places]:
+            run.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
+        return evaluated(run, "onset_rate", "lpips_consecutive")
+
+    gate.update(silenced("before", slice(mute_before)), tmp_path / "b.zip", "first")
+    after = silenced("after", slice(24 - mute_after, 24))
+    known = plan.from_plain({"margin": {"onset_rate": 9, "lpips_consecutive": 9}})
+    found = {one.name: one for one in gate.check(after, tmp_path / "b.zip", known) if "onset" in one.name}
+    coverage = found["toy-control/onset_rate: coverage"]
+    assert coverage.message == f"{mute_after} of {24 - mute_before} clips lost, {mute_before} gained"
+    assert coverage.failed is fails and coverage.p == pytest.approx(p)
 
 
 def test_clips_under_other_seeds_are_other_clips(tmp_path, baseline):
@@ -666,6 +712,14 @@ def test_a_baseline_that_holds_less_than_before_says_so(tmp_path, baseline):
     )
     assert f"note: it had, and has no longer: {gone}" in message
     assert "note" not in run_avbench("check", less.path, "--baseline", baseline, "--update", "--reason", "again").stderr
+
+
+def test_a_baseline_that_had_no_number_of_a_metric_loses_nothing_without_it(tmp_path):
+    before = evaluated(made_run(tmp_path / "before", names=["toy-control"]), "onset_rate", "fvd")
+    assert {one.metric: one.n for one in before.scores()[0]} == {"onset_rate": 24, "fvd": 0}
+    assert gate.update(before, tmp_path / "b.zip", "first") is None
+    after = evaluated(made_run(tmp_path / "after", names=["toy-control"]), "onset_rate")
+    assert gate.update(after, tmp_path / "b.zip", "second") is None
 
 
 def test_checks_name_no_folder_of_this_machine(tmp_path, baseline):

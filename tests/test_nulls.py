@@ -304,6 +304,43 @@ def test_the_jackknife_leaves_out_one_prompt_after_another():
     assert found.p >= 2 * stats.t.sf(abs(found.value) / error, dof) * (1 - 1e-9)
 
 
+def test_p_and_error_are_the_larger_ones_of_the_swaps_and_the_jackknife(monkeypatch):
+    larger = set()
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        pooled = Kernel(np.concatenate([spread(random, 12) + 0.3 * seed, spread(random, 12), spread(random, 30)]))
+        found = swap_test(pooled, range(12), range(30))
+        error, dof = _jackknife(pooled, np.arange(12), np.arange(30))
+        with monkeypatch.context() as patched:
+            patched.setattr("avbench.statistics.uncertainty._jackknife", lambda *_: (0.0, 1.0))
+            swaps = swap_test(pooled, range(12), range(30))
+        by_error = 2 * stats.t.sf(abs(found.value) / error, dof)
+        assert found.p == pytest.approx(max(swaps.p, by_error)) and found.error == pytest.approx(
+            max(swaps.error, error)
+        )
+        larger |= {("p", swaps.p > by_error), ("error", swaps.error > error)}
+    assert len(larger) == 4, "each of the two decides in some cases"
+
+
+def test_a_distance_to_few_real_clips_is_not_tested():
+    clips = spread(np.random.default_rng(24), 21)
+    with pytest.raises(NotMeasurable, match=r"there are 10 and 1$"):
+        swap_test(Kernel(clips), range(10), range(1))
+
+
+def test_a_null_is_the_mean_and_spread_of_its_draws_and_counts_ties():
+    """Half of the model's clips have their prompts in the reference, which is enough to exchange within prompts."""
+    draws = np.array([1.0, 2.0, 2.0, 3.0, 7.0])
+
+    def pooled(first, second):
+        return np.array([2.0, *draws])[: len(first)]
+
+    for higher, worse in ((False, 4), (True, 3)):
+        null = permutation_null(pooled, [0, 1], [1, 2], higher_is_better=higher, permutations=5)
+        assert (null.mean, null.sd, null.p) == pytest.approx((3, np.std(draws, ddof=1), (1 + worse) / 6))
+        assert null.within_prompts
+
+
 def _nearer(a, b, real):
     return frechet_distance(a, real) - frechet_distance(b, real)
 

@@ -25,6 +25,7 @@ from avbench.statistics.paired import (
     prompts_needed,
     spreads,
     t_test,
+    tail,
     unpaired_difference,
 )
 
@@ -71,6 +72,24 @@ def test_the_interval_follows_skew():
     assert high == pytest.approx(mean - np.quantile(t, 0.025) * error, rel=0.05) and high > 1.5 * student[1]
 
 
+def test_the_interval_of_few_prompts_is_as_wide_as_a_bootstrap_of_their_standard_errors(monkeypatch):
+    """The error of a resample has G − 1 below the squares, too: without it the interval of ten is 5 % too narrow."""
+    monkeypatch.setattr(paired, "RESAMPLES", 100_000)
+    x, random = np.arange(10.0) ** 3, np.random.default_rng(1)
+    resampled = x[random.integers(10, size=(100_000, 10))]
+    errors = stats.sem(resampled, axis=1)
+    t = (resampled.mean(1) - x.mean())[errors > 0] / errors[errors > 0]
+    _, high = paired_difference(x, np.zeros(10), range(10)).interval
+    assert high == pytest.approx(x.mean() - np.quantile(t, 0.025) * stats.sem(x), rel=0.02)
+
+
+def test_six_prompts_are_enough_for_an_interval_and_one_outlier_leaves_it_finite():
+    """In a third of the resamples the outlier is missing, and they have no spread."""
+    assert paired_difference(np.arange(6.0), np.zeros(6), range(6)).interval is not None
+    low, high = paired_difference([1.0, *np.zeros(7)], np.zeros(8), range(8)).interval
+    assert -2 < low < 0.125 < high < 2
+
+
 def test_the_error_is_statsmodels_clustered_one():
     a, b, prompts = drawn(prompts=12, seeds=3)
     known = OLS(a - b, np.ones(len(a))).fit(
@@ -86,6 +105,27 @@ def test_one_prompt_has_no_error_although_its_mean_is_rounded():
     assert found.prompts.tolist() == [1, 2]
 
 
+def test_a_subset_of_one_prompt_leaves_the_mean_of_several_without_an_error():
+    """Also where rounding makes its clips differ from their mean."""
+    sums, counts = np.array([1.0, 1.0, 2.0, 4.0]), np.array([49, 1, 1, 1])
+    found = clustered.means(sums, counts, np.arange(4), np.array([0, 1, 1, 1]))
+    assert np.isnan(found.error) and np.isnan(found.errors[0])
+    assert found.errors[1] == pytest.approx(stats.sem([1, 2, 4])) and found.dofs.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("micro", [False, True])
+def test_freedom_over_subsets_is_that_of_welch(micro):
+    """The mean of two subsets is half the difference of one and minus the other, or a weighted one."""
+    a, b, prompts = drawn(prompts=30)
+    apart = (a - b) * np.repeat([1.0, 3.0], [8, 22])
+    subsets = ["small"] * 8 + ["large"] * 22
+    found = paired_difference(apart, np.zeros(30), prompts, subsets=subsets, micro=micro)
+    weights = np.array([8, 22]) / 15 if micro else np.ones(2)
+    known = stats.ttest_ind(weights[0] * apart[:8], -weights[1] * apart[8:], equal_var=False)
+    assert found.dof == pytest.approx(known.df)
+    assert t_test(found.value, found.error, found.dof) == pytest.approx(known.pvalue)
+
+
 def test_few_prompts_are_counted_exactly():
     a, b, prompts = drawn(prompts=8, shift=0.4)
     known = stats.permutation_test(
@@ -93,6 +133,20 @@ def test_few_prompts_are_counted_exactly():
     )
     assert paired_difference(a, b, prompts).p == pytest.approx(known.pvalue)
     assert paired_difference(a[:5], b[:5], prompts[:5]).interval is None, "five prompts cannot reach 5 %"
+
+
+def test_up_to_13_prompts_every_swap_counts_and_of_drawn_ones_the_measured_one_too():
+    assert [flip_test(np.ones(count), range(count)) for count in (12, 13)] == [2 / 2**12, 2 / 2**13]
+    assert flip_test(np.ones(40), range(40)) == paired_difference(np.ones(40), np.zeros(40), range(40)).p == 1 / 10_001
+
+
+def test_rounding_does_not_break_ties():
+    """Swapping the first three prompts changes nothing: 0.1 + 0.2 − 0.3 is 0, but not in floats."""
+    tenths = np.array([1, 2, -3, 4, 4, 5, 7])
+    expected = np.mean([abs(tenths @ signs) >= tenths.sum() for signs in itertools.product((1, -1), repeat=7)])
+    for scale in (0.1, 0.7, 1e-9, 3e12):
+        assert flip_test(scale * tenths, range(7)) == expected
+        assert paired_difference(scale * tenths, np.zeros(7), range(7)).p == expected
 
 
 def test_labels_of_a_prompt_are_swapped_together():
@@ -175,6 +229,42 @@ def test_where_the_middle_may_be_on_the_other_side_nothing_is_shown_and_the_inte
     assert beside.value == pytest.approx(found.value) and beside.p < 0.001 and beside.interval[0] > 0
 
 
+def test_swapping_models_turns_the_interval_that_allows_for_the_other_side():
+    a, b = on_either_side(np.random.default_rng(21), 24)
+    targets = np.full(24, ((a + b) / 2).mean() - 0.2)
+    one, other = (paired_difference(*pair, range(24), targets=targets) for pair in ((a, b), (b, a)))
+    assert other.other_side == pytest.approx(-one.other_side) and other.p == one.p
+    assert other.interval == pytest.approx((-one.interval[1], -one.interval[0]), rel=0.05)
+    assert other.interval[1] >= other.other_side == pytest.approx(one.value)
+
+
+@pytest.mark.parametrize(
+    ("p", "share", "found", "counted"),
+    [
+        ([0.5, 0.01, 0.3], [0.2, 0.4, 0.4], 0.3, [True, False, True]),  # 0.2 is not half of the whole; 0.2 + 0.4 is
+        ([0.5, 0.01, 0.3], [0.5, 0.1, 0.4], 0.5, [True, False, False]),
+        ([0.4, 0.4, 0.1], [0.1, 0.5, 0.4], 0.4, [False, True, False]),  # of equal ones the larger share counts first
+        ([0.9, 0.2, 0.1], [-0.5, 0.6, 0.9], 0.2, [False, True, False]),  # what speaks for the other run undoes nothing
+        ([0.01, 0.2, 0.3, 0.04], [0.1, 0.2, 0.1, 0.6], 0.04, [False, True, True, True]),
+    ],
+)
+def test_the_subsets_whose_side_is_known_worst_count_until_they_undo_the_difference(p, share, found, counted):
+    of_all, counts = paired.of_all_sides(np.array([p]), np.array([share]))
+    assert of_all.tolist() == [found] and counts.tolist() == [counted]
+
+
+def test_a_subset_that_is_not_needed_to_undo_the_difference_does_not_widen_its_interval():
+    """Each alone could lie on either side; that of the first is known worse, and it makes most of the difference."""
+    common = np.random.default_rng(21).standard_normal(24)
+    common -= common.mean()
+    x, y = (np.concatenate([common + 0.1 + side, 0.12 * common + 0.02 + side]) for side in (0.1, -0.1))
+    options = {"subsets": ["x"] * 24 + ["y"] * 24, "targets": np.zeros(48)}
+    found = paired_difference(x, y, range(48), **options)
+    alone = [paired_difference(x[at], y[at], range(24), targets=np.zeros(24)) for at in (slice(24), slice(24, 48))]
+    assert all(one.other_side < one.value for one in alone) and alone[0].value > alone[1].value
+    assert found.other_side == pytest.approx(found.value + (alone[0].other_side - alone[0].value) / 2)
+
+
 @pytest.mark.statistical
 @pytest.mark.parametrize("shared", [True, False])
 def test_several_subsets_on_the_wrong_side_together_are_no_difference(shared):
@@ -230,6 +320,9 @@ def test_unpaired_is_welch():
     found, known = unpaired_difference(a, range(20), b, range(35)), stats.ttest_ind(a, b, equal_var=False)
     assert found.p == pytest.approx(known.pvalue)
     assert found.interval == pytest.approx(tuple(known.confidence_interval()))
+    assert (found.pairs, found.prompts) == (55, 20), "all clips, and the prompts of the side that has fewer"
+    same = unpaired_difference(np.ones(3), range(3), np.zeros(4), range(4))
+    assert same.value == 1 and same.interval is None and same.p == 1, "no side shows how much prompts differ"
     with pytest.raises(InputError, match="a side has no clip"):
         unpaired_difference(a, range(20), b[:0], [])
 
@@ -238,6 +331,13 @@ def test_holm_is_statsmodels():
     p = np.random.default_rng(5).random(40) ** 3
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
     assert len(holm([])) == 0
+    assert holm([0.9, 0.02, 0.8]).tolist() == [1, 0.06, 1], "a p-value is at most 1"
+
+
+def test_without_an_error_there_is_no_doubt():
+    assert [tail(value, 0.0, 5) for value in (-1.0, 0.0, 1.0)] == [1, 1, 0]
+    assert t_test(np.array([0.0, 0.1]), 0.0, 5).tolist() == [1, 0]
+    assert tail(1.96, 1.0, np.nan) == pytest.approx(0.025, abs=1e-4), "by the normal distribution"
 
 
 def test_equivalence_is_two_one_sided_tests():
@@ -256,7 +356,10 @@ def test_power_is_statsmodels():
     assert detectable(1 / np.sqrt(24), 23, family=10) == pytest.approx(expected, rel=1e-4)
     needed = prompts_needed(0.3, 1 / np.sqrt(24), 24)
     assert needed == np.ceil(known.solve_power(effect_size=0.3, alpha=0.05, power=0.8))
-    assert detectable(None, 0) is None and detectable(0.0, 10) is None
+    for family in (1, 10):
+        expected = np.ceil(known.solve_power(effect_size=1.2, alpha=0.05 / family, power=0.8))
+        assert prompts_needed(1.2, 1 / np.sqrt(24), 24, family=family) == expected
+    assert detectable(None, 0) is None and detectable(0.0, 10) is None and detectable(1.0, 0) is None
     assert prompts_needed(9.0, 1.0, 6) == LEAST_PROMPTS, "fewer show nothing, however large the difference"
     for family in (1, 10, 40):
         least = least_prompts(family=family)
@@ -287,6 +390,14 @@ def test_spreads_are_those_that_were_put_in():
     assert spreads(values[::3], list(prompts[::3]))[1] is None
 
 
+def test_spreads_of_unequal_numbers_of_seeds_are_those_of_an_analysis_of_variance():
+    # means 1, 5, 6 of 2, 1, 2 clips about 3.8: 26.8 / 2 between, 10 / 2 within, (5 − 9 / 5) / 2 clips a prompt
+    found = spreads(np.array([0.0, 2.0, 5.0, 4.0, 8.0]), list("aabcc"))
+    assert found == pytest.approx((np.sqrt((13.4 - 5) / 1.6), np.sqrt(5)))
+    alike = spreads(np.array([0.0, 4.0, 1.0, 3.0]), list("aabb"))
+    assert alike == pytest.approx((0, np.sqrt(5))), "prompts that differ less than their clips do not differ"
+
+
 def test_letters_are_shared_exactly_where_nothing_is_told_apart():
     random = np.random.default_rng(7)
     for _ in range(50):
@@ -296,6 +407,7 @@ def test_letters_are_shared_exactly_where_nothing_is_told_apart():
         for i, j in itertools.combinations(range(7), 2):
             assert bool(set(given[i]) & set(given[j])) != different[i, j]
     assert letters(np.zeros((3, 3), dtype=bool)) == ["a", "a", "a"]
+    assert letters(np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]], dtype=bool)) == ["a", "b", "b"], "no letter too many"
     apart = letters(~np.eye(28, dtype=bool))
     assert apart[0] == "a" and apart[26] == "a1"
 

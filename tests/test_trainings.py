@@ -75,6 +75,17 @@ def test_the_error_is_that_of_the_crossed_layout_computed_by_mean_squares():
     assert parts.error(5, 24) == pytest.approx((found.error, found.dof)), "planning the same study gives its error"
 
 
+def test_two_trainings_of_two_prompts_have_an_error_too():
+    # rows 1.5 and 6.5, columns 2.5 and 5.5 about 4: 25, 9, and 4 of the rest, with one degree of freedom
+    d = np.array([[1.0, 2.0], [4.0, 9.0]])
+    found = arm_difference(d, np.zeros((2, 2)), paired_rows=True)
+    assert found.error**2 == pytest.approx((25 + 9 - 4) / 4)
+    assert (found.components.training, found.components.prompt) == pytest.approx((21 / 2, 5 / 2))
+    flat = arm_difference(np.array([[1.0, 2.0], [5.0, 3.0]]), np.zeros((2, 2)), paired_rows=True)
+    # rows 1.5 and 4, columns 3 and 2.5: prompts vary by less than the rest, 2.25, and take nothing away
+    assert flat.error**2 == pytest.approx(6.25 / 4) and flat.components.prompt == 0
+
+
 def test_trainings_that_agree_by_luck_do_not_make_the_error_smaller_than_the_residual_does():
     random = np.random.default_rng(9)
     a, b = random.standard_normal((3, 24)), random.standard_normal((3, 24))
@@ -125,6 +136,21 @@ def test_arms_on_either_side_of_the_target_are_called_nearer_in_five_cases_of_a_
     assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
 
 
+def test_arms_whose_middle_may_lie_on_the_other_side_of_the_target_are_not_told_apart():
+    """One column, so that the middle of both arms is tested as scipy tests it: A is at 0.06, B at 0.02."""
+    luck = 0.2 * np.array([0.3, -0.1, -0.4, 0.1, 0.2, -0.1])
+    a, b = luck + 0.06 + 0.001 * np.array([1, 0, 0, -1, 0, 0]), luck + 0.02
+    middle = stats.ttest_1samp((a + b) / 2, 0)
+    least = middle.confidence_interval().low
+    found = arm_difference(a[:, None], b[:, None], paired_rows=True, target=0.0)
+    assert found.value == pytest.approx(0.04) and found.p == pytest.approx(middle.pvalue) and found.p > 0.05
+    assert -0.02 < least < 0 and found.interval[0] == pytest.approx(abs(least + 0.02) - abs(least - 0.02))
+    mirrored = arm_difference(b[:, None], a[:, None], paired_rows=True, target=0.0)
+    assert mirrored.interval == pytest.approx((-found.interval[1], -found.interval[0]))
+    below = arm_difference(-a[:, None], -b[:, None], paired_rows=True, target=0.0)
+    assert below.interval == pytest.approx(found.interval) and below.p == mirrored.p == pytest.approx(found.p)
+
+
 def test_equal_arms_have_no_spread_and_p_1():
     a, _ = tables(np.random.default_rng(6))
     found = arm_difference(a, a, paired_rows=True)
@@ -172,6 +198,19 @@ def test_wrong_tables_are_refused():
         arm_difference(a[:3], b, paired_rows=True)
     with pytest.raises(InputError, match="without infinity"):
         arm_mean(np.full((3, 4), np.inf))
+
+
+def test_the_error_of_a_planned_study_by_hand():
+    distance = Components(training=0.5, prompt=0.0, rest=0.0, sources=2.0, crossed=False)
+    assert distance.error(5, 1) == pytest.approx((np.sqrt(0.5 / 5), 2 * 4))
+    alike = Components(training=0.5, prompt=0.0, rest=2.0, sources=1.0, crossed=True)
+    assert alike.error(5, 24) == pytest.approx((np.sqrt(0.5 / 5 + 2 / 120), 4)), "prompts that are alike add nothing"
+
+
+def test_where_nothing_varies_any_difference_but_none_is_found():
+    sure = Components(training=0.0, prompt=0.0, rest=0.0, sources=1.0, crossed=True)
+    assert sure.trainings_needed(0.1, 24) == 2 and sure.prompts_needed(0.1, 5) == paired.LEAST_PROMPTS
+    assert sure.trainings_needed(0.0, 24) is None and sure.prompts_needed(0.0, 5) is None
 
 
 @pytest.mark.statistical

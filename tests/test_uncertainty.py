@@ -102,6 +102,8 @@ def test_equal_values_have_no_width():
         ([[1.0, 2.0]], ["a"], 0.95, "one label for each value"),
         ([1.0, np.nan, np.inf], list("abc"), 0.95, "2 of 3 values"),
         ([1.0, 2.0], list("ab"), 95, "between 0 and 1"),
+        ([1.0, 2.0], list("ab"), 1, "between 0 and 1"),
+        ([1.0, 2.0], list("ab"), 0, "between 0 and 1"),
     ],
 )
 def test_wrong_input(values, clusters, level, words):

@@ -4,7 +4,16 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET
-from avbench.comparison.verdict import _p, _without_reference, ahead, arm_verdict, effect, percent, verdict
+from avbench.comparison.verdict import (
+    _p,
+    _without_reference,
+    ahead,
+    arm_verdict,
+    effect,
+    percent,
+    preliminary,
+    verdict,
+)
 from avbench.metrics.evaluate import NO_REFERENCE
 
 COLUMNS = [
@@ -88,6 +97,21 @@ def test_the_winner_is_the_subject_whichever_was_given_first():
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "size"),
+    [
+        ({"a": 480.0, "b": -1.0}, "lower by 120,"),  # less by more than everything
+        ({"a": -1.0, "b": 360.0}, "lower by 120,"),
+        ({"a": 12.0, "b": 1.0}, "lower by 120,"),  # ten times the other value and more
+        ({"a": 12.5, "b": 1.0}, "lower by 120 or 960 %,"),
+    ],
+)
+def test_a_percentage_is_of_a_value_that_it_can_be_a_part_of(values, size):
+    scores, found = frames([WON])
+    first = verdict(scores.assign(value=scores["model"].map(values)), found)[0]
+    assert f"fvd ({size} p 0.004)" in first
+
+
 def test_a_metric_without_a_better_side_differs_and_wins_nothing():
     more = ("event_rate", "neither", "clips", 2.0, "1/s", 0.001, 0.003, 30, None, None)
     assert verdict(*frames([more])) == [
@@ -120,6 +144,24 @@ def test_what_the_margins_of_a_plan_show_is_said():
     ]
 
 
+def test_a_metric_without_a_better_side_that_is_not_shown_to_differ_is_open():
+    alike = ("event_rate", "neither", "clips", 2.0, "1/s", 0.3, 0.6, 120, None, None)
+    assert verdict(*frames([alike])) == [
+        "No difference shown between a and b (23 prompts, 1 comparison).",
+        "Closest to a clear result is event rate: about 120 prompts would show its difference, if the true one is as "
+        "large as the one seen.",
+    ]
+
+
+def test_as_many_metrics_as_a_sentence_names_are_all_named():
+    rows = [(name, *FAR[1:]) for name in ("warping_error", "event_rate", "onset_rate", "motion_amount", "loudness")]
+    named = [verdict(*frames(rows[:count]))[1].partition(", distances")[0] for count in (4, 5)]
+    assert named == [
+        "In warping error, event rate, onset rate and motion amount",
+        "In warping error, event rate, onset rate, motion amount and 1 more",
+    ]
+
+
 def test_too_few_clips_are_no_comparison():
     small = ("kvd", "lower", "distance", -3.0, "", 0.5, 1.0, 90, None, None, "n = 6: too few for KVD")
     sentences = verdict(*frames([OPEN, small]))
@@ -138,6 +180,9 @@ def test_as_many_prompts_as_there_are_settle_nothing():
 def test_a_metric_that_is_shown_on_several_subsets_is_named_once():
     (sentence,) = verdict(*together(frames([WON], "s"), frames([WON], "t")))
     assert sentence == "b is better than a in 2 of 2 comparisons (23 prompts): fvd (on 2 subsets, p at most 0.004)."
+    surer = (*WON[:6], 0.002, *WON[7:])
+    (sentence,) = verdict(*together(frames([surer], "s"), frames([WON], "t")))
+    assert sentence.endswith("fvd (on 2 subsets, p at most 0.004)."), "the larger one holds for both"
     first, _ = verdict(*together(frames([WON], "s"), frames([OPEN], "t")))
     assert first.endswith("1 of 2 comparisons (23 prompts): fvd (on s, lower by 120 or 25 %, p 0.004).")
 
@@ -273,6 +318,14 @@ def test_an_open_comparison_of_arms_names_the_trainings_or_prompts_that_would_se
         "With so few trainings the exact test, which relabels whole trainings, cannot give a p below 0.1; p and "
         "intervals here are Student's t over trainings and prompts.",
     ]
+    few = {"needed_trainings": 4.0, "needed_prompts": 20.0}
+    assert "is warping error: about 4 trainings per arm would show" in arm_verdict(scores, arms.assign(**few), [])[2]
+    few = {"needed_trainings": 3.0, "needed_prompts": 400.0}
+    assert "is warping error: about 400 prompts would show" in arm_verdict(scores, arms.assign(**few), [])[2]
+    scores, found = frames([OPEN, FAR])  # the smaller study: twice the trainings, though 20 times the prompts
+    needed = {"needed_trainings": [12.0, 6.0], "needed_prompts": [390.0, 460.0]}
+    sentences = arm_verdict(scores, found.drop(columns="needed").assign(**sizes | needed), [])
+    assert any("is motion amount: about 6 trainings per arm or about 460 prompts" in one for one in sentences)
     neither = arms.assign(needed_trainings=NAN, needed_prompts=NAN, least_p=0.01)
     assert len(arm_verdict(scores, neither, [])) == 2
 
@@ -297,6 +350,22 @@ def test_one_run_without_a_value_says_so():
     assert sentence == "b on s: no metric has a value."
 
 
+def test_one_run_is_judged_by_the_metric_that_has_most_clips():
+    scores, _ = frames([WON, OPEN])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=[0, 6]), None)
+    assert sentence == "b on s: the table has its numbers. Give a second model to compare it with."
+
+
+def test_an_early_look_at_six_prompts_says_what_is_seen():
+    _, found = frames([WON, OPEN])
+    assert preliminary(found, 5, 24) == (
+        "Preliminary, after 5 of 24 prompts: these are too few prompts to see a difference; 6 are the least."
+    )
+    assert preliminary(found, 6, 24).startswith(
+        "Preliminary, after 6 of 24 prompts: b is ahead so far in fvd (1 of 2 comparisons). Not settled"
+    )
+
+
 def test_one_run_of_few_clips_allows_no_conclusion():
     scores, _ = frames([WON])
     (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=4), None)
@@ -315,6 +384,8 @@ def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
     assert marks([OPEN]) == marks([SILENT]) == set()
     assert marks([WON], frames([WORSE], run="c")) == {"b"}, "a is better than c, and worse than b"
     assert marks([WORSE]) == {"a"}
+    alike = (*WON[:8], None, None)
+    assert marks([WON], frames([alike], run="b", against="c")) == {"b"}, "not told apart from c, so worse than none"
     scores, _ = frames([WON])
     assert not ahead(scores, None).any()
 
@@ -326,6 +397,12 @@ def test_one_reason_of_several_runs_is_said_once():
     assert verdict(frame, found)[-1] == (
         "2 comparisons could not be made: none of 24 clips can be measured, in b and c (2)."
     )
+
+
+def test_the_most_frequent_reason_comes_first():
+    rows = [SILENT, ALONE, ("fad", *ALONE[1:])]
+    sentences = verdict(*frames(rows))
+    assert sentences[1] == "3 metrics could not be compared: no reference (2), a has no sound (1)."
 
 
 def test_no_run_is_named_for_what_every_run_lacks():
@@ -359,6 +436,11 @@ def test_clips_that_are_the_reference_itself_are_said_with_the_answer():
     )
     assert any(sentence.startswith(words) for sentence in verdict(frame, found))
     assert not any("in the reference" in sentence for sentence in verdict(frame.assign(shared=0), found))
+    frame, found = frames([WON, OPEN])  # of a metric that measures fewer clips, fewer are shared
+    part = verdict(frame.assign(shared=[0, 7, 0, 5], n=[23, 23, 23, 20]), found)
+    assert (
+        "7 of 23 clips of b are in the reference itself, which brings it nearer to the reference by that alone." in part
+    )
 
 
 def test_only_metrics_that_are_compared_can_show_a_difference():

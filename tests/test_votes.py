@@ -43,8 +43,9 @@ def won(left, right, times, lost=0, tied=0, start=0):
 
 
 def test_strengths_of_two_are_the_odds(tmp_path):
-    found = votes.strengths(read(tmp_path, ballot(*won("a", "b", 30, lost=10))))
-    assert [one.run for one in found] == ["a", "b"]
+    frame = read(tmp_path, ballot(*won("a", "b", 30, lost=10)))
+    found = votes.strengths(frame)
+    assert [one.run for one in found] == ["a", "b"] and votes.remarks(frame) == []
     assert found[0].value - found[1].value == pytest.approx(math.log(3))
     assert found[0].value + found[1].value == pytest.approx(0)
     # One vote a prompt: the sandwich's standard error of the log odds is sqrt(1/30 + 1/10) times sqrt(40/39).
@@ -56,6 +57,14 @@ def test_a_tie_is_half_a_win_of_either_side_and_sides_do_not_matter(tmp_path):
     tied = votes.strengths(read(tmp_path, ballot(*won("a", "b", 20, lost=4, tied=8))))
     plain = votes.strengths(read(tmp_path, ballot(*won("b", "a", 8, lost=24))))
     assert [one.value for one in tied] == pytest.approx([one.value for one in plain])
+
+
+@pytest.mark.parametrize("sides", ["ab", "ba"])
+def test_a_tie_contradicts_a_run_that_never_lost(tmp_path, sides):
+    found = {one.run: one for one in votes.strengths(read(tmp_path, ballot(*won(*sides, 3, tied=2))))}
+    assert found[sides[0]].value - found[sides[1]].value == pytest.approx(math.log(4 / 1)), "3 + 2/2 against 2/2"
+    found = {one.run: one for one in votes.strengths(read(tmp_path, ballot(*won(*sides, 0, lost=3, tied=2))))}
+    assert found[sides[1]].value - found[sides[0]].value == pytest.approx(math.log(4 / 1))
 
 
 def test_strengths_are_found_again_and_intervals_hold_them(tmp_path):
@@ -83,9 +92,16 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval(tmp_path):
     for number, each in enumerate(again):
         for vote in each["votes"]:
             vote["seed"] = number + 1
-    one, many = votes.strengths(read(tmp_path, once)), votes.strengths(read(tmp_path, *again))
+    one, repeated = votes.strengths(read(tmp_path, once)), read(tmp_path, *again)
+    many = votes.strengths(repeated)
+    assert votes.pairs(repeated)[["votes", "prompts"]].to_numpy().tolist() == [[60, 20]]
     assert many[0].high - many[0].low == pytest.approx(one[0].high - one[0].low)
     assert many[0].votes == 3 * one[0].votes
+    for each in again[0]["votes"]:
+        each["subset"] = "t"
+    again[0]["subsets"] = {"t": "1" * 64}
+    two = votes.strengths(read(tmp_path, once, again[0]))
+    assert two[0].high - two[0].low == pytest.approx(one[0].high - one[0].low), "a prompt of two subsets is one prompt"
 
 
 def test_prompts_that_all_say_the_same_show_no_interval(tmp_path):
@@ -103,7 +119,8 @@ def test_who_never_lost_or_never_met_has_a_sentence(tmp_path):
     )
     found = {one.run: one for one in votes.strengths(frame)}
     assert found["c"].value is None and "no vote contradicts" in found["c"].missing
-    assert found["a"].value > found["b"].value and found["a"].group == found["b"].group != found["c"].group
+    assert found["a"].group == found["b"].group != found["c"].group
+    assert found["a"].value - found["b"].value == pytest.approx(math.log(5 / 3)), "whatever was voted on c"
     assert "b never met c." in votes.remarks(frame)
     both = ballot(*won("a", "b", 2, lost=2), *won("d", "e", 2, lost=1, start=9), runs=tuple("abde"))
     assert "cannot be compared" in votes.remarks(read(tmp_path, both))[-1]
