@@ -130,6 +130,14 @@ def test_excess_is_what_is_left_above_the_sounds_of_other_clips():
     np.testing.assert_allclose(left, [1 - 0, 1 - 0.5, 0 - 0.5])
 
 
+def test_chance_is_the_mean_over_the_sounds_of_all_other_clips_up_to_twenty():
+    """Of five clips the first three are alike, so each of these has half of its chances."""
+    feature = AVAlign()
+    made = [flash([6, 14], [0.75, 1.75])] * 3 + [flash([10, 18], [1.25, 2.25])] * 2
+    left = av_align_excess(stacked(*map(feature, made)))
+    np.testing.assert_allclose(left, [1 - 2 / 4] * 3 + [1 - 1 / 4] * 2)
+
+
 def test_excess_needs_another_clip_and_refuses_what_av_align_refuses():
     feature = AVAlign()
     both, still = feature(flash([6, 14], [0.75, 1.75])), feature(flash([], [1.0, 2.0]))

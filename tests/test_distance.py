@@ -194,6 +194,18 @@ def test_draws_hold_for_rows_that_are_alike():
     np.testing.assert_allclose(Frechet(pool)(first, second), right, rtol=1e-6, atol=1e-6 * pool.var(axis=0).sum())
 
 
+def test_draws_hold_where_few_directions_have_most_of_the_variance():
+    """What lies in the others is a thousandth of a clip's length, and most of what sets apart these two sets."""
+    random = np.random.default_rng(23)
+    pool = random.standard_normal((16, 40)) * np.r_[1.0, 1.0, np.full(38, 5e-3)]
+    pool[:, 2:] += 0.01 * (np.arange(16) < 8)[:, None]
+    first, second = np.arange(8)[None], np.arange(8, 16)[None]
+    pool[8:, :2] = pool[:8, :2]
+    right = frechet_distance(pool[:8], pool[8:])
+    assert 1e-3 < right < 1e-2
+    assert Frechet(pool)(first, second) == pytest.approx([right], rel=1e-4)
+
+
 def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
     x, y = features(28, 300, 4), features(28, 300, 4)[::-1]
     assert abs(frechet_infinity(x, y)) < 0.05 * x.var(axis=0).sum()
@@ -269,6 +281,22 @@ def test_shares_of_neighbours_are_the_definitions():
     assert neighbour_share(x, y, measure="recall", k=4) == in_model.any(axis=0).mean()
     with pytest.raises(NotMeasurable, match="more than 4; one set has 4"):
         neighbour_share(x, y[:4], measure="recall", k=4)
+
+
+@pytest.mark.parametrize(
+    ("measure", "share"), [("precision", 1 / 2), ("recall", 2 / 4), ("density", 1 / 2), ("coverage", 1 / 4)]
+)
+def test_the_edge_belongs_to_a_neighbourhood(measure, share):
+    """Balls of the real clips reach 1, those of the model's 2: that at 4 holds 2 and 3, and lies on the edge of 3's."""
+    real, model = np.array([[0.0], [1], [2], [3]]), np.array([[4.0], [6]])
+    assert neighbour_share(model, real, measure=measure, k=1) == share
+
+
+def test_as_near_as_some_real_clips_is_no_nearer_than_they_are():
+    real = np.array([[0.0], [1], [2], [4]])  # 1, 1, 1 and 2 from their neighbours
+    assert nearness(np.array([0.5, 1.0, 1.5, 2.0]), real).tolist() == [1 / 5, 4 / 5, 4 / 5, 1]
+    enough = np.random.default_rng(5).standard_normal((99, 4))
+    assert near_copies(enough[:3], enough).tolist() == [1, 1, 1], "of 99 real clips a copy is exactly 1 %"
 
 
 @pytest.mark.parametrize("measure", ["precision", "recall", "density", "coverage"])

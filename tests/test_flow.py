@@ -127,6 +127,31 @@ def test_slow_drift_moves(speed):
     assert values["motion_amount"] == pytest.approx(speed / np.hypot(64, 64), rel=0.3)
 
 
+def test_what_a_clip_cannot_show_is_no_number():
+    """Of four clips one moves, one moves everywhere, one flickers at rest, and one stands still."""
+    found = {
+        "moves": np.array([1.0, 1, 0, 0]),
+        "still_share": np.array([0.5, 0, 1, 1]),
+        "still_flicker": np.array([2.0, 0, 3, 0]),
+        "visible_share": np.array([1.0, 0, 1, 1]),
+        "warping_error": np.array([0.1, 0, 0.2, 0]),
+        "returning_share": np.array([0.9, 0.8, 1, 1]),
+        "acceleration": np.array([4.0, 5, 0, 0]),
+        "event_rate": np.array([0.5, 1, 0, 0]),
+        "event_from": np.array([0.2, 0.3, 0.3, 0.4]),
+        "event_until": np.array([1.0, 0.4, 0.3, 0.3]),
+    }
+    nan = np.nan
+    for metric, expected in (
+        (motion.still_flicker, [2, nan, 3, nan]),
+        (motion.warping_error, [0.1, nan, nan, nan]),
+        (motion.flow_consistency, [0.9, 0.8, nan, nan]),
+        (motion.acceleration, [4, 5, nan, nan]),
+        (motion.event_rate, [0.5, 1, nan, nan]),
+    ):
+        np.testing.assert_array_equal(metric(found), expected)
+
+
 def test_grain_hardly_changes_the_motion_of_a_disc():
     clean, grainy = DISFlow()(disc(16))["motion_amount"], DISFlow()(noisy(disc(16), 2))["motion_amount"]
     assert clean == pytest.approx(16 / np.hypot(64, 64), rel=0.1)

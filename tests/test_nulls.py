@@ -1,12 +1,13 @@
 """A permutation null is right about chance: p-values are even, excesses centred, labels swapped in pairs."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from avbench.core import NotMeasurable
+from avbench.core import Key, NotMeasurable
 from avbench.metrics import distances
 from avbench.metrics.frechet import Frechet, frechet_distance
 from avbench.metrics.kernel import Kernel
@@ -273,6 +274,16 @@ def test_the_derivative_of_a_frechet_distance_goes_with_the_distance(n, real, op
     assert np.polyfit(other, one, 1)[0] == pytest.approx(1, abs=0.15 if n == 60 else 0.4)
 
 
+@pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-2}])
+def test_the_derivative_of_a_frechet_distance_is_that_of_models_that_hardly_differ(options):
+    random = np.random.default_rng(18)
+    a, real = spread(random, 14), 2 * spread(random, 12)
+    b = a + 1e-3 * spread(random, 14)
+    pooled = Frechet(np.concatenate([a, b, real]), **options)
+    one, other = swapped(pooled, 14, 12)
+    np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(one).max())
+
+
 def test_where_the_derivative_points_the_other_way_the_t_test_alone_counts():
     class Odd(Kernel):
         influence_is_exact = False
@@ -485,6 +496,48 @@ def test_rounding_does_not_decide_between_models_whose_clips_are_the_same(distan
         clips, real = (7 * random.standard_normal((24, 400)) for _ in range(2))
         found = swap_test(distance(np.concatenate([clips, clips, real])), range(24), range(24), permutations=200)
         assert (found.value, found.p, found.error) == (0, 1, 0)
+
+
+def test_a_metric_compares_with_the_column_that_it_names_of_the_reference():
+    metric = next(one for one in METRICS if one.reference_column not in ("", one.column))
+    columns = {metric.column: np.zeros((3, 2)), metric.reference_column: np.ones((3, 2))}
+    real = SimpleNamespace(columns=lambda protocol, subset: (columns, np.arange(3)))
+    assert distances.real_embedding(metric, real, None, None).tolist() == [[1, 1]] * 3
+    with pytest.raises(NotMeasurable, match="other frames are taken"):
+        distances.null(metric, np.zeros((3, 2)), list("abc"), np.ones((3, 2)), np.array(list("abc")))
+
+
+def test_a_share_that_is_too_low_has_a_low_p_and_a_distance_that_is_too_high():
+    known = {metric.name: metric for metric in METRICS}
+    random, names = np.random.default_rng(25), [f"p{k}" for k in range(40)]
+    far, real = random.standard_normal((40, 5)) + 3, random.standard_normal((40, 5))
+    for name in ("coverage", "kvd"):
+        assert distances.null(known[name], far, names, real, np.array(names)).p == 1 / 1001
+
+
+def test_the_floor_of_a_metric_is_that_of_as_many_clips_as_the_model_has():
+    metric = next(one for one in METRICS if one.name == "fvd")
+    random, prompts = np.random.default_rng(26), np.arange(60)
+    x, y = random.standard_normal((10, 4)), random.standard_normal((60, 4))
+    assert distances.floor(metric, x, y, prompts) == pytest.approx(floor(Frechet(y), prompts, 10))
+    assert distances.floor(metric, x, y[:19], prompts[:19]) is None, "the reference is too small"
+    windows = np.zeros((10, 2, 4)), np.zeros((60, 3, 4))  # of longer real clips more windows
+    assert distances.floor(metric, *windows, prompts) is None
+    with pytest.raises(NotMeasurable, match="other frames are taken"):
+        distances.null(metric, windows[0], range(10), windows[1], prompts)
+
+
+def test_two_models_are_compared_on_the_clips_of_both_in_the_order_of_their_keys():
+    metric = next(one for one in METRICS if one.name == "kvd")
+    random = np.random.default_rng(27)
+    keys = [Key("s", f"p{k:02}", 0) for k in range(24)]
+    a, b, real = random.standard_normal((24, 5)) + 0.3, random.standard_normal((24, 5)), random.standard_normal((30, 5))
+    order, prompts = random.permutation(20), np.arange(30)
+    reference = SimpleNamespace(columns=lambda protocol, subset: ({metric.column: real}, prompts))
+    sides = ([keys[k] for k in order], {metric.column: a[order]}), (keys[4:], {metric.column: b[4:]})
+    found = distances.difference(metric, *sides, reference, None, None)
+    assert found == swap_test(distances.pooled(metric, a[4:20], b[4:20], real), range(16), prompts)
+    assert found.pairs == 16
 
 
 def test_the_metrics_of_the_table_say_it_too():

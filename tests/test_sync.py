@@ -40,7 +40,16 @@ def test_what_falls_together_agrees():
 
 
 @pytest.mark.parametrize(
-    ("strengths", "levels", "lag"), [((10, 1), (1, 1), 200), ((1, 10), (1, 1), 300), ((1, 1), (0.01, 1), 300)]
+    ("strengths", "levels", "lag"),
+    [
+        ((10, 1), (1, 1), 200),
+        ((1, 10), (1, 1), 300),
+        ((1, 1), (0.01, 1), 300),
+        ((1, 1.02), (1, 1), 200),  # 3 % for a tenth of a second more
+        ((1, 1.04), (1, 1), 300),
+        ((1, 1), (1, 1.05), 200),  # an onset weighs as the root of its level
+        ((1, 1), (1, 1.1), 300),
+    ],
 )
 def test_the_lag_is_that_of_strong_events_and_loud_onsets(strengths, levels, lag):
     found = dict(table(([1, 2], [1.2, 2.3])))
@@ -50,6 +59,22 @@ def test_the_lag_is_that_of_strong_events_and_loud_onsets(strengths, levels, lag
 
 def test_onsets_outside_the_time_of_events_do_not_count():
     assert sync.sync_agreement(table(([1, 2], [0.0, 1, 2, 3.95]))) == pytest.approx([1.0])
+
+
+def test_an_onset_just_outside_the_time_of_events_counts():
+    """Events are found from 0.2 to 3.7 s, and onsets within 0.1 s of them are within reach."""
+    assert sync.sync_agreement(table(([0.22, 2, 3.68], [0.15, 2, 3.75]))) == pytest.approx([1.0])
+
+
+def test_a_lag_of_half_a_second_is_found_wherever_its_onset_lies():
+    late, early, reach = ([3.6], [3.95]), ([0.3], [0.05]), ([1.0, 2.5], [1.49, 2.99])
+    assert sync.sync_lag(table(late, early, reach)) == pytest.approx([350, -250, 490])
+
+
+def test_the_sound_of_a_very_short_clip_is_shifted_by_a_quarter_of_it_at_least():
+    """Of 99 offsets from 0.09 to 0.27 s of 0.36 s, six at either end leave the onset within 0.1 s of the event."""
+    short = table(([0.18], [0.18])) | {"event_from": [0.05], "event_until": [0.3], "sound_seconds": [0.36]}
+    assert sync.sync_excess(short) == pytest.approx([1 - 12 / 99])
 
 
 def test_one_onset_is_matched_once():
