@@ -141,8 +141,8 @@ def test_up_to_13_prompts_every_swap_counts_and_of_drawn_ones_the_measured_one_t
 
 
 def test_rounding_does_not_break_ties():
-    """Swapping the first three prompts changes nothing: 0.1 + 0.2 − 0.3 is 0, but not in floats."""
-    tenths = np.array([1, 2, -3, 4, 4, 5, 7])
+    """Swapping the second, fourth and fifth prompt changes nothing: −0.3 + 0.1 + 0.2 is 0, but not in floats."""
+    tenths = np.array([6, -3, 3, 1, 2, 1, 5])
     expected = np.mean([abs(tenths @ signs) >= tenths.sum() for signs in itertools.product((1, -1), repeat=7)])
     for scale in (0.1, 0.7, 1e-9, 3e12):
         assert flip_test(scale * tenths, range(7)) == expected

@@ -1,5 +1,6 @@
 """Arms with several trainings: numbers against other ways to compute them, and how often chance is called chance."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy import stats
 
 from avbench.core import InputError
 from avbench.statistics import paired
-from avbench.statistics.trainings import Components, arm_difference, arm_mean
+from avbench.statistics.trainings import Components, arm_difference, arm_mean, sources
 
 
 def tables(random, *, trainings=(5, 5), prompts=24, training=0.3, prompt=1.0, draw=None, gaps=0.0):
@@ -34,6 +35,10 @@ def test_a_distance_is_tested_as_scipy_tests_two_samples():
     found, expected = arm_difference(a, b[:3], paired_rows=False), stats.ttest_ind(a[:, 0], b[:3, 0], equal_var=False)
     assert found.p == pytest.approx(expected.pvalue) and found.trainings == (5, 3)
     assert found.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert found.least_p == 1 / 56, "of two arms of unlike sizes no two patterns are mirrored"
+    wild = b[:3] + 50 * (b[:3] - b[:3].mean())  # one arm alone makes the error, and its freedom
+    found, expected = arm_difference(a, wild, paired_rows=False), stats.ttest_ind(a[:, 0], wild[:, 0], equal_var=False)
+    assert found.dof == pytest.approx(expected.df) and found.dof < 2.1
     assert found.components.prompts_needed(1.0, 5) is None, "a distance has no prompts to plan for"
 
 
@@ -84,6 +89,9 @@ def test_two_trainings_of_two_prompts_have_an_error_too():
     flat = arm_difference(np.array([[1.0, 2.0], [5.0, 3.0]]), np.zeros((2, 2)), paired_rows=True)
     # rows 1.5 and 4, columns 3 and 2.5: prompts vary by less than the rest, 2.25, and take nothing away
     assert flat.error**2 == pytest.approx(6.25 / 4) and flat.components.prompt == 0
+    little = np.array([[-1, -1], [1, 1]]) + np.sqrt(5) / 2 * np.array([[-1, 1], [-1, 1]]) + np.array([[1, -1], [-1, 1]])
+    found = arm_difference(little, np.zeros((2, 2)), paired_rows=True)  # 4, 5, and 4 of the rest
+    assert found.error**2 == pytest.approx((4 + 5 - 4) / 4) and found.dof == 1, "not 0.4, as Satterthwaite has it"
 
 
 def test_trainings_that_agree_by_luck_do_not_make_the_error_smaller_than_the_residual_does():
@@ -117,6 +125,22 @@ def test_what_matches_the_target_better_is_below_zero():
     assert found.value == pytest.approx(-2.0, abs=0.2) and found.p < 0.001 and found.p_exact == 2 / 32
     other_side = arm_difference(2.0 + 0.1 * a, -4.0 + 0.1 * b, paired_rows=True, target=0.0)
     assert other_side.value == pytest.approx(-2.0, abs=0.2) and other_side.p < 0.001
+
+
+def test_the_exact_p_of_a_target_is_of_the_distances_from_it():
+    a, b = np.array([0.3, 0.1, 0.5]), np.array([-0.2, 0.4, -0.6])
+    swaps = [np.where(kept, (a, b), (b, a)).mean(1) for kept in itertools.product((True, False), repeat=3)]
+    sizes = np.array([abs(abs(one) - abs(other)) for one, other in swaps])
+    found = arm_difference(a[:, None], b[:, None], paired_rows=True, target=0.0)
+    assert found.p_exact == np.mean(sizes >= sizes[0] - 1e-12) != np.mean([abs(x - y) >= 0.43 for x, y in swaps])
+
+
+def test_a_prompt_that_one_training_lacks_still_counts_for_the_others():
+    a, b = tables(np.random.default_rng(10), trainings=(3, 4), prompts=6)
+    a[0, 2] = b[3, 4] = np.nan
+    found = arm_difference(a, b, paired_rows=False)
+    assert found.prompts == 6
+    assert found.value == pytest.approx(np.nanmean(a, axis=1).mean() - np.nanmean(b, axis=1).mean())
 
 
 @pytest.mark.statistical
@@ -204,7 +228,8 @@ def test_the_error_of_a_planned_study_by_hand():
     distance = Components(training=0.5, prompt=0.0, rest=0.0, sources=2.0, crossed=False)
     assert distance.error(5, 1) == pytest.approx((np.sqrt(0.5 / 5), 2 * 4))
     alike = Components(training=0.5, prompt=0.0, rest=2.0, sources=1.0, crossed=True)
-    assert alike.error(5, 24) == pytest.approx((np.sqrt(0.5 / 5 + 2 / 120), 4)), "prompts that are alike add nothing"
+    assert alike.error(30, 3) == pytest.approx((np.sqrt(0.5 / 30 + 2 / 90), 29)), "prompts that are alike add nothing"
+    assert [sources(of) for of in ([1.0, 1.0], [1.0, 0.0], [1.0, 3.0], [0.0, 0.0])] == [2, 1, 1.6, 2]
 
 
 def test_where_nothing_varies_any_difference_but_none_is_found():
