@@ -557,3 +557,6 @@ def test_the_metrics_of_the_table_say_it_too():
     clips, names = 7 * np.random.default_rng(0).standard_normal((24, 400)), [f"p{k}" for k in range(24)]
     for name in ("kvd", "fvd", "motion_frechet"):
         assert distances.null(known[name], clips, names, clips.copy(), np.array(names)).p == 1
+    both = np.concatenate([clips, clips]).astype(float)
+    for name, pooled in (("fvd", Frechet(both)), ("kvd", Kernel(both))):
+        assert distances.pooled(known[name], clips, clips).rounding == pooled.rounding > 0
