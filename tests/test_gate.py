@@ -188,6 +188,24 @@ def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(low, 
     assert (found.p < 0.001) is fails
 
 
+@pytest.mark.parametrize(
+    ("direction", "difference", "p", "said"),
+    [
+        ("lower", 0.5, stats.t(20).sf(2), "worse by 0.5, margin 0.3, 24 clips"),
+        ("lower", -0.5, stats.t(20).sf(-8), "better by 0.5"),
+        ("higher", -0.5, stats.t(20).sf(2), "worse by 0.5"),
+        ("lower", 0.2, stats.t(20).sf(-1), "worse by 0.2"),
+        ("neither", -0.5, 2 * stats.t(20).sf(2), "worse by 0.5"),  # two sides, each of which would count
+        ("neither", 0.2, 1.0, "worse by 0.2"),
+    ],
+)
+def test_a_loss_is_tested_against_its_margin(direction, difference, p, said):
+    row = {"direction": direction, "kind": "clips", "difference": difference, "error": 0.1, "dof": 20.0}
+    row |= {"low": None, "high": None, "pairs": 24.0, "unit": "", "mark": None, "too_few": None}
+    found = gate._margin("s/m", 0.3, SimpleNamespace(**row), None)
+    assert found.p == pytest.approx(p) and found.message.startswith(said)
+
+
 def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(tmp_path):
     """Pooled numbers are not checked, in words."""
     before, after = (
