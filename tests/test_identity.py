@@ -575,7 +575,8 @@ def test_a_class_is_known_from_another_folder_by_workers_and_merges_as_well(here
         sample(whole, model, {"weights": "../step.pt"}, more, [0])
 
 
-def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
+@pytest.mark.parametrize("settings", [{}, {"sampler_steps": 30}])
+def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path, settings):
     asked = {"subset": loading.load("toy-control").limited(1), "metrics": ["motion_amount"], "out": tmp_path / "kept"}
     shift = 1
 
@@ -583,6 +584,7 @@ def test_a_model_in_memory_is_not_taken_for_what_it_was(tmp_path):
         texture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
         return Clip(np.stack([np.roll(texture, shift * k, axis=1) for k in range(16)]), Fraction(8))
 
+    model.settings = settings  # which stay as they are while the model is trained
     before = training_hook(model, **asked)["toy-control/motion_amount"]
     shift = 3
     with pytest.raises(InputError, match="holds clips of an earlier call, and one model in memory cannot be told"):

@@ -131,14 +131,16 @@ def _require_run(path: Path) -> None:
 
 
 def _require_another_folder(folder: RunFolder, model: Any, *, replace: bool) -> None:
-    """Raise InputError if a folder holds clips of a model in memory that may have changed since without a record."""
-    if isinstance(model, str) or getattr(model, "settings", None) or not folder.samples():
+    """Raise InputError if a folder holds clips of a model in memory, which may have changed since without a record.
+
+    The model's `settings` are no such record: they stay as they are while its weights are trained.
+    """
+    if isinstance(model, str) or not folder.samples():
         return
     if not replace:
         msg = (
             f"{folder.path} holds clips of an earlier call, and one model in memory cannot be told from another: give "
-            "another `out`, such as one with the step in its name, or replace=True; or give the model an attribute "
-            "`settings` that identifies its state"
+            "another `out`, such as one with the step in its name, or replace=True"
         )
         raise InputError(msg)
     throw_away(folder)
