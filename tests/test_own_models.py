@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -469,6 +470,61 @@ def test_a_subset_of_prompts_in_memory_is_scored_against_a_folder_of_real_clips(
         training_hook(made_noise, subset, reference="nothing")
     with pytest.raises(InputError, match=r"real is a folder of clips and no run folder, .* avbench\.score\('.*real'\)"):
         training_hook(tmp_path / "real", metrics=["motion_amount"])
+
+
+@contextmanager
+def dtype(name):
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SEEN = """
+import numpy as np, torch
+from avbench.core import Clip
+
+def seen():
+    return torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.get_default_device().type
+
+class Model:
+    def __init__(self):
+        self.built = seen()
+    def generate(self, requests):
+        assert self.built == seen() == (False, torch.float32, "cpu"), seen()
+        number = [int(one.key.prompt[1:]) for one in requests][0]
+        return [Clip(np.random.default_rng(number).integers(0, 256, (16, 32, 32, 3), np.uint8), 8)]
+"""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        partial(torch.autocast, "cpu", torch.bfloat16),
+        partial(dtype, "float64"),
+        partial(dtype, "bfloat16"),
+        partial(torch.device, "meta"),
+    ],
+    ids=["autocast", "float64", "bfloat16", "meta"],
+)
+def test_torchs_settings_of_a_training_reach_its_model_and_nothing_else(here, settings):
+    (here / "my_model.py").write_text(SEEN)
+    subset, metrics = Subset("mine", 1, [Prompt("p0", "noise")], None), ["lpips_consecutive"]
+    plain = training_hook(made_noise, subset, metrics=metrics)
+    named = partial(training_hook, "python:my_model:Model", subset, metrics=metrics)
+    assert plain["mine/lpips_consecutive"] > 0 and named() == plain
+    seen = sys.modules["my_model"].seen
+    with settings():
+        own = seen()
+
+        def model(request):
+            assert seen() == own
+            return made_noise(request)
+
+        assert training_hook(model, subset, metrics=metrics) == plain
+        assert named() == plain, "it is made in worker processes elsewhere, which do not see them"
+        assert seen() == own != (False, torch.float32, "cpu")
 
 
 @pytest.mark.parametrize("wrong", [0, -90, "4", 1.5, True])

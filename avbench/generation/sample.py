@@ -184,9 +184,9 @@ def _stale(
 def _pool(generator: Generator, workers: int | worker_pool.Pool, *, alone: bool) -> tuple[worker_pool.Pool, bool]:
     """The workers of a generator, and whether each builds its own; one that is `alone` stays in this process."""
     if threads := getattr(generator, "concurrency", None):
-        return worker_pool.LocalPool(threads, threads=True), False
+        return worker_pool.LocalPool(threads, threads=True, keeps_settings=alone), False
     if alone:
-        return worker_pool.LocalPool(), False
+        return worker_pool.LocalPool(keeps_settings=True), False
     if not isinstance(workers, int):
         return workers, True
     processes = min(workers, getattr(generator, "most_workers", workers))

@@ -21,6 +21,7 @@ from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, identity, placed, real_script
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import exists
+from avbench.storage.worker_pool import default_settings
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",
@@ -112,6 +113,7 @@ def plug_ins() -> Found:
     return find("avbench.generators", GENERATORS)
 
 
+@default_settings()
 def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) -> Generator:
     """Build a generator from ``provider:target``.
 

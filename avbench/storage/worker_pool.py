@@ -86,12 +86,15 @@ class LocalPool:
     workers: int = 0
     threads: bool = False
     """Use threads of this process instead."""
+    keeps_settings: bool = False
+    """In this process, leave torch the settings that the caller has made, such as autocast (see `default_settings`)."""
 
     def map_unordered(
         self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Any]]:
         """See `map_unordered` below."""
-        return map_unordered(build, tasks, workers=self.workers, threads=self.threads, survive_crashes=True)
+        options = {"workers": self.workers, "threads": self.threads, "keeps_settings": self.keeps_settings}
+        return map_unordered(build, tasks, **options, survive_crashes=True)
 
     def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
@@ -161,6 +164,7 @@ def map_unordered(
     *,
     workers: int,
     threads: bool = False,
+    keeps_settings: bool = False,
     survive_crashes: bool = False,
     imports: Sequence[str] = _SLOW_IMPORTS,
 ) -> Iterator[tuple[Task, Any]]:
@@ -175,6 +179,7 @@ def map_unordered(
         tasks: each is passed to the worker function.
         workers: number of worker processes; 0 means this process.
         threads: use threads of this process that share one worker function, for work that mostly waits.
+        keeps_settings: in this process, leave torch the settings that the caller has made (see `default_settings`).
         survive_crashes: after a crash in the pool, a task that crashes its worker in isolation twice yields
             `WorkerCrashed`, and the other tasks are still done.
         imports: modules that are imported once for all workers of this program; its first workers decide.
@@ -185,9 +190,13 @@ def map_unordered(
     in_here = not survive_crashes or threads
     if workers <= (1 if in_here else 0) or (in_here and len(tasks) <= 1):
         one_thread()
-        work = build()
+        settings = contextlib.nullcontext if keeps_settings else default_settings
+        with settings():
+            work = build()
         for task in tasks:
-            yield task, work(task)
+            with settings():
+                result = work(task)
+            yield task, result
         return
     if threads:
         yield from _in_threads(build(), tasks, min(workers, len(tasks)))
@@ -337,6 +346,27 @@ def one_thread() -> None:
         os.environ[variable] = "1"
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def default_settings() -> Iterator[None]:
+    """Give torch its own settings, as in a new process: no autocast, and float32 and the CPU as the defaults.
+
+    A training loop may have made others around its call of avbench.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:  # so nobody has made any
+        yield
+        return
+    before = torch.get_default_dtype()
+    with contextlib.ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        stack.callback(torch.set_default_dtype, before)
+        torch.set_default_dtype(torch.float32)
+        yield
 
 
 def _prepare(environment: dict[str, str]) -> None:
