@@ -1,6 +1,7 @@
 """avbench: evaluate text-to-video and text-to-audio-video models, with numbers that can be defended."""
 
 import importlib
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,12 +48,16 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is used."""
+    """Import a public name when it is used, which leaves the random state of the caller as it is (rich would not)."""
     if name not in _PLACES:
         msg = f"module 'avbench' has no attribute {name!r}"
         raise AttributeError(msg)
     module, _, there = _PLACES[name].partition(":")
-    return getattr(importlib.import_module(module), there or name)
+    state = random.getstate()
+    try:
+        return getattr(importlib.import_module(module), there or name)
+    finally:
+        random.setstate(state)
 
 
 def __dir__() -> list[str]:

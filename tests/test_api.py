@@ -1,6 +1,7 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import random
 import re
 import shutil
 import subprocess
@@ -321,6 +322,14 @@ def test_what_the_documentation_says_of_python_is_there(tmp_path, capsys):
     assert avbench.training_hook is training_hook
     a, b = np.random.default_rng(0).normal(size=(2, 500, 64))
     assert avbench.metrics.frechet_distance(a, b) == pytest.approx(4.438, abs=5e-4)
+
+
+def test_an_import_at_first_use_leaves_the_random_state(tmp_path, monkeypatch):
+    (tmp_path / "draws.py").write_text("import random\nDRAWN = random.getrandbits(32)\n")  # as rich.style does
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(avbench._PLACES, "DRAWN", "draws")
+    state = random.getstate()
+    assert avbench.DRAWN >= 0 and random.getstate() == state
 
 
 def test_a_report_is_saved_and_its_page_returned(tmp_path):
