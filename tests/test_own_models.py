@@ -464,12 +464,32 @@ def test_a_subset_of_prompts_in_memory_is_scored_against_a_folder_of_real_clips(
     asked = {"metrics": "motion_frechet", "reference": tmp_path / "real"}
     scores = training_hook(made_noise, subset, **asked)
     assert scores["mine/motion_frechet"] > 0 and not scores.missing
-    assert repr(scores) == f"Scores({dict(scores)}, missing={{}})"
+    assert repr(scores) == f"Scores({dict(scores)}, missing={{}}, remarks=())"
     assert len([*(tmp_path / "cache").rglob("card.json")]) == 1
     with pytest.raises(InputError, match="reference nothing does not exist"):
         training_hook(made_noise, subset, reference="nothing")
     with pytest.raises(InputError, match=r"real is a folder of clips and no run folder, .* avbench\.score\('.*real'\)"):
         training_hook(tmp_path / "real", metrics=["motion_amount"])
+
+
+class Wide:
+    """Makes clips of one size and length, whatever a subset asks for."""
+
+    def generate(self, requests):
+        rng = np.random.default_rng(requests[0].key.seed)
+        return [Clip(rng.integers(0, 256, (48, 48, 80, 3), np.uint8), 16)]
+
+    def remarks(self, requests):
+        return [f"captions were cut: {len(requests)}"]
+
+
+def test_the_scores_of_a_training_say_what_the_model_remarks_and_that_clips_were_conformed(tmp_path):
+    scores = training_hook(Wide(), SUBSET, metrics=["motion_amount"], limit=2, out=tmp_path / "kept")
+    first, second = scores.remarks
+    assert first == "captions were cut: 2" and not scores.missing
+    found = r"not in the form of the clip spec: 2 of 2 clips \(for example pendulum-000: .*80.*\); .* conformed to the "
+    assert re.match(found, second) and f"remarks={scores.remarks})" in repr(scores)
+    assert training_hook(tmp_path / "kept", metrics=["motion_amount"]).remarks == (second,)
 
 
 @contextmanager

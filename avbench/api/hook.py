@@ -5,6 +5,7 @@ import avbench
 
 scores = avbench.training_hook(model, "toy-control", limit=8)
 logger.log(scores, step=step)  # {"toy-control/fvd": 812.4, …}; scores.missing gives the reason for each missing one
+scores.remarks  # sentences on what the numbers depend on
 ```
 
 The loop is not disturbed: random states, gradient mode and number of threads are restored, no reference to the model or
@@ -26,8 +27,9 @@ import torch
 
 from avbench.api.choices import require_counts, require_kinds, subset_names
 from avbench.api.references import real_clips_in, reference_of
+from avbench.api.stages import conformed
 from avbench.api.work import Work, workers_asked
-from avbench.core import Clip, InputError, Score, Subset
+from avbench.core import Clip, InputError, Sample, Score, Subset
 from avbench.features.measure import measure
 from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.generation.providers.python import OwnModel
@@ -45,16 +47,18 @@ from avbench.subsets.loading import from_prompts_file, load
 class Scores(dict[str, float]):
     """``subset/metric`` → value."""
 
-    def __init__(self, found: Iterable[Score]) -> None:
+    def __init__(self, found: Iterable[Score], remarks: Iterable[str] = ()) -> None:
         found = list(found)
         super().__init__({f"{one.subset}/{one.metric}": one.value for one in found if one.value is not None})
         self.missing = {f"{one.subset}/{one.metric}": one.missing for one in found if one.missing is not None}
         """``subset/metric`` → a sentence that says why it has no value."""
         self.clips = {f"{one.subset}/{one.metric}": one.n for one in found}
         """``subset/metric`` → how many clips the value was computed from."""
+        self.remarks = (*remarks,)
+        """Sentences of the model's, and one on clips that had to be conformed to their clip spec."""
 
     def __repr__(self) -> str:
-        return f"Scores({dict(self)}, missing={self.missing})"
+        return f"Scores({dict(self)}, missing={self.missing}, remarks={self.remarks})"
 
 
 def training_hook(
@@ -111,12 +115,15 @@ def training_hook(
             )
         stack.enter_context(folder.writing())
         place = None if reference is None else reference_of(Path(reference), chosen, work, [folder])
+        remarks: list[str] = []
         if not isinstance(model, Path):
             asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
-            _drain(_sampled(folder, model, settings or {}, asked, range(seeds), replace=replace))
+            _, made, remarks = _sampled(folder, model, settings or {}, asked, range(seeds), replace=replace)
+            _drain(made)
         _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=work.processes)[1])
-        return Scores(evaluate(folder, chosen, place=place, given=reference))
+        scores = evaluate(folder, chosen, place=place, given=reference)
+        return Scores(scores, [*remarks, *conformed(folder.samples().values())])
 
 
 def _require_run(path: Path) -> None:
@@ -154,11 +161,11 @@ def _sampled(
     seeds: Sequence[int],
     *,
     replace: bool,
-) -> Iterable[Any]:
+) -> tuple[int, Iterator[Sample], list[str]]:
     if isinstance(model, str):
-        return sample(folder, model, settings, subsets, seeds, replace=replace)[1]
+        return sample(folder, model, settings, subsets, seeds, replace=replace)
     name = getattr(model, "__name__", type(model).__name__)
-    return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)[1]
+    return sample(folder, f"python:{name}", {}, subsets, seeds, generator=OwnModel(model), replace=replace)
 
 
 def _subset(one: str | Subset) -> Subset:

@@ -2,14 +2,14 @@
 
 import functools
 import math
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from avbench.api.work import SamplingJob, Work
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
-from avbench.core import Key, MediaError, Score, all_of, clip_name, counted, lacking
+from avbench.core import Key, MediaError, Sample, Score, all_of, clip_name, counted, lacking
 from avbench.features import devices
 from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import measure_as_made
@@ -66,12 +66,8 @@ def sampled(
         work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
     view = opened(path, work)
     samples = view.samples().values()
-    if other := [one for one in samples if one.spec_mismatch]:
-        first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
-        work.reporter.note(
-            f"not in the form of the clip spec: {len(other)} of {counted(len(samples), 'clip')} ({first}); the files "
-            "are kept as they are, and conformed to the clip spec while they are measured"
-        )
+    for note in conformed(samples):
+        work.reporter.note(note)
     if remarked := [one for one in samples if one.remark]:
         first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
         work.reporter.note(
@@ -85,6 +81,18 @@ def sampled(
     for what in dict.fromkeys(lacking(model, why) for why in told.values()):
         _list(what, {key: why for key, why in told.items() if lacking(model, why) == what}, view, work)
     return view, len(failed)
+
+
+def conformed(samples: Collection[Sample]) -> list[str]:
+    """A sentence on the clips of a run that have another form than their clip spec's; none if there are none."""
+    other = [one for one in samples if one.spec_mismatch]
+    if not other:
+        return []
+    first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
+    return [
+        f"not in the form of the clip spec: {len(other)} of {counted(len(samples), 'clip')} ({first}); the files stay "
+        "as they are, and are conformed to the clip spec while they are measured"
+    ]
 
 
 def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:
