@@ -193,7 +193,7 @@ def test_what_an_evaluation_cannot_know_of_the_last_one_is_said(tmp_path, monkey
     shutil.rmtree(tmp_path / "cache")
     said = run_avbench("evaluate", "out/model", "--metric", "motion_amount", code=2).stderr
     assert (
-        "was scored with the reference real, which no longer exists or has to be built again: give --reference" in said
+        "was scored with the reference real, which no longer exists or has to be built again: give reference (" in said
     )
     place = tmp_path / "out/model/scores.json"
     place.write_text(place.read_text().replace('"sha256"', '"sha"'))
@@ -418,7 +418,7 @@ def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, mon
 def test_a_prompts_file_that_lies_there_and_is_wrong_is_said_with_what_to_do(tmp_path):
     model = clips(tmp_path / "model", "a", "b")
     (model / "prompts.jsonl").write_text('{"id": "a", "prompt": "a ball"}\n{"id": "b"}\n')
-    found = r"prompts.jsonl, line 2: no video caption; .* correct it, name another one by --prompts, or rename it"
+    found = r"prompts.jsonl, line 2: no video caption; .* correct it, name another one by prompts \(--prompts\), or"
     with pytest.raises(InputError, match=found):
         api.score(model, out=tmp_path / "out")
 

@@ -139,7 +139,7 @@ def test_score_measures_what_was_rendered_anew_and_says_so(mine):
     (copy,) = Path("o/gen/clips").glob("*/p2-0.mkv")
     moving(copy, 5)
     said = run_avbench(*words, "o", code=2).stderr
-    assert f"p2: {copy} is not the file that was made; the same command with --replace redoes what has changed" in said
+    assert f"p2: {copy} is not the file that was made; the same command with replace=True (--replace) redoes" in said
     run_avbench(*words, "o", "--replace")
     assert RunFolder(Path("o/gen")).scores() == RunFolder(Path("fresh/gen")).scores()
 

@@ -114,12 +114,12 @@ def test_one_seed_has_no_diversity(tmp_path):
     measured(folder, SEEDS)
     assert all("there is one" in row.missing for row in current_rows(folder, SEEDS).values())
     (score,) = evaluate(folder, chosen_metrics(["lpips_seeds"]))
-    assert score.value is None and "there is one (see --seeds) (2 of 2 clips)" in score.missing
+    assert score.value is None and "there is one (see seeds, --seeds) (2 of 2 clips)" in score.missing
 
 
 def test_clips_stand_beside_their_reference_clips(folder, tmp_path):
     noisy = run(tmp_path / "noisy", "toyworld:noisy")
-    with pytest.raises(InputError, match="give the run that holds them, with --against RUN of run, m"):
+    with pytest.raises(InputError, match=r"give the run that holds them, with against \(--against RUN\) of run, m"):
         measured(noisy, REFERENCE)
     assert measured(noisy, REFERENCE, against=folder) == 4
     assert measured(noisy, REFERENCE, against=folder) == 0

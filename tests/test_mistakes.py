@@ -47,7 +47,7 @@ MISTAKES = {
     "run toyworld: --subset ''": "a value is empty",
     f"run toyworld: --metric {','.join(['fvd'] * 99)},fdv": "did you mean 'fvd'",  # longer than a path may be
     "run toyworld: --subset a": "a is no subset folder: it has no card.toml",
-    "run toyworld: --subset wrong.csv": "wrong.csv is a file; if it holds prompts, give it with --prompts",
+    "run toyworld: --subset wrong.csv": "wrong.csv is a file; if it holds prompts, give it with prompts (--prompts)",
     "run toyworld: --mirror s3:/bucket": "'s3:/bucket' is no address that fsspec knows",
     "run toyworld: --metric ,": "a value is empty",
     "run toyworld: --view ''": "a value is empty",
@@ -78,7 +78,7 @@ MISTAKES = {
     "reference for ambient --from texts --work file": "'--work': file is a file",
     "curate texts --rule ambient --out new --work file": "'--work': file is a file",
     **{
-        f"{words} --metric lpips_reference": "with --against RUN of run, measure or evaluate"
+        f"{words} --metric lpips_reference": "with against (--against RUN) of run, measure or evaluate"
         for words in ("score texts", "run toyworld: --limit 1", "reference build texts")
     },
     "curate texts --rule ambient --out 'my subset'": "my subset: its name 'my subset' cannot be an id",

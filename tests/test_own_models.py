@@ -566,6 +566,14 @@ def test_an_out_that_is_a_file_is_refused(tmp_path):
             run("toyworld:", subsets="toy-control", **asked, out=place, workers=0)
 
 
+def test_another_model_in_a_kept_folder_is_refused_in_words_of_python(tmp_path):
+    asked = {"subset": SUBSET, "metrics": ["onset_rate"], "limit": 1, "out": tmp_path / "kept"}
+    training_hook("toyworld:", **asked)
+    words = r"the run that it holds, or give another `out`, or give replace=True \(--replace\) to delete it"
+    with pytest.raises(InputError, match=words):
+        training_hook("toyworld:noisy", **asked)
+
+
 @pytest.mark.slow
 def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}

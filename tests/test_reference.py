@@ -261,9 +261,11 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
 
 
 @pytest.mark.parametrize(
-    ("words", "option"), [(("reference", "build"), "--work"), (("score",), "--out")], ids=["reference", "score"]
+    ("words", "option", "said"),
+    [(("reference", "build"), "--work", "--work"), (("score",), "--out", "out (--out)")],
+    ids=["reference", "score"],
 )
-def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path, monkeypatch, words, option):
+def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path, monkeypatch, words, option, said):
     monkeypatch.chdir(tmp_path)
     for folder in ("real", "other/real"):
         (tmp_path / folder).mkdir(parents=True)
@@ -273,12 +275,12 @@ def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path
     run_avbench(*words, "real", *how)
     with RunFolder(tmp_path / "w/real").writing():
         locked = run_avbench(*words, "real", *how, code=2).stderr
-    assert locked == f"avbench: w/real is being written by another avbench; wait for it, or give another {option}\n"
+    assert locked == f"avbench: w/real is being written by another avbench; wait for it, or give another {said}\n"
     another = run_avbench(*words, "other/real", *how, code=2).stderr
-    assert f"Ask for the run that it holds, or give another {option}, or give --replace" in another
+    assert f"Ask for the run that it holds, or give another {said}, or give replace=True (--replace) to" in another
     (copy,) = (tmp_path / "w/real/clips").glob("*/c1-0.mkv")
     write_clip(grey(7), copy)
-    assert f"or give another {option}\n" in run_avbench(*words, "real", *how, code=2).stderr
+    assert f"or give another {said}\n" in run_avbench(*words, "real", *how, code=2).stderr
 
 
 def grey(level):

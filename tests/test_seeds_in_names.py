@@ -9,7 +9,7 @@ def names(form, prompts, numbers):
     return [form.format(prompt, number) for prompt in prompts for number in numbers]
 
 
-AS_THEY_ARE = "give another --out, and --prompts FILE.jsonl with one line for each prompt, such as"
+AS_THEY_ARE = "give another out (--out), and prompts (--prompts FILE.jsonl) with a line for each prompt, such as"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ AS_THEY_ARE = "give another --out, and --prompts FILE.jsonl with one line for ea
         (names("{}_seed{:04}", "abc", range(2)), (2, 3, 6), "call them a-0, a-1 and so on, from 0, and give"),
         (names("{}-{}", "ab", [1, 2, 3]), (3, 2, 6), "call them a-0, a-1 and so on, from 0, and give"),
         (names("{}_{}", ["a b", "c d"], range(3)), (3, 2, 6), "call them <id>-0, <id>-1 and so on, from 0, and give"),
-        (names("{}-{}", "abc", range(4))[:-1], (4, 2, 8), "give another --out, and --prompts"),  # one seed is missing
+        (names("{}-{}", "abc", range(4))[:-1], (4, 2, 8), "give another out (--out), and"),  # one seed is missing
     ],
 )
 def test_seeds_are_noticed_with_the_remedy_that_fits_their_names(stems, counts, remedy):

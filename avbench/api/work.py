@@ -112,7 +112,7 @@ class SamplingJob:
     """The part of the clips to make; all of them if None."""
     renew: bool = False
     """Whether clips whose origin has changed are made again without `Work.replace`, with a note."""
-    placed_by: str | None = "--out"
+    placed_by: str | None = "out (--out)"
     """The option that decides the run folder, for error messages."""
 
 

@@ -178,7 +178,7 @@ def _require_there(folder: RunFolder, shown: Iterable[Sample | None], gone: Mapp
         msg = (
             f"{clips_are(lost, folder)} to be measured and no longer there, for example "
             f"{folder.path / str(lost[0].path)}: put them back, or give the command that made the run again with "
-            "--replace, which makes them again"
+            "replace=True (--replace), which makes them again"
         )
         raise InputError(msg)
 

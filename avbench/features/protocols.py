@@ -60,7 +60,7 @@ def protocol_in(
     if precision and there and precision not in there:
         msg = (
             f"{folder.path} has rows of {feature} in the precision {there[0]}, and {precision} was asked for: a run "
-            "holds one of them; leave --precision out, or make a run of another name"
+            "holds one of them; leave precision (--precision) out, or make a run of another name"
         )
         raise InputError(msg)
     return known[precision or next(iter(there), "fp32")]

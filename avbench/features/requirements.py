@@ -70,7 +70,7 @@ def require_reference_clips(features: Sequence[str], against: Path | RunFolder |
     needing = [one for one in features if requires(one) is Requires.REFERENCE_CLIP]
     if needing and against is None:
         msg = (
-            f"{needing[0]} compares with reference clips: give the run that holds them, with --against RUN of run, "
-            "measure or evaluate"
+            f"{needing[0]} compares with reference clips: give the run that holds them, with against (--against "
+            "RUN) of run, measure or evaluate"
         )
         raise InputError(msg)

@@ -165,8 +165,8 @@ def _stale(
     lost, changed = stale_clips(folder, generator, requests, samples)
     if (refused := lost if renew else {**lost, **changed}) and not replace:
         msg = (
-            f"{changes_in_words(refused, folder, samples)}; the same command with --replace redoes what has changed "
-            f"and keeps the other clips{folder.or_elsewhere}"
+            f"{changes_in_words(refused, folder, samples)}; the same command with replace=True (--replace) redoes "
+            f"what has changed and keeps the other clips{folder.or_elsewhere}"
         )
         raise InputError(msg)
     remarks = []

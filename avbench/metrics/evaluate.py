@@ -328,7 +328,8 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
             if not Path(remembered).exists():
                 msg = (
                     f"{folder.path} was scored with the reference {folder.given_with()['reference']}, which no longer "
-                    f"exists or has to be built again: give --reference, or --reference {SHIPPED} for the shipped one"
+                    f"exists or has to be built again: give reference (--reference), or the "
+                    f"reference `{SHIPPED}` for the shipped one"
                 )
                 raise InputError(msg)
             return Path(remembered)
@@ -418,7 +419,7 @@ class _Task:
         if self.real is None:
             msg = (
                 f"{self.subset.name} {NO_REFERENCE} to compare with (see `avbench reference build`, and give "
-                "--reference)"
+                "reference, --reference FOLDER)"
             )
             raise NotMeasurable(msg)
         return self.real

@@ -143,7 +143,7 @@ def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
         msg = (
             f"{clips_are(found.changed, folder)} not what was sampled, for example "
             f"{folder.path / str(found.changed[0].path)}: put the original files back, or repeat the command that made "
-            "the run with --replace to generate them again"
+            "the run with replace=True (--replace) to generate them again"
         )
         raise InputError(msg)
     return found.gone

@@ -339,7 +339,8 @@ class Mirror:
         return (
             f"the mirror {self.url} has damaged clips ({len(clips)}, for example {clips[0]}, whose sha256 is not "
             "the one in samples.jsonl); they are left out. `avbench runs push --verify` on a machine that has them "
-            "uploads them again; if none has, the command that made the run makes them again with --replace"
+            "uploads them again; if none has, the command that made the run makes them again with "
+            "replace=True (--replace)"
         )
 
     def download_plan(self) -> None:

@@ -141,7 +141,7 @@ class RunFolder:
 
         Args:
             path: of the folder.
-            placed_by: the option that decides the path, such as ``--out``; errors advise another value of it.
+            placed_by: the option that decides the path, such as ``out (--out)``; errors advise another value of it.
         """
         self._path = path
         self.or_elsewhere = f", or give another {placed_by}" if placed_by else ""
@@ -170,7 +170,7 @@ class RunFolder:
         if fresh and self.has_samples():
             msg = (
                 f"{self.path} has a samples.jsonl but no run.json, so it is not known what made its clips: put the "
-                f"file back{self.or_elsewhere}, or give --replace to delete the clips and start again"
+                f"file back{self.or_elsewhere}, or give replace=True (--replace) to delete the clips and start again"
             )
             raise InputError(msg)
         if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
@@ -179,11 +179,11 @@ class RunFolder:
             self.write_run(run)
             return
         if why := self.objection(run, subsets):
-            advice = f"{self.or_elsewhere}, or give --replace to delete it and start again"
+            advice = f"{self.or_elsewhere}, or give replace=True (--replace) to delete it and start again"
             if (self.path / MIRROR_FILE).is_file():
                 advice = (
-                    "; it has a mirror, and may just have come from there: give another --mirror, or the model a name "
-                    "(NAME=MODEL); --replace deletes it here and in the mirror"
+                    "; it has a mirror, and may just have come from there: give another mirror (--mirror), or the "
+                    "model a name (NAME=MODEL); replace=True (--replace) deletes it here and in the mirror"
                 )
             raise InputError(why + advice)
         there = self.run()
@@ -238,7 +238,7 @@ class RunFolder:
     def run(self) -> Run:
         """Read run.json. Raises InputError if a later version of avbench wrote it in a format unknown to this one."""
         path = self.path / "run.json"
-        plain = read_sealed(path, "put the file back, or make the run again with --replace")
+        plain = read_sealed(path, "put the file back, or make the run again with replace=True (--replace)")
         made = plain.pop("format", None)
         if type(made) is not int or made != FORMAT:
             msg = f"{path} has format {made!r}, but this avbench reads format {FORMAT}: update avbench"

@@ -64,7 +64,7 @@ def paired(
         except InputError as error:
             msg = (
                 f"{error}. This file was found with the clips and would be their prompts: correct it, name another one "
-                "by --prompts, or rename it to have clips paired by file name"
+                "by prompts (--prompts), or rename it to have clips paired by file name"
             )
             raise InputError(msg) from None
         if any(fits(folder, subset) for folder in folders):

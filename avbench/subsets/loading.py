@@ -61,7 +61,7 @@ def folder_of(name: str) -> Path:
 
 def _unknown(name: str) -> str:
     if exists(Path(name)):
-        return f"{name} is a file; if it holds prompts, give it with --prompts"
+        return f"{name} is a file; if it holds prompts, give it with prompts (--prompts)"
     choices = nearest(name, [*names(), *plug_ins().usable])
     gone = f"; there is no folder {name}" if _is_path(name) else ""
     return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl{gone}"
@@ -83,7 +83,7 @@ def load(name: str) -> Subset:
     if not (folder / "card.toml").is_file():
         msg = f"{folder} is no subset folder: it has no card.toml"
         if (prompts := folder / "prompts.jsonl").is_file():
-            msg += f"; --prompts {prompts} takes its prompts"
+            msg += f"; prompts (--prompts {prompts}) takes its prompts"
         raise InputError(msg)
     card = read_toml(folder / "card.toml")
     if missing := [field for field in ("name", "version") if field not in card]:

@@ -66,7 +66,7 @@ def _remedy(seeds: Collection[_Seed], count: int) -> str:
     name = prompt if by_id else "<id>"
     line = {"prompt": prompt} if fitting and not by_id else {"id": name, "prompt": "its caption"}
     shown = json.dumps(line, ensure_ascii=False)
-    give = f"give another --out, and --prompts FILE.jsonl with one line for each prompt, such as {shown}"
+    give = f"give another out (--out), and prompts (--prompts FILE.jsonl) with a line for each prompt, such as {shown}"
     return give if fitting else f"call them {name}-0, {name}-1 and so on, from 0, and {give}"
 
 

@@ -238,7 +238,7 @@ class SeedsLPIPS(LPIPS):
         Raises NotMeasurable for a single clip, or if the clips differ in frames, size or rate.
         """
         if len(clips) < 2:
-            msg = "diversity compares a prompt's clips under several seeds, and there is one (see --seeds)"
+            msg = "diversity compares a prompt's clips under several seeds, and there is one (see seeds, --seeds)"
             raise NotMeasurable(msg)
         _require_one_form(clips, "a prompt's clips")
         per_frame = self.between([clip.frames for clip in clips]).sum(axis=1) / (len(clips) - 1)

@@ -257,7 +257,8 @@ class VideosAPI:
             now, before = (self._server.clean(one) for one in (model, ", ".join(sorted(others))))
             self._another = (
                 f"the server reports that it runs {now!r}, but other clips of this run are from {before!r}: give "
-                "another --out, --replace to make them again, or -M mixed=true to accept both"
+                "another out (--out), replace=True (--replace) to make them again, or the setting mixed=true (-M) to "
+                "accept both"
             )
             self._journal.over(step.key, self._another)
             raise InputError(self._another)
