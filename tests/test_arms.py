@@ -236,6 +236,9 @@ def test_what_does_not_fit_arms_is_refused(place):
     with_reference = refused("compare", f"a={place}/a-*", f"b={place}/b-*", "--reference", place)
     assert "--reference has no effect on arms" in with_reference
     assert "1 arm was given; give at least two" in refused("compare", f"a={place}/a-*")
+    assert "/a-* is not a run folder: it has no run.json; a pattern is expanded by the shell if it has no quotes" in (
+        refused("compare", f"{place}/a-*")
+    )
 
 
 def test_the_report_shows_every_training(place, tmp_path):

@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,8 +121,13 @@ def read_subset(path: Path) -> Subset:
 
 
 def no_run(path: Path) -> InputError:
-    """The error on a folder that is no run. It names the runs that lie in the folder, if there are some."""
+    """The error on a folder that is no run. It names the runs that lie in the folder, and what a pattern needs."""
     inside = runs_inside(sorted(str(one.parent) for one in path.glob("*/run.json")))
+    if has_magic(str(path)) and not path.exists():
+        inside = (
+            "; a pattern is expanded by the shell if it has no quotes, and by compare, report and power after NAME=, "
+            f"which makes the runs trainings of one arm: 'NAME={path}'"
+        )
     return InputError(f"{path} is not a run folder: it has no run.json{inside}")
 
 
