@@ -301,6 +301,11 @@ for one in asked["requests"]:
     if one["id"] == "crash":
         Path(one["file"] + ".mkv").write_bytes(b"half a file")
         sys.exit("CUDA out of memory")
+    if one["id"] == "error":
+        try:
+            open("no such file")
+        except OSError:
+            raise ValueError("no good\\nsecond line")
     if one["id"] == "slow":
         time.sleep(60)
     clip = Clip(np.full((4, 16, 16, 3), 50 + one["seed"], np.uint8), Fraction(8))
@@ -338,8 +343,16 @@ def test_a_script_is_run_once_a_batch(here):
 def test_a_crash_costs_its_prompt_only(here):
     folder, made = scripted(here, "a", "crash", "go-on")
     assert made["a"].path and made["go-on"].path, "what comes after it is made by the next run of the script"
-    assert made["crash"].failure == "the script ended with exit code 1; its last words: CUDA out of memory"
+    kept = "(all of it: jobs/*/stderr.txt)"
+    assert made["crash"].failure == f"the script ended with exit code 1; its last words: CUDA out of memory {kept}"
     assert len(list((folder.path / "jobs").glob("batch-*"))) == 3, "and it is tried twice"
+
+
+def test_the_error_of_a_script_is_told_and_not_the_advice_below_it(here):
+    _, made = scripted(here, "error")
+    assert made["error"].failure == (
+        "the script ended with exit code 1; its last error: ValueError: no good (all of it: jobs/*/stderr.txt)"
+    )
 
 
 def test_a_script_that_hangs_is_ended(here):

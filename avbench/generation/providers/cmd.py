@@ -38,7 +38,8 @@ from avbench.storage.reading import exists
 from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"
-_SCRIPT_BYTES = 2**20
+_SCRIPT_BYTES, _STDERR_BYTES = 2**20, 2**16
+_TRACEBACK_ERROR = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.MULTILINE)
 _INTERPRETERS = re.compile(r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh")
 """Launchers whose first argument, unless it is an option, is a script on this machine."""
 _LAUNCHERS = re.compile(
@@ -90,6 +91,7 @@ class Command:
         check_counts(batch=batch, concurrency=concurrency)
         check_positive(timeout=timeout)
         self.batch_size, self.concurrency, self._timeout_seconds = batch, concurrency, timeout
+        self._kept = journal is not None
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
             weakref.finalize(self, shutil.rmtree, journal, ignore_errors=True)
@@ -100,7 +102,7 @@ class Command:
         self.settings: Mapping[str, Any] = {"command": words, **_content_hashes(words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
-        """Run the script on a batch; a clip that it did not write is an error with the script's last output."""
+        """Run the script on a batch; a clip that it did not write is an error with the script's last words."""
         made: dict[int, Made | InputError] = {}
         left = list(range(len(requests)))
         for run in itertools.count():
@@ -130,7 +132,7 @@ class Command:
             if len(paths) > 1:
                 made.append(InputError(f"the script wrote several files: {', '.join(path.name for path in paths)}"))
             elif not paths or torn in paths:
-                made.append(InputError(trouble or f"the script wrote no {stem.name}; {_last_words(folder)}"))
+                made.append(InputError(trouble or f"the script wrote no {stem.name}; {self._last_words(folder)}"))
             else:
                 made.append(Made(paths[0], moved=True))
         return made, kind
@@ -143,11 +145,17 @@ class Command:
                     [*self._words, str(folder / "requests.json")], out, errors, self._timeout_seconds
                 )
             except subprocess.TimeoutExpired:
-                return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {_last_words(folder)}"
+                return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {self._last_words(folder)}"
         if code == 0:
             return None, None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
-        return _BROKEN, f"the script ended with {ended}; {_last_words(folder)}"
+        return _BROKEN, f"the script ended with {ended}; {self._last_words(folder)}"
+
+    def _last_words(self, folder: Path) -> str:
+        """What a batch's script said last; the batch is not named, so that equal failures are counted together."""
+        if not (words := _last_words(folder / "stderr.txt")):
+            return "it wrote nothing to stderr"
+        return f"{words} (all of it: {self._journal.name}/*/stderr.txt)" if self._kept else words
 
 
 class _Scripts:
@@ -246,9 +254,12 @@ def _written(stem: Path) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def _last_words(folder: Path) -> str:
-    """The last line that the script wrote to stderr."""
-    with (folder / "stderr.txt").open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4000))
-        lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-    return f"its last words: {lines[-1][:300]}" if lines else "it wrote nothing to stderr"
+def _last_words(stderr: Path) -> str:
+    """The error of the last traceback in stderr, without further lines of its message, or else the last line, if any."""
+    with stderr.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_BYTES))
+        text = file.read().decode(errors="replace")
+    if errors := _TRACEBACK_ERROR.findall(text):
+        return f"its last error: {errors[-1].strip()[:300]}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"its last words: {lines[-1][:300]}" if lines else ""
