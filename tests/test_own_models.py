@@ -4,12 +4,14 @@ import gc
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
 import weakref
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,7 @@ from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import build, check_settings, grouped
 from avbench.storage import worker_pool
-from avbench.storage.media import write_clip
+from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets.loading import from_prompts_file, load
 
@@ -287,7 +289,7 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
 # ---- cmd:
 
 SCRIPT = """
-import json, sys, time
+import cv2, json, sys, time
 import numpy as np
 from fractions import Fraction
 from pathlib import Path
@@ -309,6 +311,16 @@ for one in asked["requests"]:
     if one["id"] == "slow":
         time.sleep(60)
     clip = Clip(np.full((4, 16, 16, 3), 50 + one["seed"], np.uint8), Fraction(8))
+    if one["id"] == "array":
+        np.save(one["file"] + ".npy", clip.frames)
+        continue
+    if one["id"] == "frames":
+        Path(one["file"]).mkdir()
+        for number, frame in enumerate(clip.frames):
+            cv2.imwrite(f"{one['file']}/{number:04}.png", frame)
+        continue
+    if one["id"] == "sound":
+        Path(one["file"] + ".wav").touch()
     write_clip(clip, Path(one["file"] + ".mkv"))
 print("made", len(asked["requests"]), "of", one["subset"], one["audio_caption"])
 print("some warning", file=sys.stderr)
@@ -346,6 +358,27 @@ def test_a_crash_costs_its_prompt_only(here):
     kept = "(all of it: jobs/*/stderr.txt)"
     assert made["crash"].failure == f"the script ended with exit code 1; its last words: CUDA out of memory {kept}"
     assert len(list((folder.path / "jobs").glob("batch-*"))) == 3, "and it is tried twice"
+
+
+def test_other_forms_of_clips_are_read_or_named(here):
+    folder, made = scripted(here, "array", "frames", "sound", fps=12)
+    assert made["array"].failure.startswith(
+        "the script wrote s--array-0.npy, which is no clip; read are s--array-0 with .mp4, "
+    )
+    assert made["sound"].remark.startswith("s--sound-0.wav is left out: sound is read only from the clip's own file")
+    clip = read_clip(folder.path / made["frames"].path)
+    assert clip.fps == 12 and clip.frames.shape == (4, 16, 16, 3) and (clip.frames == 50).all()
+    assert not [one for one in (folder.path / "jobs").rglob("*") if one.name.startswith("s--frames")]
+    assert folder.run().settings["fps"] == "12"
+    shutil.rmtree(folder.path)
+    assert scripted(here, "frames")[1]["frames"].failure.endswith(
+        "frames, which have no rate, to s--frames-0: give -M fps="
+    )
+    (here / "spec").mkdir()
+    asked = replace(load("toy-control").limited(1).clip_spec, fps=Fraction(16))
+    prompts = Subset("s", 1, (Prompt("frames", "a cat"),), asked)
+    (one,) = sample(RunFolder(here / "spec"), f"cmd:{sys.executable} make.py", {}, [prompts], [0])[1]
+    assert read_clip(here / "spec" / one.path).fps == 16, "the script was asked for it"
 
 
 def test_the_error_of_a_script_is_told_and_not_the_advice_below_it(here):

@@ -6,7 +6,6 @@ generator, in reverse order and in batches. The decoded clips must be exactly eq
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, 
 from avbench.generation.first_clips import nothing_in
 from avbench.generation.table import Generator, Request, made_by, ready
 from avbench.storage.conform import ClipForm, in_form
-from avbench.storage.media import read_clip
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,7 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
 def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]:
     """Return for each request a clip, or a sentence why there is none."""
     try:
-        return [
-            _sentence(one)
-            if isinstance(one, Exception)
-            else read_clip(one.clip)
-            if isinstance(one.clip, Path)
-            else one.clip
-            for one in made_by(generator, requests)
-        ]
+        return [_sentence(one) if isinstance(one, Exception) else one.read() for one in made_by(generator, requests)]
     except Exception as error:
         return [_sentence(error)] * len(requests)
 

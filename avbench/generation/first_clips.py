@@ -7,12 +7,10 @@ fails. Two at the start, without a good clip between them, show that the model i
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, InputError, UnusableError
 from avbench.generation.table import Made
-from avbench.storage.media import read_clip
 
 _ENOUGH = 2
 _UNSCALED = "all values of its frames are 0 or 1: multiply pictures in 0...1 by 255 before they become uint8"
@@ -75,7 +73,7 @@ def nothing_in(clip: Clip) -> str | None:
 def _unless_empty(made: Made) -> Made | InputError:
     """Return the clip, or an error if it is empty or its file cannot be read."""
     try:
-        clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
+        clip = made.read()
     except InputError as error:  # a file that cannot be read
         return error
     return UnusableError(words) if (words := nothing_in(clip)) else made

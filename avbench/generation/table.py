@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,16 @@ class Made:
     """Whether a finished file may be moved away instead of copied."""
     source: str | None = None
     """Where the clip came from, if that was found out before it was read; else `Generator.source` is asked after it."""
+    fps: Fraction | None = None
+    """The frame rate of a folder of frames, which has none. Such a folder is stored as a lossless video."""
+    remark: str | None = None
+    """What the user should know of the clip, besides the remarks of its reader."""
+
+    def read(self) -> Clip:
+        """The clip in memory. Raises MediaError if its file cannot be read."""
+        from avbench.storage.media import read_clip
+
+        return read_clip(self.clip, fps=self.fps) if isinstance(self.clip, Path) else self.clip
 
 
 class Generator(typing.Protocol):

@@ -25,7 +25,7 @@ from avbench.core import (
 from avbench.generation.first_clips import BarrenError, FirstClips
 from avbench.generation.table import Generator, Made, Request, made_by, ready
 from avbench.storage import worker_pool
-from avbench.storage.media import read_clip, write_clip
+from avbench.storage.media import write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
@@ -136,22 +136,24 @@ def _kept(
     folder = place.run
     try:
         stem = folder.clip_stem(request.key)
-        clip = read_clip(made.clip) if isinstance(made.clip, Path) else made.clip
+        clip = made.read()
         spec_mismatch = None if request.clip_spec is None else request.clip_spec.objection(clip)
         stem.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(made.clip, Path):
+        if isinstance(made.clip, Path) and made.clip.is_file():
             path = stem.with_name(stem.name + made.clip.suffix)
             put_whole(made.clip, path, shutil.move if made.moved else shutil.copyfile)
         else:
             path = stem.with_name(stem.name + ".mkv")
             write_clip(clip, path)
+            if isinstance(made.clip, Path) and made.moved:
+                shutil.rmtree(made.clip)
         if made.truth is not None:
             write_json(folder.truth_path(request.key), made.truth)
         place.hand_over(path, *([folder.truth_path(request.key)] if made.truth is not None else []))
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
         source = made.source or (source_of(request) if source_of and not copied else None)
-        remark = "; ".join(clip.remarks) or None
+        remark = "; ".join([*clip.remarks, *([made.remark] if made.remark else [])]) or None
         return Sample(
             request.key,
             name,

@@ -16,8 +16,9 @@ from avbench.core import InputError, listed
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
-_SOUND = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
 """Suffixes of sound, which is named if it has a clip's name, and otherwise skipped without a remark."""
+SOUND_BESIDE = "sound is read only from the clip's own file; join the two with ffmpeg"
 _BESIDE = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".toml", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"),
     *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", *IMAGE_SUFFIXES),
@@ -80,16 +81,12 @@ def clips_in(folder: Path) -> Found:
             left_out.append((path, ANIMATED_WEBP))
         elif suffix in IMAGE_SUFFIXES and path.parent != folder:
             frames.add(path.parent)
-        elif suffix in _SOUND:
+        elif suffix in SOUND_SUFFIXES:
             sounds.append(path)
         elif suffix not in _BESIDE:
             left_out.append((path, "its suffix is not read" if suffix else "it has no suffix"))
     named = {path.with_suffix("") for path in clips}
-    left_out += [
-        (path, "sound is read only from the clip's own file; join the two with ffmpeg")
-        for path in sounds
-        if path.with_suffix("") in named
-    ]
+    left_out += [(path, SOUND_BESIDE) for path in sounds if path.with_suffix("") in named]
     return Found(folder, tuple(sorted(clips)), tuple(sorted(frames)), tuple(sorted(left_out)))
 
 

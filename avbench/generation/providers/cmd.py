@@ -2,11 +2,12 @@
 
 The script is run once per batch, with one more argument, the path of a JSON file: ``{"folder": …, "requests": [{"id",
 "subset", "seed", "video_caption", "audio_caption", "tags", "clip_spec", "file"}, …]}``. It writes each clip to its
-`file`, adding a suffix that `read_clip` reads; it should write to a temporary name and rename. Its output is kept in
-`folder`. With exit code 0, a clip that it did not write is recorded as a failure of that clip. With another exit code
-it is run again for the clips it did not write, with the first of them moved to the end, as long as each run adds a
-clip; a first run that adds none is tried once more, unless it ran out of time. So a prompt that crashes the script does
-not stop the others. The command line is recorded, so put secrets in environment variables.
+`file`, adding a suffix that `read_clip` reads, or makes a folder of numbered frames of that name; it should write to a
+temporary name and rename. Its output is kept in `folder`. With exit code 0, a clip that it did not write is recorded as
+a failure of that clip. With another exit code it is run again for the clips it did not write, with the first of them
+moved to the end, as long as each run adds a clip; a first run that adds none is tried once more, unless it ran out of
+time. So a prompt that crashes the script does not stop the others. The command line is recorded, so put secrets in
+environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -25,15 +26,17 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from avbench.core import InputError
+from avbench.core import InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.table import Made, Request, check_counts, check_positive
+from avbench.storage.clip_files import SOUND_BESIDE, SOUND_SUFFIXES
 from avbench.storage.content import content_sha256
-from avbench.storage.media import MEDIA_SUFFIXES
+from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from avbench.storage.reading import exists
 from avbench.storage.writing import write_json
 
@@ -60,6 +63,7 @@ class Command:
         concurrency: int = 1,
         timeout: float = 3600,
         inputs: str | Sequence[str] | None = None,
+        fps: float | str | None = None,
         journal: Path | None = None,
     ) -> None:
         """Split the command as a shell would; nothing is run.
@@ -70,6 +74,7 @@ class Command:
             concurrency: runs of the script at once.
             timeout: seconds for one run of the script.
             inputs: paths of the files and folders that identify the model, instead of those that the command names.
+            fps: the frame rate of folders of frames, which have none; that of the clip spec by default.
             journal: folder for the script's output; a temporary one by default.
         """
         try:
@@ -91,6 +96,7 @@ class Command:
         check_counts(batch=batch, concurrency=concurrency)
         check_positive(timeout=timeout)
         self.batch_size, self.concurrency, self._timeout_seconds = batch, concurrency, timeout
+        self._frame_rate = None if fps is None else frame_rate(fps)
         self._kept = journal is not None
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
@@ -99,7 +105,8 @@ class Command:
         self._scripts = _Scripts()
         weakref.finalize(self, self._scripts.end)
         words = [*map(real_script, self._words)]
-        self.settings: Mapping[str, Any] = {"command": words, **_content_hashes(words, inputs)}
+        rate = {} if fps is None else {"fps": str(self._frame_rate)}
+        self.settings: Mapping[str, Any] = {"command": words, **rate, **_content_hashes(words, inputs)}
 
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last words."""
@@ -128,14 +135,21 @@ class Command:
         written = [path for paths in found for path in paths]
         torn = max(written, key=lambda path: path.stat().st_mtime_ns) if trouble and written else None
         made: list[Made | InputError] = []
-        for stem, paths in zip(stems, found, strict=True):
+        for request, stem, paths in zip(requests, stems, found, strict=True):
             if len(paths) > 1:
                 made.append(InputError(f"the script wrote several files: {', '.join(path.name for path in paths)}"))
             elif not paths or torn in paths:
-                made.append(InputError(trouble or f"the script wrote no {stem.name}; {self._last_words(folder)}"))
+                nothing = f"the script wrote no {stem.name}; {self._last_words(folder)}"
+                made.append(InputError(trouble or _unread(stem) or nothing))
+            elif (fps := self._fps(request)) is None and paths[0].is_dir():
+                made.append(InputError(f"the script wrote frames, which have no rate, to {stem.name}: give -M fps="))
             else:
-                made.append(Made(paths[0], moved=True))
+                made.append(Made(paths[0], moved=True, fps=fps if paths[0].is_dir() else None, remark=_sound(stem)))
         return made, kind
+
+    def _fps(self, request: Request) -> Fraction | None:
+        """The rate of a folder of frames."""
+        return self._frame_rate or (request.clip_spec and request.clip_spec.fps)
 
     def _run(self, folder: Path) -> tuple[str | None, str | None]:
         """Run the script; return the kind of its failure and a sentence about it, or None twice."""
@@ -250,12 +264,30 @@ def _request_json(request: Request, stem: Path) -> dict[str, Any]:
 
 
 def _written(stem: Path) -> list[Path]:
+    """The files that a script wrote as a clip, or its folder of frames."""
     paths = [stem.with_name(stem.name + suffix) for suffix in MEDIA_SUFFIXES]
-    return [path for path in paths if path.is_file()]
+    files = [path for path in paths if path.is_file()]
+    frames = stem.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in stem.iterdir())
+    return files or ([stem] if frames else [])
+
+
+def _sound(stem: Path) -> str | None:
+    """A remark on a file of sound beside the clip, which is not read."""
+    files = [path for suffix in SOUND_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
+    return f"{files[0].name} is left out: {SOUND_BESIDE}" if files else None
+
+
+def _unread(stem: Path) -> str | None:
+    """Why no clip is read from what lies in its place; None if nothing does."""
+    found = sorted(path.name for path in stem.parent.iterdir() if stem.name in (path.name, path.stem))
+    if not found:
+        return None
+    read = f"{', '.join(MEDIA_SUFFIXES)}, or a folder of numbered frames"
+    return f"the script wrote {listed(found, 3)}, which is no clip; read are {stem.name} with {read}"
 
 
 def _last_words(stderr: Path) -> str:
-    """The error of the last traceback in stderr, without further lines of its message, or else the last line, if any."""
+    """The error of the last traceback in stderr, without further lines of its message; else the last line, if any."""
     with stderr.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_BYTES))
         text = file.read().decode(errors="replace")
