@@ -286,6 +286,61 @@ def test_doctor_looks_at_this_machine(tmp_path, monkeypatch):
     assert run_avbench("doctor", "--model", "toyworl:", code=None).exit_code == 1
 
 
+FORKING = """
+import os, sys
+from avbench.core import Subset
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.generation.sample import sample
+from avbench.metrics import evaluate
+from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import map_unordered
+from avbench.subsets.loading import load
+from pathlib import Path
+
+def forked(end):
+    if child := os.fork():
+        return os.waitpid(child, 0)
+    end()
+
+def make(request):
+    for end in (sys.exit, lambda: 1 / 0, lambda: None):
+        if not forked(end):
+            return None
+    return ToyWorld("").generate([request])[0].clip
+
+def measure(task):
+    forked(lambda: sys.exit("the child's own words"))
+    return task
+
+def score(task, samples):
+    forked(sys.exit)
+    raise ValueError("of the parent")
+
+if __name__ == "__main__":
+    (one,) = sample(RunFolder(Path("r")), "python:my_model:make", {}, [load("toy-control").limited(1)], [0])[1]
+    print("sampled", one.failure)
+    print(*map_unordered(lambda: measure, ["a", "b"], workers=0))
+    print(*map_unordered(lambda: measure, ["a", "b"], workers=2, threads=True))
+    evaluate._score = score
+    folder, (metric,) = RunFolder(Path("r")), evaluate.chosen_metrics(["motion_amount"])
+    from avbench.features.measure import measure as measured
+    list(measured(folder, evaluate.features_of([metric]))[1])
+    print(*(one.missing for one in evaluate.evaluate(folder, [metric])))
+"""
+
+
+def test_a_child_that_the_users_code_forks_ends_with_its_call(here):
+    (here / "my_model.py").write_text(FORKING)
+    ended = subprocess.run([sys.executable, "my_model.py"], capture_output=True, text=True, timeout=120)
+    assert ended.stdout.splitlines() == [
+        "sampled None",
+        "('a', 'a') ('b', 'b')",
+        "('a', 'a') ('b', 'b')",
+        "motion_amount failed: ValueError: of the parent",
+    ], ended
+    assert ended.stderr.count("the child's own words") == 4 and ended.stderr.count("ZeroDivisionError") == 1
+
+
 # ---- cmd:
 
 SCRIPT = """

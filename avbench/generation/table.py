@@ -20,6 +20,7 @@ from typing import Any
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, counted, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, identity, placed, real_script
+from avbench.storage.forks import ends_forks
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import exists
 from avbench.storage.worker_pool import default_settings
@@ -137,7 +138,8 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     kind, target, parameters = known_as(model, settings)
-    return kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+    with ends_forks():
+        return kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
 
 
 def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generator], str, list[str]]:
@@ -175,9 +177,10 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
 
 def ready(build: Callable[[], Generator]) -> Generator:
     """Build a generator and prepare it for its first clip."""
-    generator = build()
-    if prepare := getattr(generator, "prepare", None):
-        prepare()
+    with ends_forks():
+        generator = build()
+        if prepare := getattr(generator, "prepare", None):
+            prepare()
     return generator
 
 
@@ -187,11 +190,13 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
     Raises:
         InputError: it did not return one result for each request.
     """
-    made = generator.generate(requests)
-    if not isinstance(made, Iterable):
-        msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
-        raise InputError(msg)
-    if len(made := [*made]) != len(requests):
+    with ends_forks():
+        made = generator.generate(requests)
+        if not isinstance(made, Iterable):
+            msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
+            raise InputError(msg)
+        made = [*made]
+    if len(made) != len(requests):
         msg = f"generate returned {counted(len(made), 'clip')} for {counted(len(requests), 'request')}"
         raise InputError(msg)
     return [_wrapped(one) for one in made]

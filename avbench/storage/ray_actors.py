@@ -26,6 +26,7 @@ from typing import Any
 
 from avbench.core import InputError, first_line
 from avbench.core.version import __version__
+from avbench.storage.forks import ends_forks
 from avbench.storage.worker_pool import Result, Task, WorkerCrashed, WorkerTimedOut, default_workers, one_thread
 
 _TRIES = 2
@@ -298,7 +299,8 @@ class Actor:
         if self._work is None:  # Ray restarted the actor after it had loaded
             self.load(build)
         assert self._work is not None
-        return self._work(task)
+        with ends_forks():
+            return self._work(task)
 
 
 def _require_listening(address: str) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from avbench.core import InputError
+from avbench.storage.forks import ends_forks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -194,7 +195,7 @@ def map_unordered(
         with settings():
             work = build()
         for task in tasks:
-            with settings():
+            with ends_forks(), settings():
                 result = work(task)
             yield task, result
         return
@@ -321,7 +322,9 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: in
             except IndexError:  # another thread was faster
                 return
             try:
-                done.put((task, work(task), None))
+                with ends_forks():
+                    result = work(task)
+                done.put((task, result, None))
             except BaseException as error:
                 done.put((task, None, error))
 
@@ -392,9 +395,11 @@ def _exit_after_program() -> None:
 def _call(build: Callable[[], Callable[[Any], Any]], task: Any) -> tuple[Any, float]:
     """The result of a task, and the peak memory of this process in MiB."""
     global _worker
-    if _worker is None:
-        _worker = build()
-    return _worker(task), peak_memory_mib(resource.RUSAGE_SELF)
+    with ends_forks():
+        if _worker is None:
+            _worker = build()
+        result = _worker(task)
+    return result, peak_memory_mib(resource.RUSAGE_SELF)
 
 
 def _result(future: Future[tuple[Any, float]]) -> Any:
