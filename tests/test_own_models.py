@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import random
 import re
 import shutil
@@ -339,6 +340,63 @@ def test_a_child_that_the_users_code_forks_ends_with_its_call(here):
         "motion_amount failed: ValueError: of the parent",
     ], ended
     assert ended.stderr.count("the child's own words") == 4 and ended.stderr.count("ZeroDivisionError") == 1
+
+
+MOVING = """
+import os, sys
+from pathlib import Path
+from avbench.generation.providers.toyworld import ToyWorld
+from avbench.storage.media import write_clip
+
+HOME = Path(__file__).parent / "home"
+if "imported" in (HOME / "when.txt").read_text():
+    os.chdir(HOME)
+
+class Moves:
+    batch_size = 2
+    def __init__(self):
+        self.move("built")
+    def move(self, when):
+        if when in (HOME / "when.txt").read_text():
+            os.chdir(HOME)
+        self.settings = {"when": Path("when.txt").read_text()} if Path.cwd() == HOME else {}
+    def generate(self, requests):
+        self.move("called")
+        assert Path("when.txt").is_file(), "it is not where it went"
+        for one in requests:
+            path = Path(f"{one.key.prompt}-{one.key.seed}.mkv")
+            write_clip(ToyWorld("").generate([one])[0].clip, path)
+            yield path
+
+class Threads(Moves):
+    concurrency = 2
+"""
+
+
+@pytest.mark.parametrize("when", ["imported", "built", "called"])
+def test_a_model_that_changes_the_working_folder_leaves_the_users_alone(here, when):
+    (here / "home").mkdir()
+    (here / "home" / "when.txt").write_text(when)
+    (here / "my_model.py").write_text(MOVING)
+    for _ in range(2):  # the import is done once
+        run = sample(RunFolder(Path("r")), "python:my_model:Moves", {}, [SUBSET.limited(3)], [0], replace=True)
+        assert [one.failure for one in run[1]] == [None] * 3 and Path.cwd() == here
+        assert len([*(here / "r").rglob("*.mkv")]) == 3 and len([*(here / "home").glob("*")]) == 4
+        shutil.rmtree(here / "r")
+    model = sys.modules["my_model"].Moves()
+    os.chdir(here)  # the user's own code built it
+    if when == "called":
+        scores = training_hook(model, SUBSET, limit=2, metrics=["onset_rate"], out="h")
+        assert len(scores) == 1 and Path.cwd() == here and len([*(here / "h").rglob("*.mkv")]) == 2
+    assert all(one.ok for one in outcome(partial(build, "python:my_model:Moves", {})).values()), "doctor's checks"
+    refused = "the model changed the working folder to .*home, which the threads of its concurrency share"
+    if when == "called":
+        run = sample(RunFolder(Path("t")), "python:my_model:Threads", {}, [SUBSET.limited(1)], [0])
+        assert [bool(re.match(refused, one.failure)) for one in run[1]] == [True] and Path.cwd() == here
+    else:
+        with pytest.raises(InputError, match=refused):
+            build("python:my_model:Threads", {})
+        assert Path.cwd() == here
 
 
 # ---- cmd:

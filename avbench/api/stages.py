@@ -191,6 +191,7 @@ def measured_as_made(
         yield
         return
     features = features_of(worth_measuring(run, metrics, reference))
+    run = RunFolder(run.path.absolute())  # while a model's code runs, the working folder may be another one
     how = {"against": against, "precision": work.precision, "others": others}
     with alongside(functools.partial(measure_as_made, folder=run, features=features, **how), workers):
         yield

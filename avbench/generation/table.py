@@ -12,7 +12,7 @@ import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from typing import Any
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, counted, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, identity, placed, real_script
+from avbench.generation.working_folder import WorkingFolder, working_folder_of
 from avbench.storage.forks import ends_forks
-from avbench.storage.plug_ins import Found, find
+from avbench.storage.plug_ins import Found, PlugIn, find
 from avbench.storage.reading import exists
 from avbench.storage.worker_pool import default_settings
 
@@ -138,7 +139,7 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     kind, target, parameters = known_as(model, settings)
-    with ends_forks():
+    with ends_forks(), WorkingFolder().entered():
         return kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
 
 
@@ -171,8 +172,13 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
     if not target.strip() and (target or provider in TARGETS) and provider in GENERATORS:
         msg = f"model {model!r} names nothing after the colon; write {provider}:{TARGETS.get(provider, '')}"
         raise InputError(msg)
-    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else outside[provider].load()
+    kind = resolve(GENERATORS[provider]) if provider in GENERATORS else _loaded(outside[provider])
     return kind, target, check_settings(kind, settings, provider)
+
+
+def _loaded(plug_in: PlugIn) -> Callable[..., Generator]:
+    with ends_forks(), WorkingFolder().entered():
+        return plug_in.load()
 
 
 def ready(build: Callable[[], Generator]) -> Generator:
@@ -180,7 +186,8 @@ def ready(build: Callable[[], Generator]) -> Generator:
     with ends_forks():
         generator = build()
         if prepare := getattr(generator, "prepare", None):
-            prepare()
+            with working_folder_of(generator).entered():
+                prepare()
     return generator
 
 
@@ -190,7 +197,8 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
     Raises:
         InputError: it did not return one result for each request.
     """
-    with ends_forks():
+    folder = working_folder_of(generator)
+    with ends_forks(), folder.entered():
         made = generator.generate(requests)
         if not isinstance(made, Iterable):
             msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
@@ -199,14 +207,15 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
     if len(made) != len(requests):
         msg = f"generate returned {counted(len(made), 'clip')} for {counted(len(requests), 'request')}"
         raise InputError(msg)
-    return [_wrapped(one) for one in made]
+    return [_wrapped(one, folder) for one in made]
 
 
-def _wrapped(made: Any) -> Made | Exception:
+def _wrapped(made: Any, folder: WorkingFolder) -> Made | Exception:
+    made = Made(made) if isinstance(made, Clip | Path) else made
+    if isinstance(made, Made) and isinstance(made.clip, Path):
+        made = replace(made, clip=folder.placed(made.clip))
     if isinstance(made, Made | Exception):
         return made
-    if isinstance(made, Clip | Path):
-        return Made(made)
     return InputError(f"the model returned a {type(made).__name__}; it must return a Clip, a Made or a Path")
 
 

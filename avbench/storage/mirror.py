@@ -112,6 +112,7 @@ class Mirror:
 
     def __init__(self, folder: Path, url: str) -> None:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
+        folder = folder.absolute()  # a thread uploads it while a model's code may be in another working folder
         self._sides = Sides(folder, url)
         self._folder, self._storage, self.url = folder, self._sides.storage, self._sides.url
         self._busy, self._losing = threading.Lock(), threading.Lock()

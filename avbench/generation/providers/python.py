@@ -10,14 +10,17 @@ import importlib
 import inspect
 import json
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from avbench.core import Clip, InputError, first_line, kind_and_first_line, nearest
 from avbench.generation.identity import identity
 from avbench.generation.table import Made, Request, check_counts, check_settings
+from avbench.generation.working_folder import WorkingFolder
 
 
 class OwnModel:
@@ -25,11 +28,14 @@ class OwnModel:
 
     def __init__(self, target: str | Any, **settings: Any) -> None:
         """Import ``module:name`` and build it if it is a class; an object is used as it is."""
-        model: Any = _imported(target) if isinstance(target, str) else target
+        self.working_folder = WorkingFolder()
+        model: Any = target
+        if isinstance(target, str):
+            model, self.working_folder = _imported(target)
         kind = _kind(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
-            with _own_error(f"building {target}"):
+            with _own_error(f"building {target}"), self.working_folder.entered():
                 model = model(**settings)
         elif settings:
             msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
@@ -43,6 +49,8 @@ class OwnModel:
         if concurrency := getattr(model, "concurrency", None):
             check_counts(**{f"{kind.__name__}.concurrency": concurrency})
             self.concurrency = concurrency
+            if concurrency > 1:
+                self.working_folder.share()
         given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
         if isinstance(target, str):
             given |= _filled_in(model, target)
@@ -66,7 +74,7 @@ class OwnModel:
         """A method of the user's object, whose errors are said to be its own."""
 
         def called(given: Any) -> Any:
-            with _own_error(f"{name} of {_kind(self._model).__name__}"):
+            with _own_error(f"{name} of {_kind(self._model).__name__}"), self.working_folder.entered():
                 return getattr(self._model, name)(given)
 
         return called
@@ -124,15 +132,22 @@ def _filled_in(model: Any, target: str) -> dict[str, Any]:
     return dict(_plain({"partial": given}, f"the arguments of the partial {target}")) if given else {}
 
 
-def _imported(target: str) -> Any:
+_AFTER_IMPORT: "weakref.WeakKeyDictionary[ModuleType, WorkingFolder]" = weakref.WeakKeyDictionary()
+"""Where the import of a module left its code, because a module is imported only once."""
+
+
+def _imported(target: str) -> tuple[Any, WorkingFolder]:
+    """What a target names, and the working folder of its code."""
     module, colon, name = target.partition(":")
     if not all((module, colon, name)):
         msg = f"python:{target}: write python:package.module:Class"
         raise InputError(msg)
     if str(Path.cwd()) not in sys.path and "" not in sys.path:
         sys.path.append(str(Path.cwd()))
+    folder = WorkingFolder()
     try:
-        found = importlib.import_module(module)
+        with folder.entered():
+            found = importlib.import_module(module)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             msg = f"python:{target}: there is no module {error.name} in {Path.cwd()} or among the installed packages"
@@ -145,4 +160,4 @@ def _imported(target: str) -> Any:
         public = [one for one in vars(found) if not one.startswith("_")]
         msg = f"python:{target}: {module} has no {name!r}; {nearest(name, public)}"
         raise InputError(msg)
-    return getattr(found, name)
+    return getattr(found, name), WorkingFolder(_AFTER_IMPORT.setdefault(found, folder))

@@ -1,0 +1,77 @@
+"""Keeps the working folder of a model's code apart from the user's, which avbench's relative paths start from.
+
+Many repositories change the working folder when they are imported, because their own paths are relative to their root.
+Such a model stays in its folder during its own calls, and the user's folder is restored after each call.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from avbench.core import InputError
+
+
+class WorkingFolder:
+    """The working folder of one model: the user's, until the model changes it."""
+
+    def __init__(self, before: "WorkingFolder | None" = None) -> None:
+        """Begin in the user's folder, or where the model's code was left `before`."""
+        self._own = before._own if before else ""
+        self._of_threads = ""
+
+    def share(self) -> None:
+        """Let several threads enter it. They have one working folder, which the model may then not change.
+
+        Raises:
+            InputError: the model has changed it already.
+        """
+        self._of_threads = _here()
+        if self._own:
+            raise self._changed()
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Run the model's code in its own folder, and restore the user's.
+
+        Raises:
+            InputError: the code changed the folder, which threads share.
+        """
+        users = self._of_threads or _here()
+        if self._own:
+            with suppress(OSError):  # it was deleted
+                os.chdir(self._own)
+        try:
+            yield
+        finally:
+            left_in = _here()
+            if left_in != users:
+                os.chdir(users)
+            self._own = "" if left_in == users else left_in
+        if self._own and self._of_threads:
+            raise self._changed()
+
+    def placed(self, path: Path) -> Path:
+        """A path that the model's code gave, seen from the user's folder."""
+        return Path(self._own, path) if self._own else path
+
+    def _changed(self) -> InputError:
+        where, self._own = self._own, ""
+        return InputError(
+            f"the model changed the working folder to {where}, which the threads of its concurrency share; leave out "
+            "concurrency, or use absolute paths instead"
+        )
+
+
+def working_folder_of(generator: Any) -> WorkingFolder:
+    """The working folder of a generator; of one that does not keep its own it is only restored."""
+    own = getattr(generator, "working_folder", None)
+    return own if isinstance(own, WorkingFolder) else WorkingFolder()
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:  # it was deleted
+        return ""
