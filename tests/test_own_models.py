@@ -475,9 +475,7 @@ def test_a_crash_costs_its_prompt_only(here):
 
 def test_other_forms_of_clips_are_read_or_named(here):
     folder, made = scripted(here, "array", "frames", "sound", fps=12)
-    assert made["array"].failure.startswith(
-        "the script wrote s--array-0.npy, which is no clip; read are s--array-0 with .mp4, "
-    )
+    assert made["array"].failure.startswith("the script wrote s--array-0.npy, which is no clip; suffixes read: .mp4, ")
     assert made["sound"].remark.startswith("s--sound-0.wav is left out: sound is read only from the clip's own file")
     clip = read_clip(folder.path / made["frames"].path)
     assert clip.fps == 12 and clip.frames.shape == (4, 16, 16, 3) and (clip.frames == 50).all()

@@ -282,8 +282,8 @@ def _unread(stem: Path) -> str | None:
     found = sorted(path.name for path in stem.parent.iterdir() if stem.name in (path.name, path.stem))
     if not found:
         return None
-    read = f"{', '.join(MEDIA_SUFFIXES)}, or a folder of numbered frames"
-    return f"the script wrote {listed(found, 3)}, which is no clip; read are {stem.name} with {read}"
+    read = f"suffixes read: {', '.join(MEDIA_SUFFIXES)}, or a folder of numbered frames"
+    return f"the script wrote {listed(found, 3)}, which is no clip; {read}"
 
 
 def _last_words(stderr: Path) -> str:
