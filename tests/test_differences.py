@@ -435,6 +435,13 @@ def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
     assert ranked["letters"].tolist() == ["a", "a"] and ranked["rank_low"].tolist() == [1, 1]
 
 
+def test_equal_numbers_have_one_rank():
+    board, p = pd.DataFrame({"value": [0.5, 0.1, 0.5, 0.3]}), np.full((4, 4), 1.0)
+    apart = np.subtract.outer(board["value"].to_numpy(), board["value"].to_numpy())
+    ranked = _ranked(board, board, known_metrics()["sync_excess"], apart, p, board["value"].to_numpy())
+    assert ranked["rank"].tolist() == [1, 4, 1, 3]
+
+
 def test_no_p_is_below_what_an_exact_test_of_the_prompts_can_show():
     index = pd.MultiIndex.from_product([range(6), [0]], names=["prompt", "seed"])
     series = {("a", "s"): pd.Series(1.0, index), ("b", "s"): pd.Series(0.0, index)}

@@ -199,11 +199,29 @@ def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(fram
     assert r"\toprule" in text and r"\bottomrule" in text and r"\label{tab:avbench}" in text
     (footnote,) = [line for line in text.splitlines() if "scriptsize" in line]
     assert (
-        r"bold: shown to be best (Holm over the pairs of a column); $^{\dagger}$ not distinguishable from the best"
-        in footnote
+        "bold: in a column where a model is shown to be worse than another (Holm over its pairs), the best number to "
+        "which none is shown to be better; it need not be shown to be better than each; "
+        r"$^{\dagger}$ none is shown to be better than this one either, which does not make it equal; "
+        "no mark beside bold: one is shown to be better." in footnote
     )
     assert "| b | 0.210 ± 0.010† | 1234 |" in paper.as_markdown(table)
     assert "s,b,0.210 ± 0.010†,1234" in paper.as_csv(table)
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+@pytest.mark.parametrize(("value", "rank"), [(200.4, 1.0), (200.3, 2.0)])
+def test_equal_numbers_of_a_paper_are_all_bold_in_any_order(frame, order, value, rank):
+    """Equal, or equal as they are printed."""
+    rows = pd.concat([frame[:1]] * 4, ignore_index=True).assign(
+        model=["a", "copy", "c", "d"],
+        value=[200.4, value, 210.0, 300.0],
+        rank=[1.0, rank, 3.0, 4.0],
+        rank_low=[1.0, 1.0, 1.0, 3.0],
+        best=[True, True, True, False],
+    )
+    text = paper.as_markdown(papers(rows.iloc[order]))
+    for row in ("| a | **200** |", "| copy | **200** |", "| c | 210† |", "| d | 300 |"):
+        assert row in text
 
 
 def test_without_a_shown_best_a_column_has_no_marks(frame):

@@ -262,6 +262,7 @@ def _ranked(
     """
     sign = -1.0 if metric.direction is Direction.HIGHER else 1.0
     order = np.argsort(sign * order_by, kind="stable")
+    ordered = (sign * order_by)[order]
     above = np.triu_indices(len(order), 1)
     better, found = ((sign * differences)[np.ix_(order, order)][above] < 0, p[np.ix_(order, order)][above])
     tested = ~np.isnan(found)
@@ -270,7 +271,7 @@ def _ranked(
     different[above[0][tested], above[1][tested]] = shown
     labels = scored.index[order]
     rank_low, rank_high = 1 + different.sum(axis=0), len(order) - different.sum(axis=1)
-    board.loc[labels, "rank"] = np.arange(1, len(order) + 1)
+    board.loc[labels, "rank"] = 1 + np.searchsorted(ordered, ordered)  # equal numbers have one rank
     board.loc[labels, "rank_low"], board.loc[labels, "rank_high"] = rank_low, rank_high
     board.loc[labels, "letters"] = paired.letters(different | different.T)
     return board

@@ -1,12 +1,12 @@
 """Formats scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
 
-In a column where one model is shown to be ahead, the best number is bold, and a dagger marks each number that cannot be
-distinguished from it. A column where no model is shown to be ahead has no marks.
+Of the numbers that `leaderboard` marks as best, to which no other is shown to be better, the best one is bold, with all
+that are printed alike, and the others have a dagger.
 """
 
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,19 +70,31 @@ def _head(column: str) -> str:
 
 
 def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> list[tuple[str, list[Cell]]]:
-    """Only the best number of a column stays bold; the others that may be first get a dagger."""
-    best: list[Any] = sorted((row for row in frame.itertuples() if row.best), key=lambda row: -row.rank)  # pyright: ignore
-    leaders = {places[row.metric]: row.model for row in best}  # the first of the ranks comes last, and stays
+    """Only the best numbers of a column stay bold; the others to which none is shown to be better get a dagger."""
+    best = frame.loc[frame["best"]]
+    first: list[Any] = [*best.loc[best["rank"] == best.groupby("metric")["rank"].transform("min")].itertuples()]
+    leaders = {(places[row.metric], row.model) for row in first}
+    bold = {
+        (place, _value(cell))
+        for model, cells in table.rows
+        for place, cell in enumerate(cells)
+        if cell.best and (place, model) in leaders
+    }
     sentences = {*frame["too_few"].dropna()}  # a table for a paper has no room for them
     found = []
     for model, cells in table.rows:
         row = []
         for place, cell in enumerate(cells):
-            beside = cell.best and leaders.get(place) != model
+            first_of_all = cell.best and (place, _value(cell)) in bold
             short = "–" if cell.short in sentences else cell.short
-            row.append(Cell(short + (DAGGER if beside else ""), cell.best and not beside))
+            row.append(Cell(short + (DAGGER if cell.best and not first_of_all else ""), first_of_all))
         found.append((model, row))
     return found
+
+
+def _value(cell: Cell) -> str:
+    """A cell's number without its half-width."""
+    return cell.short.partition(" ± ")[0]
 
 
 def _footnote(
@@ -97,13 +109,26 @@ def _footnote(
     if any("±" in cell.short for cell in cells):
         parts.append("± half of the 95 % interval over prompts")
     parts += [f"{sign} {meaning}" for sign, meaning in signs.items() if any(sign in column for column in columns)]
-    if any(cell.best for cell in cells):
-        parts.append("bold: shown to be best (Holm over the pairs of a column)")
-    if any(DAGGER in cell.short for cell in cells):
-        parts.append(f"{DAGGER} not distinguishable from the best")
+    parts += _marks_explained(cells, columns)
     if any("–" in cell.short for cell in cells):
         parts.append("– not measured, or of too few clips")
     return "; ".join(parts) + "."
+
+
+def _marks_explained(cells: Sequence[Cell], columns: Sequence[str]) -> Iterator[str]:
+    """Yield what bold, the dagger and no mark mean, if a column has marks."""
+    if not any(cell.best for cell in cells):
+        return
+    yield (
+        "bold: in a column where a model is shown to be worse than another (Holm over its pairs), the best number to "
+        "which none is shown to be better; it need not be shown to be better than each"
+    )
+    if any(DAGGER in cell.short for cell in cells):
+        yield f"{DAGGER} none is shown to be better than this one either, which does not make it equal"
+    matched = any(ARROWS["band"] in column for column in columns)
+    yield "no mark beside bold: one is shown to be better" + (
+        f", or (of {ARROWS['band']}) the interval misses the reference's value" if matched else ""
+    )
 
 
 def as_latex(table: PaperTable) -> str:
