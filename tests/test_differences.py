@@ -23,7 +23,7 @@ from avbench.comparison.differences import (
     in_family,
     worsening,
 )
-from avbench.comparison.leaderboard import _distances_compared, _ranked, _Table, find, leaderboard
+from avbench.comparison.leaderboard import _best, _distances_compared, _ranked, _Table, find, leaderboard
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import clip_values, scores_frame
 from avbench.core import InputError, Key, Sample
@@ -433,6 +433,19 @@ def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
     assert differences[0, 1] == pytest.approx(1, abs=0.2) and p[0, 1] < 0.01
     ranked = _ranked(board, board, known_metrics()["sync_excess"], differences, p, board["value"].to_numpy())
     assert ranked["letters"].tolist() == ["a", "a"] and ranked["rank_low"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("fast", [0.9, 0.4])
+def test_a_number_that_was_not_tested_against_the_leader_is_not_bold(fast):
+    """The run with few clips shares none with the leader, whether its number is above the leader's or below."""
+    values = np.array([0.5, fast, 0.1, 0.45])
+    board = pd.DataFrame({"value": values, "direction": "higher", "tested": False})
+    p = np.full((4, 4), 0.5)
+    p[0, 2] = p[2, 0] = 0.001
+    p[0, 1] = p[1, 0] = np.nan
+    ranked = _ranked(board, board, known_metrics()["sync_excess"], np.subtract.outer(values, values), p, values)
+    assert ranked["rank_low"].tolist() == [1, 1, 2, 1] and ranked["tested"].tolist() == [True, False, True, True]
+    assert _best(ranked).tolist() == [True, False, False, True]
 
 
 def test_equal_numbers_have_one_rank():

@@ -45,7 +45,17 @@ ROWS = [
 def frame():
     names = ["metric", "direction", "model", "value", "low", "high", "floor", "reference", "missing"]
     table = pd.DataFrame(ROWS, columns=names).assign(
-        subset="s", n=40, unmeasured=0, refused=0, shared=0, unit="", rank=1.0, rank_high=2.0, letters="a", too_few=None
+        subset="s",
+        n=40,
+        unmeasured=0,
+        refused=0,
+        shared=0,
+        unit="",
+        rank=1.0,
+        rank_high=2.0,
+        letters="a",
+        tested=True,
+        too_few=None,
     )
     table["rank_low"] = [1.0, 2.0, 1.0, 2.0, 1.0, 1.0]
     of_distance = table["metric"] == "fvd"
@@ -202,7 +212,7 @@ def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(fram
         "bold: in a column where a model is shown to be worse than another (Holm over its pairs), the best number to "
         "which none is shown to be better; it need not be shown to be better than each; "
         r"$^{\dagger}$ none is shown to be better than this one either, which does not make it equal; "
-        "no mark beside bold: one is shown to be better." in footnote
+        "no mark beside bold: one is shown to be better, or too few clips for a test against the best." in footnote
     )
     assert "| b | 0.210 ± 0.010† | 1234 |" in paper.as_markdown(table)
     assert "s,b,0.210 ± 0.010†,1234" in paper.as_csv(table)

@@ -9,8 +9,10 @@ Where the reference's value is right (≈), order is by the distance from it. `m
 `micro` every clip. Distances between distributions are tested where asked for (label swaps, which take seconds per
 pair), and are not pooled.
 
-`best` marks only runs that are shown to be ahead: runs that may be first, in a column where not every run may be. For ≈
-its interval must hold the reference's value as well, so that a frozen clip does not win by being nearest. A distance
+`best` marks only runs that are shown to be ahead: runs that may be first, in a column where not every run may be, and
+that were tested against the leader, the first in rank that is shown to be better than another (`tested`): a run that
+shares too few clips with it is not ahead because nothing was tested. For ≈ its interval must hold the reference's value
+as well, so that a frozen clip does not win by being nearest. A distance
 that is not distinguishable from the reference's is no merit: with few clips none is. A distance that rests on too few
 clips has no rank.
 """
@@ -31,6 +33,12 @@ from avbench.core import Direction, InputError
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import clustered, paired
 from avbench.storage.run_folder import RunFolder
+
+_UNRANKED: dict[str, Any] = {
+    **dict.fromkeys(("rank", "rank_low", "rank_high"), np.nan),
+    **{"letters": "", "tested": False},
+}
+"""Columns of a row that has no rank."""
 
 
 def find(places: Sequence[Path]) -> list[RunFolder]:
@@ -55,8 +63,8 @@ def leaderboard(
     place: Path | None = None,
     metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """One row per subset or pool, metric and model: value, low, high, rank, rank_low, rank_high, letters, best and
-    more.
+    """One row per subset or pool, metric and model: value, low, high, rank, rank_low, rank_high, letters, tested, best
+    and more.
 
     Args:
         folders: evaluated runs.
@@ -74,7 +82,7 @@ def leaderboard(
     boards = []
     groups: Any = frame.groupby(["subset", "metric"], sort=False)
     for (_, name), group in groups:
-        board = group.assign(rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
+        board = group.assign(**_UNRANKED)
         scored = board.loc[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
@@ -99,7 +107,7 @@ def leaderboard(
 
 def _best(column: pd.DataFrame) -> Any:
     """Which rows of a metric on a subset are bold, as the module's docstring says."""
-    ahead = (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
+    ahead = column["tested"] & (column["rank_low"] == 1) & (column["rank_low"].max() > 1)
     if column["direction"].iloc[0] == Direction.BAND:
         return ahead & (column["low"] <= column["reference"]) & (column["reference"] <= column["high"])
     return ahead
@@ -218,7 +226,7 @@ def _pooled(
         "n": n,
         "reference": table.means(table.goals(), micro=micro).mean,
     }
-    board = board.assign(**nothing, **pooled, rank=np.nan, rank_low=np.nan, rank_high=np.nan, letters="")
+    board = board.assign(**nothing, **pooled, **_UNRANKED)
     clips: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
     board[[*clips.columns]] = clips.loc[table.models].to_numpy()
     reasons: Any = kept.dropna(subset="why_unmeasured").groupby("model")["why_unmeasured"].unique()
@@ -247,7 +255,7 @@ def _ranked(
     p: np.ndarray,
     order_by: np.ndarray,
 ) -> pd.DataFrame:
-    """Fill in ranks and letters.
+    """Fill in ranks, letters, and which runs were tested against the leader.
 
     A pair of runs is told apart only if the run that is ranked better is the better one on the clips of both, too: the
     values that decide the rank are of all clips that a run has.
@@ -274,6 +282,8 @@ def _ranked(
     board.loc[labels, "rank"] = 1 + np.searchsorted(ordered, ordered)  # equal numbers have one rank
     board.loc[labels, "rank_low"], board.loc[labels, "rank_high"] = rank_low, rank_high
     board.loc[labels, "letters"] = paired.letters(different | different.T)
+    leader = int(np.argmax((rank_low == 1) & different.any(axis=1)))
+    board.loc[labels, "tested"] = ~np.isnan(p[order[leader], order]) | (np.arange(len(order)) == leader)
     return board
 
 

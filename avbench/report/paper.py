@@ -126,7 +126,7 @@ def _marks_explained(cells: Sequence[Cell], columns: Sequence[str]) -> Iterator[
     if any(DAGGER in cell.short for cell in cells):
         yield f"{DAGGER} none is shown to be better than this one either, which does not make it equal"
     matched = any(ARROWS["band"] in column for column in columns)
-    yield "no mark beside bold: one is shown to be better" + (
+    yield "no mark beside bold: one is shown to be better, or too few clips for a test against the best" + (
         f", or (of {ARROWS['band']}) the interval misses the reference's value" if matched else ""
     )
 
