@@ -50,7 +50,10 @@ def one_line(text: object) -> str:
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet would take for a formula. Numbers stay as they are."""
+    """Put an apostrophe before text that a spreadsheet would take for a formula.
+
+    Numbers stay as they are, also with a half-width and signs: ``-0.124 ± 0.039†``.
+    """
     shown = visible(text)
     return f"'{shown}" if shown.lstrip().startswith(_FORMULA) and not _number(shown) else shown
 
@@ -69,7 +72,8 @@ def _named(found: re.Match[str]) -> str:
 
 def _number(text: str) -> bool:
     try:
-        float(text)
+        for part in text.rstrip("†‡").split(" ± "):
+            float(part)
     except ValueError:
         return False
     return True
