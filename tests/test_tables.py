@@ -269,6 +269,14 @@ def test_a_table_for_a_paper_compiles_as_it_is_and_fits_a_page(frame, tmp_path):
         compiled(set_as_latex(subset_tables(rows), LEGEND), tmp_path / f"long {name}")
 
 
+def test_a_table_for_a_paper_that_fits_in_no_font_says_so(frame):
+    many = papers(pd.concat([frame.assign(metric=frame["metric"] + f"_{k}") for k in "uvwxyz"], ignore_index=True))
+    wide = paper.too_wide(many)
+    assert wide and "room for 325: choose fewer columns with --metric" in wide
+    assert f"\n% {wide}\n" in paper.as_latex(many) and "\n\\centering\\scriptsize" in paper.as_latex(many)
+    assert paper.too_wide(papers(frame)) is None and "--metric" not in paper.as_latex(papers(frame))
+
+
 def test_latex_knows_every_letter_and_joins_no_hyphens():
     assert escaped_for_latex("a--b---c_%éð模") == r"a-{}-b-{}-{}-c\_\%éU+00F0U+6A21"
 

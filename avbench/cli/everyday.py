@@ -312,7 +312,10 @@ def compare(
 
         names = [*dict.fromkeys(found.scores["metric"])] if columns else metric  # runs may have other metrics
         ranked = leaderboard(found.runs, allow=allow or (), test_distances=True, place=reference, metrics=names)
-        print_line(paper.FORMS[form](paper.paper_table(ranked, metric)).rstrip("\n"))
+        table = paper.paper_table(ranked, metric)
+        if form == "latex" and (wide := paper.too_wide(table)):
+            CONSOLE.note(wide)
+        print_line(paper.FORMS[form](table).rstrip("\n"))
     elif form in ("csv", "json"):
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
     else:

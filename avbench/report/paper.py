@@ -132,12 +132,17 @@ def _marks_explained(cells: Sequence[Cell], columns: Sequence[str]) -> Iterator[
 
 
 def as_latex(table: PaperTable) -> str:
-    """A table with the rules of booktabs, a caption and a label, in a font that fits it into a page of one column."""
+    """A table with the rules of booktabs, a caption and a label, in a font that fits it into a page of one column.
+
+    Where no font does, it has the smallest one, and a comment says so.
+    """
     across = len(table.columns) + 1
     several = len(table.subsets) > 1
     size, smaller = next((one for one in _FONTS if _width(table, one) <= _PAGE_POINTS), _FONTS[-1])[:2]
+    wide = too_wide(table)
     lines = [
         "% in the preamble: \\usepackage{booktabs}",
+        *([f"% {wide}"] if wide else []),
         *("\\begin{table}", f"\\centering{size}\\setlength{{\\tabcolsep}}{{4pt}}"),
         f"\\caption{{Scores on {escaped_for_latex(all_of([name for name, _ in table.subsets]))}.}}",
         "\\label{tab:avbench}",
@@ -167,6 +172,17 @@ _FONTS = (
 """Fonts for numbers and for their half-widths, the largest first, and the points that a letter takes in each."""
 _LINE = 12
 """Letters in a line of a column's head."""
+
+
+def too_wide(table: PaperTable) -> str | None:
+    """What to do about a table that does not fit a page of one column in the smallest font; None where it does."""
+    width = _width(table, _FONTS[-1])
+    if width <= _PAGE_POINTS:
+        return None
+    return (
+        f"the table is about {width:.0f} points wide, and a page of one column has room for {_PAGE_POINTS}: choose "
+        "fewer columns with --metric (in Python, metrics), or set the table across two columns or turned"
+    )
 
 
 def _width(table: PaperTable, font: tuple[str, str, float, float]) -> float:
