@@ -93,6 +93,15 @@ def test_markdown(frame):
     assert "| b | 1234 (+1044, p 0.002) a (1) [1] | 0 ± 0 a (1–2) |" in ranks
 
 
+def test_rows_with_ranks_are_sorted_by_the_columns_that_all_have(frame):
+    """Run b is first in the one column that run a lacks, which must not lift it; c has no rank at all."""
+    rows = frame.loc[[0, 1, 0, 2, 3]].assign(model=["b", "a", "c", "a", "b"], rank=[2.0, 1.0, np.nan, np.nan, 1.0])
+    (table,) = subset_tables(rows.assign(letters=""), ranks=True)
+    assert [name for name, _ in table.rows] == ["a", "b", "c", "reference"]
+    (table,) = subset_tables(rows.assign(letters=""))
+    assert [name for name, _ in table.rows] == ["b", "a", "c", "reference"], "as given"
+
+
 def long_tables(frame, width=80):
     return set_for_console(subset_tables(frame), LEGEND, width)
 

@@ -66,7 +66,9 @@ LEGEND = (
 )
 RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column), or have "
-    "too few prompts in common for a test. After them the rank, with the places that the data leave open."
+    "too few prompts in common for a test. After them the rank, with the places that the data leave open. Rows stand "
+    "in the order of their mean rank over the columns in which all ranked rows have one, which is no test; where there "
+    "is no such column, in the order given."
 )
 _PARTIAL = "† rests on a part of the clips: the page and the tables in files say on how many."
 STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
@@ -114,13 +116,11 @@ class SubsetTable:
 def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
     """Lay out `leaderboard.leaderboard`: one table per subset or pool, one row per model.
 
-    With `ranks`, cells include ranks, and models are sorted by their mean rank.
+    With `ranks`, cells include ranks, and models are in the order of `_by_rank`.
     """
     for subset, of_subset in frame.groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
-        models = pd.Series(of_subset.groupby("model", sort=False)["rank"].mean())
-        if ranks:
-            models = models.sort_values(kind="stable", na_position="last")
+        models = _by_rank(of_subset) if ranks else [*of_subset["model"].unique()]
         cells: Any = of_subset.set_index(["model", "metric"])
         notes: list[str] = []
         rows = [
@@ -131,7 +131,7 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
                     for name in metrics
                 ],
             )
-            for model in models.index
+            for model in models
         ]
         heads: Any = of_subset.drop_duplicates("metric").set_index("metric", drop=False)
         standards = [_standard(of_subset.loc[of_subset["metric"] == metric]) for metric in metrics]
@@ -140,6 +140,14 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         matched = {*of_subset.dropna(subset="reference")["metric"]}  # have a reference's value to be matched
         shown = [column_head(heads.loc[one], sided=_sided(heads.loc[one], one in matched)) for one in metrics]
         yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
+
+
+def _by_rank(of_subset: pd.DataFrame) -> list[Any]:
+    """Models by their mean rank over the metrics in which all that are ranked have one; the others come last."""
+    ranks: Any = of_subset.pivot_table(index="model", columns="metric", values="rank", sort=False)
+    means = ranks.dropna(axis="columns").mean(axis="columns")
+    order = pd.Series(means.reindex(of_subset["model"].unique()))
+    return [*order.sort_values(kind="stable", na_position="last").index]
 
 
 def compact(
