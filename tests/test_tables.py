@@ -55,6 +55,7 @@ def frame():
         rank_high=2.0,
         letters="a",
         tested=True,
+        protocol="p",
         too_few=None,
     )
     table["rank_low"] = [1.0, 2.0, 1.0, 2.0, 1.0, 1.0]
@@ -221,7 +222,8 @@ def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(fram
         "bold: in a column where a model is shown to be worse than another (Holm over its pairs), the best number to "
         "which none is shown to be better; it need not be shown to be better than each; "
         r"$^{\dagger}$ none is shown to be better than this one either, which does not make it equal; "
-        "no mark beside bold: one is shown to be better, or too few clips for a test against the best." in footnote
+        "no mark beside bold: one is shown to be better, or too few clips for a test against the best; "
+        "b: 3 of the clips are in the reference as well." in footnote
     )
     assert "| b | 0.210 ± 0.010† | 1234 |" in paper.as_markdown(table)
     assert "s,b,0.210 ± 0.010†,1234" in paper.as_csv(table)
@@ -241,6 +243,36 @@ def test_equal_numbers_of_a_paper_are_all_bold_in_any_order(frame, order, value,
     text = paper.as_markdown(papers(rows.iloc[order]))
     for row in ("| a | **200** |", "| copy | **200** |", "| c | 210† |", "| d | 300 |"):
         assert row in text
+
+
+def test_a_table_for_a_paper_has_the_remarks_on_its_numbers(frame):
+    parts = frame.assign(unmeasured=[3, 0, 0, 0, 3, 0], n=[37, 40, 40, 40, 37, 0], why_unmeasured="no clip")
+    parts["mark"] = parts["model"].map({"a": None, "b": "made differently: steps 4 against 8"})
+    table = papers(parts)
+    assert table.footnote.startswith("37 to 40 clips per number; ")
+    assert table.footnote.endswith(
+        "; ‡ of a part of the clips; a (FVD, onset rate): rests on 37 clips, 3 could not be measured: no clip; "
+        "b: made differently: steps 4 against 8; b (FVD): 3 of the clips are in the reference as "
+        "well."
+    )
+    assert "| a | **200‡** | **0.410 ± 0.060** | 1.80 ± 0.80‡ |" in paper.as_markdown(table)
+    assert r"\textbf{200}$^{\ddagger}$" in paper.as_latex(table)
+    assert "rests on" not in papers(parts, ["motion_amount"]).footnote, "only of the columns that were asked for"
+
+
+def test_where_references_differ_no_table_has_one_for_all(frame):
+    """Runs of two references, which `--allow reference` compares."""
+    own = frame["model"].map({"a": "p", "b": "q"})
+    mark = frame["model"].map({"a": None, "b": "made differently: the reference (1a against 2b)"})
+    one = frame.assign(protocol=own, mark=mark)
+    two = one.assign(floor=one["floor"].add(own == "q"), reference=one["reference"].add(own == "q"))
+    for rows, shown in ((one, True), (two, False)):
+        assert ("| reference |" in markdown(rows)) == ("| reference |" in paper.as_markdown(papers(rows))) == shown
+    screen = Console(width=1000, record=True, file=io.StringIO())
+    screen.print(compact(pd.concat([two, two.assign(subset="t", mark=None), two.assign(subset="macro")]), None, 1000))
+    text = screen.export_text()
+    assert "180" not in text and text.count("made differently") == 1
+    assert "s, b: made differently: the reference (1a against 2b)." in text
 
 
 def test_without_a_shown_best_a_column_has_no_marks(frame):

@@ -1,7 +1,7 @@
 """Formats scores as one table for a paper: one row per model, one column per metric, and a footnote of one line.
 
 Of the numbers that `leaderboard` marks as best, to which no other is shown to be better, the best one is bold, with all
-that are printed alike, and the others have a dagger.
+that are printed alike, and the others have a dagger. The footnote also has the remarks on the clips behind the numbers.
 """
 
 import re
@@ -19,12 +19,16 @@ from avbench.report.tables import (
     STANDARD,
     Cell,
     SubsetTable,
+    collected,
     escaped,
     escaped_for_latex,
+    remarks,
     subset_tables,
 )
 
 DAGGER = "†"
+PART = "‡"
+"""Marks a number of a part of the clips."""
 _ACRONYMS = ("fad", "fvd", "kad", "kvd", "lpips")
 
 
@@ -58,15 +62,19 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
         ]
         subsets.append((table.subset, rows))
     columns = [_head(heads[name]) for name in names]
-    return PaperTable(columns, subsets, _footnote(own, columns, subsets))
+    shown = own["metric"].isin(names) & own["value"].notna() & own["too_few"].isna()
+    return PaperTable(columns, subsets, _footnote(own.loc[shown], columns, subsets))
 
 
 def _head(column: str) -> str:
     """A metric in words, its direction, and its unit in brackets."""
     name, *parts = column.split(" ")
     sign = parts.pop(0) if parts and parts[0] in ARROWS.values() else ""
-    words = " ".join(word.upper() if word in _ACRONYMS else word for word in name.split("_"))
-    return " ".join(part for part in (words, sign, f"({' '.join(parts)})" if parts else "") if part)
+    return " ".join(part for part in (_words(name), sign, f"({' '.join(parts)})" if parts else "") if part)
+
+
+def _words(metric: str) -> str:
+    return " ".join(word.upper() if word in _ACRONYMS else word for word in metric.split("_"))
 
 
 def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> list[tuple[str, list[Cell]]]:
@@ -87,7 +95,8 @@ def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> 
         for place, cell in enumerate(cells):
             first_of_all = cell.best and (place, _value(cell)) in bold
             short = "–" if cell.short in sentences else cell.short
-            row.append(Cell(short + (DAGGER if cell.best and not first_of_all else ""), first_of_all))
+            signs = (PART if cell.partial else "") + (DAGGER if cell.best and not first_of_all else "")
+            row.append(Cell(short + signs, first_of_all))
         found.append((model, row))
     return found
 
@@ -112,6 +121,9 @@ def _footnote(
     parts += _marks_explained(cells, columns)
     if any("–" in cell.short for cell in cells):
         parts.append("– not measured, or of too few clips")
+    if any(PART in cell.short for cell in cells):
+        parts.append(f"{PART} of a part of the clips")
+    parts += [one.replace("; ", ", ") for one in collected(frame, remarks, _words)]
     return "; ".join(parts) + "."
 
 
@@ -216,19 +228,19 @@ _NUMBER = re.compile(r"(?P<value>-?[0-9.]+)(e(?P<power>-?[0-9]+))?( ± (?P<half>
 
 
 def _latex_cell(cell: Cell, smaller: str) -> str:
-    """A number, bold where it is best, with its half-width in a smaller font, and its dagger."""
-    text = cell.short.removesuffix(DAGGER)
-    dagger = escaped_for_latex(DAGGER) if text != cell.short else ""
+    """A number, bold where it is best, with its half-width in a smaller font, and its daggers."""
+    text = cell.short.rstrip(PART + DAGGER)
+    daggers = escaped_for_latex(cell.short.removeprefix(text))
     found = _NUMBER.fullmatch(text)
     if found is None:
-        return escaped_for_latex(text, bold=cell.best) + dagger
+        return escaped_for_latex(text, bold=cell.best) + daggers
     value, half = found["value"].replace("-", "$-$"), found["half"] or ""
     shown = f"\\textbf{{{value}}}" if cell.best else value
     power, half_power = _power(found["power"]), _power(found["half_power"])
     if half and power != half_power:
         shown, half = shown + power, half + half_power
         power = ""
-    return shown + (f"\\,{{{smaller}$\\pm$\\,{half}}}" if half else "") + power + dagger
+    return shown + (f"\\,{{{smaller}$\\pm$\\,{half}}}" if half else "") + power + daggers
 
 
 def _power(digits: str | None) -> str:

@@ -9,7 +9,8 @@ import math
 import re
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,7 @@ _LATEX = {
     ">": "$>$",
     "|": r"\textbar{}",
     "†": r"$^{\dagger}$",
+    "‡": r"$^{\ddagger}$",
 }
 STANDARD = "reference"
 """Name of the row with the values to compare with."""
@@ -203,7 +205,9 @@ def compact(
         more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
         message += f" {every_by} shows {more}: {', '.join(left_out)}."
     compared = differences is not None and not differences.empty  # then the verdict has the reasons
-    notes = [] if compared else [Text(sentence, style="dim") for sentence in _without_value(frame)]
+    sentences = [] if compared else [*_without_value(frame)]
+    sentences += [ended(one) for one in collected(frame.loc[~frame["subset"].isin(POOLED)], _allowed)]
+    notes = [Text(sentence, style="dim") for sentence in sentences]
     return Group(*parts, *notes, Text(message, style="dim"))
 
 
@@ -353,8 +357,9 @@ def _sided(row: Any, matched: bool) -> bool:
 def _cell(row: Any, notes: list[str], ranks: bool = False) -> Cell:
     if pd.isna(row["value"]):
         return Cell("–", bool(row["best"]), note=_place(str(row["missing"]), notes))
-    remarks = "; ".join(_remarks(row))
-    note = _place(remarks, notes) if remarks else None
+    no_null = [f"no null: {row['no_null']}"] if isinstance(row.get("no_null"), str) else []
+    said = "; ".join([*remarks(row), *no_null])
+    note = _place(said, notes) if said else None
     if isinstance(row["too_few"], str):
         return Cell(row["too_few"], bool(row["best"]), note=note)
     worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
@@ -367,21 +372,51 @@ def _measured(row: Any) -> str:
     return number(row["value"]) + half
 
 
-def _remarks(row: Any) -> Iterator[str]:
+def collected(
+    frame: pd.DataFrame, said_of: Callable[[Any], Iterable[str]], called: Callable[[str], str] = str
+) -> Iterator[str]:
+    """Yield each remark once, behind the models that it is about: ``a and b: …``; or ``a (fvd): …``, if it is not about
+    all their metrics.
+
+    Args:
+        frame: rows of `leaderboard.leaderboard`.
+        said_of: gives the remarks on a row.
+        called: gives a metric's name in words.
+    """
+    several = len({*frame["subset"]}) > 1
+    groups: Any = frame.groupby("subset", sort=False)
+    for subset, of_subset in groups:
+        about: dict[str, dict[str, list[str]]] = {}
+        for _, row in of_subset.iterrows():
+            for remark in said_of(row):
+                about.setdefault(remark, {}).setdefault(str(row["model"]), []).append(str(row["metric"]))
+        numbers = Counter(map(str, of_subset["model"]))
+        for remark, metrics in about.items():
+            alike: dict[str, list[str]] = {}
+            for model, names in metrics.items():
+                part = f" ({', '.join(map(called, names))})" if len(names) < numbers[model] else ""
+                alike.setdefault(part, []).append(model)
+            whose = ", ".join(all_of(models) + part for part, models in alike.items())
+            yield f"{f'{subset}, ' if several else ''}{whose}: {remark}"
+
+
+def _allowed(row: Any) -> list[str]:
+    """The remark on a number that was made differently, as --allow permits."""
+    return [str(row["mark"])] if isinstance(row.get("mark"), str) else []
+
+
+def remarks(row: Any) -> Iterator[str]:
     """Yield what a reader must know about the clips behind a number."""
     if row["unmeasured"]:
         why = f": {row['why_unmeasured']}" if isinstance(row.get("why_unmeasured"), str) else ""
         yield f"rests on {counted(row['n'], 'clip')}; {row['unmeasured']} could not be measured{why}"
-    if pd.notna(row.get("mark")):
-        yield str(row["mark"])
+    yield from _allowed(row)
     if row["refused"]:
         yield f"the model refused {counted(row['refused'], 'clip')}"
     if row["shared"]:
         yield f"{row['shared']} of the clips are in the reference as well"
     if isinstance(row.get("hygiene"), str):
         yield row["hygiene"]
-    if isinstance(row.get("no_null"), str):
-        yield f"no null: {row['no_null']}"
 
 
 def _rank(row: Any) -> str:
@@ -392,10 +427,12 @@ def _rank(row: Any) -> str:
 
 
 def _standard(of_metric: pd.DataFrame) -> Cell:
+    """What to compare a column with; nothing if its numbers have different references (`--allow reference`)."""
     for column in ("floor", "reference"):
-        known = of_metric.dropna(subset=column)[column].tolist()
-        if known:
-            return Cell(number(float(known[0])))
+        known: Any = of_metric.dropna(subset=column)
+        if len(known):
+            differ = known[column].nunique() > 1 and known["protocol"].nunique() > 1
+            return Cell("" if differ else number(float(known[column].iloc[0])))
     return Cell("")
 
 
