@@ -62,9 +62,9 @@ LEGEND = (
     "better side, or the reference's value is not known. In brackets, for a distance: its excess over what one "
     "distribution on both sides would score at this n, and the share p of permutations that are as far apart. A large "
     "p is no merit: with few clips every run has one. A distance that rests on too few clips is left out; the files "
-    "have its value. Bold: no other is shown to be better, at least one is shown not to be the best, and it was tested "
-    "against the leader, the first in rank that is shown to be better than another; for ≈ its interval also holds the "
-    "reference's value. macro lets every subset count the same in which the metric has a value, micro every clip."
+    "have its value. Bold: no other is shown to be better, at least one is shown not to be the best, and it shares "
+    "enough prompts with the leader for a test; for ≈ its interval also holds the reference's value. macro "
+    "lets every subset count the same in which the metric has a value, micro every clip."
 )
 RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column), or have "
