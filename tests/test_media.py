@@ -392,9 +392,9 @@ def test_folder_sound(tmp_path: Path) -> None:
     np.testing.assert_array_equal(audio.waveform, (codes / 32768).astype(np.float32))
 
     whole = (folder / "audio.wav").read_bytes()
-    for unknown in (bytes(4), b"\xff" * 4):  # as a program writes it to a pipe
-        start = whole[:4] + unknown + whole[8:40] + unknown
-        (folder / "audio.wav").write_bytes(start + whole[44:])
+    for unknown in (0, 0xFFFFFFFF, 0x7FFFF000):  # as a program writes it to a pipe
+        size = unknown.to_bytes(4, "little")
+        (folder / "audio.wav").write_bytes(whole[:4] + size + whole[8:40] + size + whole[44:])
         np.testing.assert_array_equal(read_clip(folder, fps=Fraction(8)).audio.waveform, audio.waveform)
     (folder / "audio.wav").write_bytes(whole[:-8000])
     with pytest.raises(MediaError, match=r"audio\.wav"):

@@ -128,7 +128,12 @@ def test_comparisons_that_a_plan_does_not_ask_for_are_neither_counted_nor_named(
         "No difference shown between a and b (23 prompts, 1 comparison).",
         "Closest to a clear result is fad: about 5000 prompts would show its difference, if the true one is as "
         "large as the one seen.",
-        "2 more comparisons are exploratory: the plan does not ask for them, so nothing is shown by them.",
+        "2 comparisons are exploratory: the plan does not ask for them, so nothing is shown.",
+    ]
+    found["primary"] = False
+    assert verdict(scores, found.head(1)) == [
+        "Nothing that the plan asks for could be compared between a and b.",
+        "1 comparison is exploratory: the plan does not ask for it, so nothing is shown.",
     ]
 
 

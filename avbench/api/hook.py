@@ -27,7 +27,7 @@ import torch
 
 from avbench.api.choices import require_counts, require_kinds, subset_names
 from avbench.api.references import real_clips_in, reference_of
-from avbench.api.stages import conformed
+from avbench.api.stages import sampling_remarks
 from avbench.api.work import Work, workers_asked
 from avbench.core import Clip, InputError, Sample, Score, Subset
 from avbench.features.measure import measure
@@ -55,7 +55,7 @@ class Scores(dict[str, float]):
         self.clips = {f"{one.subset}/{one.metric}": one.n for one in found}
         """``subset/metric`` → how many clips the value was computed from."""
         self.remarks = (*remarks,)
-        """Sentences of the model's, and one on clips that had to be conformed to their clip spec."""
+        """Sentences of the model's, and on clips that were conformed to their clip spec or read with a remark."""
 
     def __repr__(self) -> str:
         return f"Scores({dict(self)}, missing={self.missing}, remarks={self.remarks})"
@@ -123,7 +123,7 @@ def training_hook(
             _drain(made)
         _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=work.processes)[1])
         scores = evaluate(folder, chosen, place=place, given=reference)
-        return Scores(scores, [*remarks, *conformed(folder.samples().values())])
+        return Scores(scores, [*remarks, *sampling_remarks(folder.samples().values(), folder.path if out else None)])
 
 
 def _require_run(path: Path) -> None:

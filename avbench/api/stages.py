@@ -66,14 +66,8 @@ def sampled(
         work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
     view = opened(path, work)
     samples = view.samples().values()
-    for note in conformed(samples):
+    for note in sampling_remarks(samples, path):
         work.reporter.note(note)
-    if remarked := [one for one in samples if one.remark]:
-        first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
-        work.reporter.note(
-            f"read with a remark: {len(remarked)} of {counted(len(samples), 'clip')} ({first}); {path}/samples.jsonl "
-            "has all"
-        )
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")
     failed = {one.key: one.failure for one in samples if one.failure and not one.refused}
@@ -83,16 +77,22 @@ def sampled(
     return view, len(failed)
 
 
-def conformed(samples: Collection[Sample]) -> list[str]:
-    """A sentence on the clips of a run that have another form than their clip spec's; none if there are none."""
-    other = [one for one in samples if one.spec_mismatch]
-    if not other:
-        return []
-    first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
-    return [
-        f"not in the form of the clip spec: {len(other)} of {counted(len(samples), 'clip')} ({first}); the files stay "
-        "as they are, and are conformed to the clip spec while they are measured"
-    ]
+def sampling_remarks(samples: Collection[Sample], run: Path | None) -> Iterator[str]:
+    """Sentences on clips that have another form than their clip spec's, or were read with a remark.
+
+    `run` is the folder in which all remarks can be read, if it stays.
+    """
+    total = counted(len(samples), "clip")
+    if other := [one for one in samples if one.spec_mismatch]:
+        first = f"for example {other[0].key.prompt}: {other[0].spec_mismatch}"
+        yield (
+            f"not in the form of the clip spec: {len(other)} of {total} ({first}); the files stay as they are, and are "
+            "conformed to the clip spec while they are measured"
+        )
+    if remarked := [one for one in samples if one.remark]:
+        first = f"for example {remarked[0].key.prompt}: {remarked[0].remark}"
+        where = f"; {run}/samples.jsonl has all" if run else ""
+        yield f"read with a remark: {len(remarked)} of {total} ({first}){where}"
 
 
 def opened(path: str | Path, work: Work, *, reads_clips: bool = True) -> RunView:

@@ -160,14 +160,14 @@ def _beside_reference(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sam
                     continue
                 theirs = real.first_clips
                 ours = first_forms(run.path, (one for key, one in clips.items() if key.subset == subset.name))
-                if ours and theirs and not any(ours[0].fits(one) for one in theirs):
-                    unlike.setdefault((str(ours[0]), str(theirs[0])), []).append(run.path.name)
+                if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
+                    unlike.setdefault((str(odd[0]), str(theirs[0])), []).append(run.path.name)
                 known, own = {*real.clips["prompt"]}, {key.prompt for key in clips if key.subset == subset.name}
                 if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
                     part.setdefault((len(known), len(own & known)), []).append(run.path.name)
     for (ours, theirs), names in unlike.items():
         yield (
-            f"The clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and "
+            f"Clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and "
             "numbers depend on it: what is read against the reference may differ by the form alone."
         )
     for (whole, shared), names in part.items():

@@ -249,7 +249,8 @@ def _of_two(pair: _Pair) -> Iterator[str]:
 def _without_winner(pair: _Pair, size: str) -> Iterator[str]:
     """The sentence on a pair of which neither run is shown to be better; none on others."""
     if not pair.made:
-        yield f"Nothing could be compared between {pair.against} and {pair.run}."
+        nothing = "Nothing that the plan asks for" if pair.exploratory else "Nothing"
+        yield f"{nothing} could be compared between {pair.against} and {pair.run}."
     elif not pair.better and not pair.worse:
         yield f"{_none_shown(bool(pair.beside))} between {pair.against} and {pair.run} ({size})."
 
@@ -350,8 +351,9 @@ def _within_margin(pairs: Sequence[_Pair]) -> Iterator[str]:
 def _exploratory(pairs: Sequence[_Pair]) -> Iterator[str]:
     """How many comparisons the plan does not ask for."""
     if count := sum(pair.exploratory for pair in pairs):
-        are = "comparison is" if count == 1 else "comparisons are"
-        yield f"{count} more {are} exploratory: the plan does not ask for them, so nothing is shown by them."
+        are, them = ("is", "it") if count == 1 else ("are", "them")
+        exploratory = f"{counted(count, 'comparison')} {are} exploratory"
+        yield f"{exploratory}: the plan does not ask for {them}, so nothing is shown."
 
 
 def _targets(pairs: Sequence[_Pair]) -> Iterator[str]:

@@ -62,8 +62,7 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
         ]
         subsets.append((table.subset, rows))
     columns = [_head(heads[name]) for name in names]
-    shown = own["metric"].isin(names) & own["value"].notna() & own["too_few"].isna()
-    return PaperTable(columns, subsets, _footnote(own.loc[shown], columns, subsets))
+    return PaperTable(columns, subsets, _footnote(own.loc[own["metric"].isin(names)], columns, subsets))
 
 
 def _head(column: str) -> str:
@@ -123,7 +122,8 @@ def _footnote(
         parts.append("– not measured, or of too few clips")
     if any(PART in cell.short for cell in cells):
         parts.append(f"{PART} of a part of the clips")
-    parts += [one.replace("; ", ", ") for one in collected(frame, remarks, _words)]
+    shown = frame["value"].notna() & frame["too_few"].isna()
+    parts += [one.replace("; ", ", ") for one in collected(frame.loc[shown], remarks, _words)]
     return "; ".join(parts) + "."
 
 

@@ -332,7 +332,7 @@ def power(effect: float, error: float, dof: float, alpha: float) -> float:
     constant = math.log(2) + dof / 2 * math.log(dof / 2) - special.gammaln(dof / 2)
     density = np.exp(constant + dof * (log_ratio - ratio**2 / 2))
     beyond = special.ndtr(shift - critical * ratio) + special.ndtr(-shift - critical * ratio)
-    return float(min(1.0, integrate.trapezoid(beyond * density, log_ratio)))
+    return float(np.minimum(1.0, integrate.trapezoid(beyond * density, log_ratio)))
 
 
 def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float = ALPHA) -> float | None:

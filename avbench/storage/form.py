@@ -1,5 +1,6 @@
 """Says which form a clip has: its size, length and rate, and what its sound is stored as."""
 
+import functools
 import itertools
 from collections.abc import Iterable
 from contextlib import suppress
@@ -70,6 +71,12 @@ def first_forms(run: Path, samples: Iterable[Sample]) -> list[Form]:
 
 def form_of(path: Path) -> Form:
     """The form of a clip. Raises InputError if its file is gone or damaged."""
+    return _form(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=1024)
+def _form(path: Path, changed: int) -> Form:
+    """The form of a clip, which is decoded once until the time of its last change is another."""
     clip = read_clip(path)
     count, height, width = clip.frames.shape[:3]
     sound = clip.audio and (clip.audio.sample_rate, clip.audio.channels, clip.audio.seconds)

@@ -23,8 +23,8 @@ _KINDS = {
 _FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _NEEDED_BOXES = (b"moov", b"moof", b"mdat")
 _SEGMENT = b"\x18\x53\x80\x67"
-_UNKNOWN_SIZES = (0, 0xFFFFFFFF)
-"""What a program that writes to a pipe puts for the size of a RIFF file, which it cannot know yet."""
+_UNKNOWN_SIZES = (0, 0xFFFFFFFF, 0x7FFFF000)
+"""What a program that writes to a pipe puts for a size in a RIFF file, which it cannot know yet; the last is SoX's."""
 
 
 def check_whole(path: Path) -> None:
@@ -123,8 +123,14 @@ def is_wav_of_unknown_length(path: Path) -> bool:
     """Whether a file is a WAV that was written to a pipe; libav calls its last packet damaged."""
     with path.open("rb") as file:
         start = file.read(12)
-    size = int.from_bytes(start[4:8], "little")
-    return start[:4] == b"RIFF" and start[8:] == b"WAVE" and size in _UNKNOWN_SIZES
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return False
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[4:], "little")
+            if head[:4] == b"data":
+                return size in _UNKNOWN_SIZES
+            file.seek(size + size % 2, os.SEEK_CUR)
+    return False
 
 
 def lacks_index(path: Path) -> bool:
