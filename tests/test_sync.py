@@ -7,7 +7,7 @@ import pytest
 
 from avbench.core import Key, Row, columns
 from avbench.features.audio.onsets import Onsets
-from avbench.features.flow import DISFlow
+from avbench.features.flow import DISFlow, tracks
 from avbench.generation.providers.toyworld import CHANGES
 from avbench.metrics import sync
 from avbench.subsets import loading
@@ -109,6 +109,21 @@ def test_chance_is_the_mean_over_99_offsets_of_the_sound():
     apart = table(([1.0], [2.0]))  # the five near 3 s bring the onset to 1 s
     assert sync.sync_excess(apart) == pytest.approx([0 - 5 / 99])
     assert sync.sync_p(table(([2.0], [2.0]))) == [1 / 100] and sync.sync_p(apart) == [1]
+
+
+def test_silence_after_the_picture_changes_nothing():
+    """Shifted onsets that fall into it would find no event, and chance would seem smaller."""
+    assert sync._FRAMES_BEFORE == tracks.SPAN // 2
+    right = table(([1, 2, 3], [1, 2.1, 2.7]))
+    longer = {**right, "sound_seconds": np.array([16.0])}
+    for number in (sync.sync_excess, sync.sync_p, sync.sync_agreement):
+        assert number(longer) == pytest.approx(number(right))
+
+
+def test_a_sound_that_is_near_no_event_has_no_lag():
+    assert (
+        np.isnan(sync.sync_lag(table(([1.0], [2.5])))).all() and np.isnan(sync.sync_offset(table(([1.0], [2.5])))).all()
+    )
 
 
 @pytest.mark.statistical

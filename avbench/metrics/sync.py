@@ -4,9 +4,10 @@ avbench's own metrics compare abrupt changes of motion (events; features/flow/tr
 (features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
 with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
 near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
-are shifted cyclically by many offsets that are not small, and matched again. The lag is the offset at which strong
-events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three versions of AV-Align,
-DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and syncnet.py of features/sync.
+are shifted cyclically within the picture, by many offsets that are not small, and matched again. The lag is the offset
+at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three
+versions of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and
+syncnet.py of features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.
@@ -27,6 +28,8 @@ LAG_SECONDS = 0.5
 LAG_STEP_SECONDS = 0.005
 LAG_COST = 0.3
 """A lag of one second lowers the agreement by this share in the search for the lag."""
+_FRAMES_BEFORE = 2
+"""Events are found from the third frame to the third last one, so `event_from` is the time of so many frames."""
 NULL_SHIFTS = 99
 """Number of offsets, evenly spread around the clip."""
 NULL_LEAST_SECONDS = 0.2
@@ -153,10 +156,15 @@ def _agreement(clip: _Times) -> float:
 
 
 def _by_chance(clip: _Times) -> np.ndarray:
-    """Agreement at offsets of at least NULL_LEAST_SECONDS around the clip: ``[offsets]``."""
-    least = min(NULL_LEAST_SECONDS, clip.seconds / 4)
-    offsets = np.linspace(least, clip.seconds - least, NULL_SHIFTS)
-    return _agreements(clip, (clip.onsets + offsets[:, None]) % clip.seconds)
+    """Agreement at offsets of at least NULL_LEAST_SECONDS around the clip: ``[offsets]``.
+
+    Sound after the end of the picture does not count: silence there would leave shifted onsets without events.
+    """
+    picture = clip.last + clip.first * (1 + 1 / _FRAMES_BEFORE)
+    seconds = picture if clip.seconds > picture + TOLERANCE_SECONDS else clip.seconds
+    least = min(NULL_LEAST_SECONDS, seconds / 4)
+    offsets = np.linspace(least, seconds - least, NULL_SHIFTS)
+    return _agreements(clip, (clip.onsets[clip.onsets < seconds] + offsets[:, None]) % seconds)
 
 
 def _agreements(clip: _Times, onsets: np.ndarray) -> np.ndarray:
@@ -169,9 +177,11 @@ def _agreements(clip: _Times, onsets: np.ndarray) -> np.ndarray:
 
 
 def _lag(clip: _Times) -> float:
+    """In ms; NaN if no onset comes near to an event at any lag."""
     steps = round(LAG_SECONDS / LAG_STEP_SECONDS)
     lags = sorted(np.arange(-steps, steps + 1) * LAG_STEP_SECONDS, key=abs)
-    return 1000 * float(max(lags, key=lambda lag: _nearness(clip, lag) * (1 - LAG_COST * abs(lag))))
+    near = [_nearness(clip, lag) * (1 - LAG_COST * abs(lag)) for lag in lags]
+    return 1000 * float(lags[np.argmax(near)]) if max(near) else np.nan
 
 
 def _nearness(clip: _Times, lag: float) -> float:

@@ -314,7 +314,7 @@ _LISTED: tuple[Metric, ...] = (
         ("sync_p", Direction.LOWER, "share", _SHARE, "Share of time shifts of the sound that agree as well."),
         ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late the sound is; negative if early. 0 is best."),
         ("sync_offset", Direction.LOWER, "ms", (0.0, 500.0), "`sync_lag` without its sign."),
-        unable=_UNMATCHED,
+        unable=f"{_UNMATCHED}, or, for a lag, none within 0.6 s of each other",
         beside="onsets",
     ),
     *_on_request(
