@@ -136,6 +136,7 @@ def test_names_are_the_same_in_either_form(tmp_path, on_disk, asked):
     found = {entry.id: entry for entry in datasets.opened(str(tmp_path)).entries()}
     assert found["q"].path.is_file() and found["q"].video_caption == "found"
     assert datasets.identifier(on_disk) == datasets.identifier(asked)
+    assert datasets.identifier("猫") != datasets.identifier("犬"), "one id would stop the whole command"
     folder = tmp_path / "asva"
     written(folder / "test.txt", f"{asked}/a.mp4\n".encode())
     written(folder / "videos" / on_disk / "a.mp4")

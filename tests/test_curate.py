@@ -1,5 +1,6 @@
 """Curation: rules against the toy world's truth, copies, filters, the audit, and a kill that leaves no trace."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -169,6 +170,10 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     row = agreed.loc["object-contact", "ambient"]
     assert row["both"] == 0 and row["kappa"] < 0
     assert row[["both", "only_one", "only_two", "neither"]].sum() == table["missing"].isna().sum()
+    written = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(InputError, match=f"the subset in {out} stays as it is: give another --out"):
+        choice.save(clips[0], dataclasses.replace(decided, kept=np.zeros(len(table), bool)), rules.read(), out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == written
 
 
 @pytest.mark.slow
@@ -205,6 +210,8 @@ def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
         ("[a]\nconditions = [{ measure = 'cuts', at_most = nan }]", "nan is not a finite number"),
         ("[a]\nconditions = [{ measure = 'cuts', at_least_percentile = 110 }]", "from 0 to 100"),
         ("[a]\nconditions = [{ measure = 'cuts', at_least_percentile = -1 }]", "from 0 to 100"),
+        ("[a]\nconditions = [{ measure = 'cuts', at_most = 0, or_none = 'false' }]", "must be true or false"),
+        ("[a]\nconditions = []", "has an empty list of conditions, which would keep every clip"),
         ("[a]\n", "has no list of conditions"),
         ("a", "rules.toml: Expected"),
     ],

@@ -44,6 +44,23 @@ def test_the_audit_names_every_chosen_prompt():
         assert len(audit) > 1000
 
 
+def test_a_view_of_a_tag_holds_its_value_or_a_list_with_it():
+    prompts = [
+        Prompt(name, "x", tags=tags)
+        for name, tags in (
+            ("a", {"actors": ["person", "dog"], "seen": True}),
+            ("b", {"actors": "dog", "seen": False}),
+            ("c", {}),
+        )
+    ]
+    subset = Subset("s", 1, tuple(prompts), None)
+    found = {
+        view: "".join(one.id for one in loading.viewed(subset, view).prompts)
+        for view in ("actors=person", "actors=dog", "seen=true", "seen=false")
+    }
+    assert found == {"actors=person": "a", "actors=dog": "ab", "seen=true": "a", "seen=false": "b"}
+
+
 def test_an_unknown_subset_is_answered_with_the_nearest():
     with pytest.raises(InputError, match="did you mean 'toy-control'"):
         loading.load("toy-controls")

@@ -147,6 +147,12 @@ def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
 
 def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None) -> Subset:
     """Write the subset's folder, whose name becomes the subset's. Raises InputError if no clip is kept."""
+    if not decided.kept.any() and (folder / "card.toml").exists():
+        msg = (
+            f"no clip of {len(decided.table)} is kept by {decided.rule}; the subset in {folder} stays as it is: give "
+            "another --out for the audit, which has the reasons"
+        )
+        raise InputError(msg)
     folder.mkdir(parents=True, exist_ok=True)
     _write_audit(decided, folder)
     write_whole(folder / "agreement.csv", agreement(decided.table, rules).to_csv(index=False).encode())

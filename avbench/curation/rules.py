@@ -56,6 +56,9 @@ def read(path: Path = SHIPPED) -> Rules:
             msg = f"{path}: the rule {rule!r} has no list of conditions"
             raise InputError(msg)
         conditions[rule] = tuple(_condition(path, rule, one) for one in table["conditions"])
+        if not conditions[rule]:
+            msg = f"{path}: the rule {rule!r} has an empty list of conditions, which would keep every clip"
+            raise InputError(msg)
     return Rules(conditions, {rule: str(table.get("purpose", "")) for rule, table in plain.items()})
 
 
@@ -76,4 +79,7 @@ def _condition(path: Path, rule: str, plain: Any) -> Condition:
     if comparison == "at_least_percentile" and not 0 <= threshold <= 100:
         msg = f"{where} is no percentile; write a number from 0 to 100"
         raise InputError(msg)
-    return Condition(rule, measure, comparison, float(threshold), str(origin), bool(or_none))
+    if not isinstance(or_none, bool):
+        msg = f"{where}: or_none is {or_none!r}; it must be true or false"
+        raise InputError(msg)
+    return Condition(rule, measure, comparison, float(threshold), str(origin), or_none)

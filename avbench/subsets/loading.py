@@ -181,7 +181,7 @@ def viewed(subset: Subset, view: str) -> Subset:
 
     ``full`` is the whole subset; ``lite`` the prompts that the card lists; ``short`` the whole subset with the tag
     `short_caption` as video caption; ``dev`` and ``test`` the two values of the tag `split`; ``tag=value`` the prompts
-    with that value.
+    with that value, or with that value in a list.
 
     Raises:
         InputError: the view is unknown, or no prompt of the subset is in it.
@@ -196,7 +196,7 @@ def viewed(subset: Subset, view: str) -> Subset:
         prompts = [replace(prompt, video_caption=short) for prompt, short in shorts if short]
     elif view in SPLITS or "=" in view:
         tag, _, value = view.rpartition("=")
-        prompts = [prompt for prompt in subset.prompts if str(prompt.tags.get(tag or "split")) == value]
+        prompts = [prompt for prompt in subset.prompts if _has(prompt.tags.get(tag or "split"), value)]
     else:
         msg = f"view {view!r} is unknown; {nearest(view, VIEWS)}, or tag=value"
         raise InputError(msg)
@@ -204,3 +204,10 @@ def viewed(subset: Subset, view: str) -> Subset:
         msg = f"subset {subset.name!r} has no prompts in the view {view!r}"
         raise InputError(msg)
     return replace(subset, prompts=tuple(prompts), cut_from=subset.whole_digest)
+
+
+def _has(tag: Any, value: str) -> bool:
+    """Whether a tag is a value that was typed, or a list with it; true and false are written as JSON writes them."""
+    if isinstance(tag, list | tuple):
+        return any(_has(one, value) for one in tag)
+    return value == (str(tag).lower() if isinstance(tag, bool) else str(tag))

@@ -69,7 +69,7 @@ class Onsets:
     needs_sound = True
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable if its sound is missing, shorter than one window, or cancels itself."""
+        """Measure a clip. Raises NotMeasurable if its sound is missing, shorter than a window, or cancels itself."""
         audio = waveform.sound_of(clip)
         mono = waveform.mixed_down(audio)
         wave = waveform.resampled(mono - mono.mean(), audio.sample_rate, self.protocol.rate)

@@ -12,11 +12,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, all_of, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, same_name
 from avbench.storage.content import hash_of
@@ -162,12 +163,13 @@ class Pool:
 
     def entries(self) -> Iterator[Entry]:
         """Yield its clips or prompts one by one; an id that occurs twice is refused."""
-        seen: set[str] = set()
+        seen: dict[str, Path | None] = {}
         for entry in self.reader.entries(self.folder):
             if entry.id in seen:
+                files = [str(path) for path in (seen[entry.id], entry.path) if path]
                 msg = f"{self.folder}: two entries of {self.name} have the id {entry.id!r}"
-                raise InputError(msg)
-            seen.add(entry.id)
+                raise InputError(f"{msg}: {all_of(files)}" if files else msg)
+            seen[entry.id] = entry.path
             yield entry
 
 
@@ -244,9 +246,14 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
 
 
 def identifier(text: str) -> str:
-    """Turn a name into an id: characters that an id cannot have become hyphens, and no id begins with one."""
-    found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", same_name(text)))
-    return (found if found[:1].isalnum() else f"x{found}")[:120]
+    """Turn a name into an id: characters that an id cannot have become hyphens, and no id begins with one.
+
+    Names with letters that an id cannot have get a mark, so that two of them do not become one id.
+    """
+    name = same_name(text)
+    found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name))
+    mark = "" if name.isascii() else f"-{sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return (found if found[:1].isalnum() else f"x{found}")[: 120 - len(mark)] + mark
 
 
 def required(folder: Path, *names: str, what: str) -> Path:
