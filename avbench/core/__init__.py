@@ -2,6 +2,7 @@
 
 from avbench.core.clip import Audio, Clip, ClipSpec, Rate, frame_rate, plain_number
 from avbench.core.errors import (
+    HopelessError,
     InputError,
     MediaError,
     NotMeasurable,
@@ -43,6 +44,7 @@ __all__ = [
     "ClipSpec",
     "Columns",
     "Direction",
+    "HopelessError",
     "InputError",
     "Key",
     "MediaError",

@@ -39,6 +39,10 @@ class UnusableError(InputError):
     """A model's output cannot be used, for example because it holds NaN. Sampling tries once more."""
 
 
+class HopelessError(InputError):
+    """Every further clip of this model would fail too. It ends the command, where another error fails one clip."""
+
+
 class Refused(InputError):
     """A model refused to make this clip (moderation). It is counted, and not tried again. The message is the reason."""
 

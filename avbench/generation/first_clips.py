@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from avbench.core import Clip, InputError, UnusableError
+from avbench.core import Clip, HopelessError, InputError, UnusableError
 from avbench.generation.table import Made
 
 _ENOUGH = 2
@@ -38,7 +38,7 @@ class FirstClips:
             The same list; until the first good clip, black clips are replaced by an error.
 
         Raises:
-            BarrenError: the first clips of this process are all empty.
+            HopelessError: the first clips of this process are all empty.
         """
         if self._sure:
             return [*made]
@@ -56,12 +56,8 @@ class FirstClips:
                         ". Possible reasons are pictures in 0...1 that are not multiplied by 255, weights that do not "
                         f"belong together, {self._precision} or a filter in the model"
                     )
-                raise BarrenError(msg)
+                raise HopelessError(msg)
         return inspected
-
-
-class BarrenError(InputError):
-    """The first clips of a run are empty. The message says how."""
 
 
 def nothing_in(clip: Clip) -> str | None:

@@ -93,7 +93,7 @@ def sample(
         InputError: the model is invalid, or the folder holds another run, or clips that have changed since, or the
             shard is empty.
     """
-    journal = folder.path / JOURNAL
+    journal = folder.path.absolute() / JOURNAL
     source = functools.partial(generators.build, model, dict(settings), journal)
     alone = generator is not None
     generator = generator or source()
@@ -110,6 +110,7 @@ def sample(
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()
     stale, remarks = _stale(folder, generator, requests, samples, replace=replace, renew=renew)
+    folder = RunFolder(folder.path.absolute())  # a thread with the model's code may change the working folder
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
     made = {key: samples[key] for key in done if samples[key].path is not None}

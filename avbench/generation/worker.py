@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from avbench.core import (
+    HopelessError,
     InputError,
     Key,
     Refused,
@@ -22,7 +23,7 @@ from avbench.core import (
     kind_and_first_line,
     one_line,
 )
-from avbench.generation.first_clips import BarrenError, FirstClips
+from avbench.generation.first_clips import FirstClips
 from avbench.generation.table import Generator, Made, Request, made_by, ready
 from avbench.storage import worker_pool
 from avbench.storage.media import write_clip
@@ -53,7 +54,7 @@ def worker(
         made, failed = None, []
         try:
             made = first.inspect(made_by(generator, requests))
-        except BarrenError:
+        except HopelessError:
             raise
         except (Exception, SystemExit) as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError
+from avbench.core import HopelessError
 
 
 class WorkingFolder:
@@ -25,18 +25,18 @@ class WorkingFolder:
         """Let several threads enter it. They have one working folder, which the model may then not change.
 
         Raises:
-            InputError: the model has changed it already.
+            HopelessError: the model has changed it already.
         """
         self._of_threads = _here()
         if self._own:
-            raise self._changed()
+            raise _refused(self._own)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Run the model's code in its own folder, and restore the user's.
 
         Raises:
-            InputError: the code changed the folder, which threads share.
+            HopelessError: the code changed the folder, which threads share.
         """
         users = self._of_threads or _here()
         if self._own:
@@ -48,26 +48,26 @@ class WorkingFolder:
             left_in = _here()
             if left_in != users:
                 os.chdir(users)
+            if left_in != users and self._of_threads:
+                raise _refused(left_in)  # whatever the code raised, which may come from the other folder
             self._own = "" if left_in == users else left_in
-        if self._own and self._of_threads:
-            raise self._changed()
 
     def placed(self, path: Path) -> Path:
         """A path that the model's code gave, seen from the user's folder."""
-        return Path(self._own, path) if self._own else path
-
-    def _changed(self) -> InputError:
-        where, self._own = self._own, ""
-        return InputError(
-            f"the model changed the working folder to {where}, which the threads of its concurrency share; leave out "
-            "concurrency, or use absolute paths instead"
-        )
+        return Path(self._own or self._of_threads, path)
 
 
 def working_folder_of(generator: Any) -> WorkingFolder:
     """The working folder of a generator; of one that does not keep its own it is only restored."""
     own = getattr(generator, "working_folder", None)
     return own if isinstance(own, WorkingFolder) else WorkingFolder()
+
+
+def _refused(changed_to: str) -> HopelessError:
+    return HopelessError(
+        f"the model changed the working folder to {changed_to or 'one that is gone'}, which the threads of its "
+        "concurrency share; leave out concurrency, or use absolute paths instead"
+    )
 
 
 def _here() -> str:

@@ -60,7 +60,7 @@ def recorded(folder: Path, stage: str, total: int, items: Iterator[Item]) -> Ite
     """Yield the items of a job, and record in a run folder how many are done."""
     begun = time.time()
     progress = Progress(stage, 0, total, begun, begun, platform.node(), os.getpid(), 0.0)
-    place = folder / PROGRESS_FILE
+    place = folder.absolute() / PROGRESS_FILE  # a model's code may change the working folder
 
     def written(progress: Progress) -> float:
         peaks = [worker_pool.peak_memory_mib(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
