@@ -303,10 +303,17 @@ def forked(end):
         return os.waitpid(child, 0)
     end()
 
+def mute():
+    sys.stdout.close()
+    sys.stderr = None
+    sys.exit("nobody reads it")
+
 def make(request):
-    for end in (sys.exit, lambda: 1 / 0, lambda: None):
-        if not forked(end):
+    for end, code in ((sys.exit, 0), (lambda: 1 / 0, 1), (lambda: None, 0), (mute, 1), (lambda: sys.exit(2**40 + 4), 4)):
+        ended = forked(end)
+        if not ended:
             return None
+        assert os.waitstatus_to_exitcode(ended[1]) == code
     return ToyWorld("").generate([request])[0].clip
 
 def measure(task):
@@ -343,7 +350,7 @@ def test_a_child_that_the_users_code_forks_ends_with_its_call(here):
 
 
 MOVING = """
-import os, sys
+import contextlib, os, sys, time
 from pathlib import Path
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.storage.media import write_clip
@@ -369,7 +376,14 @@ class Moves:
             yield path
 
 class Threads(Moves):
+    batch_size = 1
     concurrency = 2
+
+class Polite(Threads):
+    def generate(self, requests):
+        with contextlib.chdir(HOME):
+            time.sleep(0.1)
+        return ToyWorld("").generate(requests)
 """
 
 
@@ -390,13 +404,13 @@ def test_a_model_that_changes_the_working_folder_leaves_the_users_alone(here, wh
         assert len(scores) == 1 and Path.cwd() == here and len([*(here / "h").rglob("*.mkv")]) == 2
     assert all(one.ok for one in outcome(partial(build, "python:my_model:Moves", {})).values()), "doctor's checks"
     refused = "the model changed the working folder to .*home, which the threads of its concurrency share"
-    if when == "called":
-        run = sample(RunFolder(Path("t")), "python:my_model:Threads", {}, [SUBSET.limited(1)], [0])
-        assert [bool(re.match(refused, one.failure)) for one in run[1]] == [True] and Path.cwd() == here
-    else:
+    threads = threading.active_count()
+    for name in ["Threads", *(["Polite"] if when == "called" else [])]:
         with pytest.raises(InputError, match=refused):
-            build("python:my_model:Threads", {})
+            list(sample(RunFolder(Path("t")), f"python:my_model:{name}", {}, [SUBSET.limited(8)], [0])[1])
+        wait_until(lambda: threading.active_count() == threads)  # another one may still be in its call
         assert Path.cwd() == here
+    assert not [*(here / "home").glob("t")], "the run is in one folder"
 
 
 # ---- cmd:

@@ -28,8 +28,11 @@ def ends_forks() -> Iterator[None]:
 
 def _end(error: BaseException) -> NoReturn:
     code = error.code if isinstance(error, SystemExit) else "".join(traceback.format_exception(error))
-    if isinstance(code, str):
-        sys.stderr.write(f"{code}\n")
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+    number = code & 0xFF if isinstance(code, int) else int(code is not None)
+    try:
+        if isinstance(code, str):
+            sys.stderr.write(f"{code}\n")
+        sys.stderr.flush()
+        sys.stdout.flush()
+    finally:  # the child's code may have closed them
+        os._exit(number)
