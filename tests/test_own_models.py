@@ -30,7 +30,7 @@ from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
-from avbench.generation.table import build, check_settings, grouped
+from avbench.generation.table import build, check_settings, grouped, known_as
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
@@ -104,13 +104,17 @@ def test_settings_that_are_not_plain_values_are_told_apart_from_a_model_that_can
     assert said.words.startswith("its settings are not plain values: ")
 
 
-def test_a_package_brings_a_provider(here):
-    (here / "my_model.py").write_text("from avbench.generation.providers.toyworld import ToyWorld as Mine")
+def plugged_in(here, *generators):
     info = here / "mine-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Name: mine\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[avbench.generators]\nmine = my_model:Mine\nbroken = my_model:Absent\n")
+    (info / "entry_points.txt").write_text("\n".join(["[avbench.generators]", *generators]))
     sys.path.append(str(here))
+
+
+def test_a_package_brings_a_provider(here):
+    (here / "my_model.py").write_text("from avbench.generation.providers.toyworld import ToyWorld as Mine")
+    plugged_in(here, "mine = my_model:Mine", "broken = my_model:Absent")
     assert build("mine:noisy", {"strength": 3}).settings["strength"] == 3
     with pytest.raises(InputError, match="mine has no setting 'strong'"):
         build("mine:noisy", {"strong": 3})
@@ -118,6 +122,36 @@ def test_a_package_brings_a_provider(here):
         build("broken:", {})
     with pytest.raises(InputError, match="did you mean 'mine'"):
         build("mines:", {})
+
+
+PLUGGED = """
+import os
+from pathlib import Path
+from avbench.generation.providers.toyworld import ToyWorld
+
+os.chdir(Path(__file__).parent / "home")
+
+class Mine(ToyWorld):
+    def __init__(self, target, threads: int = 1):
+        super().__init__("")
+        self.concurrency = threads
+        self.settings = {**self.settings, "weights": Path("weights.txt").read_text()}
+    def generate(self, requests):
+        assert Path("weights.txt").is_file()
+        return super().generate(requests)
+"""
+
+
+def test_a_packages_code_stays_in_the_folder_that_its_import_goes_to(here):
+    (here / "home").mkdir()
+    (here / "home" / "weights.txt").write_text("1")
+    (here / "my_model.py").write_text(PLUGGED)
+    plugged_in(here, "mine = my_model:Mine")
+    known_as("mine:", {})  # the import is done once
+    run = sample(RunFolder(Path("r")), "mine:", {}, [SUBSET.limited(2)], [0])
+    assert [one.failure for one in run[1]] == [None] * 2 and Path.cwd() == here
+    with pytest.raises(InputError, match=r"changed the working folder to .*home, which the threads"):
+        build("mine:", {"threads": 2})
 
 
 @pytest.mark.parametrize(
@@ -309,7 +343,7 @@ def mute():
     sys.exit("nobody reads it")
 
 def make(request):
-    for end, code in ((sys.exit, 0), (lambda: 1 / 0, 1), (lambda: None, 0), (mute, 1), (lambda: sys.exit(2**40 + 4), 4)):
+    for end, code in ((sys.exit, 0), (lambda: 1 / 0, 1), (lambda: None, 0), (mute, 1), (lambda: sys.exit(2**40), 0)):
         ended = forked(end)
         if not ended:
             return None
@@ -407,7 +441,7 @@ def test_a_model_that_changes_the_working_folder_leaves_the_users_alone(here, wh
     threads = threading.active_count()
     for name in ["Threads", *(["Polite"] if when == "called" else [])]:
         with pytest.raises(InputError, match=refused):
-            list(sample(RunFolder(Path("t")), f"python:my_model:{name}", {}, [SUBSET.limited(8)], [0])[1])
+            list(sample(RunFolder(Path("t")), f"python:my_model:{name}", {}, [SUBSET.limited(8)], [0], replace=True)[1])
         wait_until(lambda: threading.active_count() == threads)  # another one may still be in its call
         assert Path.cwd() == here
     assert not [*(here / "home").glob("t")], "the run is in one folder"

@@ -8,6 +8,7 @@ import inspect
 import math
 import re
 import shlex
+import sys
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, counted, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, identity, placed, real_script
-from avbench.generation.working_folder import WorkingFolder, working_folder_of
+from avbench.generation.working_folder import WorkingFolder, after_import, working_folder_of
 from avbench.storage.forks import ends_forks
 from avbench.storage.plug_ins import Found, PlugIn, find
 from avbench.storage.reading import exists
@@ -139,8 +140,16 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         InputError: the provider or a setting is unknown, or the target is wrong.
     """
     kind, target, parameters = known_as(model, settings)
-    with ends_forks(), WorkingFolder().entered():
-        return kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+    own = _left_by_import(model)
+    with ends_forks(), (own or WorkingFolder()).entered():
+        generator: Any = kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+    if own and not hasattr(generator, "working_folder"):
+        with suppress(AttributeError):  # it takes no further attributes
+            generator.working_folder = own
+        concurrency = getattr(generator, "concurrency", None)
+        if isinstance(concurrency, int) and concurrency > 1:
+            own.share()
+    return generator
 
 
 def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generator], str, list[str]]:
@@ -177,8 +186,18 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
 
 
 def _loaded(plug_in: PlugIn) -> Callable[..., Generator]:
-    with ends_forks(), WorkingFolder().entered():
-        return plug_in.load()
+    folder = WorkingFolder()
+    with ends_forks(), folder.entered():
+        kind = plug_in.load()
+    after_import(sys.modules[plug_in.point.module], folder)
+    return kind
+
+
+def _left_by_import(model: str) -> WorkingFolder | None:
+    """The working folder of a plug-in's code, which is loaded; None for avbench's own generators."""
+    plug_in = plug_ins().usable.get(model.partition(":")[0])
+    module = plug_in and sys.modules.get(plug_in.point.module)
+    return after_import(module, WorkingFolder()) if module else None
 
 
 def ready(build: Callable[[], Generator]) -> Generator:

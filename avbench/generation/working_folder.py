@@ -5,9 +5,11 @@ Such a model stays in its folder during its own calls, and the user's folder is 
 """
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from avbench.core import HopelessError
@@ -61,6 +63,14 @@ def working_folder_of(generator: Any) -> WorkingFolder:
     """The working folder of a generator; of one that does not keep its own it is only restored."""
     own = getattr(generator, "working_folder", None)
     return own if isinstance(own, WorkingFolder) else WorkingFolder()
+
+
+_AFTER_IMPORT: "weakref.WeakKeyDictionary[ModuleType, WorkingFolder]" = weakref.WeakKeyDictionary()
+
+
+def after_import(module: ModuleType, folder: WorkingFolder) -> WorkingFolder:
+    """A working folder where the import of a module left its code: the `folder` of the first, which alone runs it."""
+    return WorkingFolder(_AFTER_IMPORT.setdefault(module, folder))
 
 
 def _refused(changed_to: str) -> HopelessError:

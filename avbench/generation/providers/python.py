@@ -10,17 +10,15 @@ import importlib
 import inspect
 import json
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from avbench.core import Clip, InputError, first_line, kind_and_first_line, nearest
 from avbench.generation.identity import identity
 from avbench.generation.table import Made, Request, check_counts, check_settings
-from avbench.generation.working_folder import WorkingFolder
+from avbench.generation.working_folder import WorkingFolder, after_import
 
 
 class OwnModel:
@@ -132,10 +130,6 @@ def _filled_in(model: Any, target: str) -> dict[str, Any]:
     return dict(_plain({"partial": given}, f"the arguments of the partial {target}")) if given else {}
 
 
-_AFTER_IMPORT: "weakref.WeakKeyDictionary[ModuleType, WorkingFolder]" = weakref.WeakKeyDictionary()
-"""Where the import of a module left its code, because a module is imported only once."""
-
-
 def _imported(target: str) -> tuple[Any, WorkingFolder]:
     """What a target names, and the working folder of its code."""
     module, colon, name = target.partition(":")
@@ -160,4 +154,4 @@ def _imported(target: str) -> tuple[Any, WorkingFolder]:
         public = [one for one in vars(found) if not one.startswith("_")]
         msg = f"python:{target}: {module} has no {name!r}; {nearest(name, public)}"
         raise InputError(msg)
-    return getattr(found, name), WorkingFolder(_AFTER_IMPORT.setdefault(found, folder))
+    return getattr(found, name), after_import(found, folder)
