@@ -506,7 +506,9 @@ def test_half_a_clip_per_batch_is_refused(name):
 def test_a_script_is_run_once_a_batch(here):
     folder, made = scripted(here, "a", "b", "c", "left-out", seeds=(0, 1), batch=8)
     assert all(made[one].path for one in "abc")
-    assert made["left-out"].failure.startswith("the script wrote no s--left-out-1; its last words: some warning")
+    assert made["left-out"].failure.startswith(
+        "the script wrote nothing to the clip's file; its last words: some warning"
+    )
     (batch,) = (folder.path / "jobs").glob("batch-*")
     assert (batch / "stdout.txt").read_text() == "made 8 of s it meows\n" and not list(batch.glob("*.mkv"))
     settings = folder.run().settings
@@ -523,16 +525,17 @@ def test_a_crash_costs_its_prompt_only(here):
 
 def test_other_forms_of_clips_are_read_or_named(here):
     folder, made = scripted(here, "array", "frames", "sound", fps=12)
-    assert made["array"].failure.startswith("the script wrote s--array-0.npy, which is no clip; suffixes read: .mp4, ")
+    assert made["array"].failure.startswith("the script wrote .npy, which is no clip; suffixes read: .mp4, ")
     assert made["sound"].remark.startswith("s--sound-0.wav is left out: sound is read only from the clip's own file")
     clip = read_clip(folder.path / made["frames"].path)
     assert clip.fps == 12 and clip.frames.shape == (4, 16, 16, 3) and (clip.frames == 50).all()
     assert not [one for one in (folder.path / "jobs").rglob("*") if one.name.startswith("s--frames")]
     assert folder.run().settings["fps"] == "12"
     shutil.rmtree(folder.path)
-    assert scripted(here, "frames")[1]["frames"].failure.endswith(
-        "frames, which have no rate, to s--frames-0: give -M fps="
-    )
+    with pytest.raises(InputError, match=r"the script wrote a folder of frames, which has no rate: give -M fps="):
+        scripted(here, "frames", "frames-too", batch=1)
+    assert len([*(here / "r" / "jobs").iterdir()]) == 1 and not folder.samples(), "it ends at once"
+    assert scripted(here, "frames", batch=1, fps=12)[1]["frames"].path, "the same folder goes on with it"
     (here / "spec").mkdir()
     asked = replace(load("toy-control").limited(1).clip_spec, fps=Fraction(16))
     prompts = Subset("s", 1, (Prompt("frames", "a cat"),), asked)

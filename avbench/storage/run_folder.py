@@ -81,6 +81,8 @@ MIRROR_FILE = ".mirror.json"
 """What the folder and its mirror had in common last; see storage/mirror_state.py."""
 MIRROR_WORK = ".mirror.part"
 """A folder for files on their way from or to the mirror."""
+OF_A_SCRIPT = "batch-"
+"""Beginning of the names of folders in jobs/ with the files of a script."""
 _LOCK_SECONDS = 0.2
 """How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 
@@ -109,6 +111,11 @@ class _ScoresFile:
     """sha256 of each file that was written with the scores."""
     asked: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
+
+
+def _of_scripts(jobs: Path) -> bool:
+    """Whether a path is jobs/ with nothing but the files of scripts; jobs of a video server may be paid."""
+    return jobs.name == "jobs" and jobs.is_dir() and all(one.name.startswith(OF_A_SCRIPT) for one in jobs.iterdir())
 
 
 def read_subset(path: Path) -> Subset:
@@ -179,7 +186,7 @@ class RunFolder:
                 f"file back{self.or_elsewhere}, or give replace=True (--replace) to delete the clips and start again"
             )
             raise InputError(msg)
-        if fresh or not [one for one in self.path.iterdir() if one.name not in known]:
+        if fresh or all(one.name in known or _of_scripts(one) for one in self.path.iterdir()):
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             self._write_subsets(subsets)
             self.write_run(run)

@@ -30,7 +30,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from avbench.core import InputError, frame_rate, listed
+from avbench.core import HopelessError, InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.table import Made, Request, check_counts, check_positive
@@ -38,6 +38,7 @@ from avbench.storage.clip_files import SOUND_BESIDE, SOUND_SUFFIXES
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
 from avbench.storage.reading import exists
+from avbench.storage.run_folder import OF_A_SCRIPT
 from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"
@@ -123,9 +124,12 @@ class Command:
         return [made[number] for number in range(len(requests))]
 
     def _batch(self, requests: Sequence[Request]) -> tuple[list[Made | InputError], str | None]:
-        """Run the script once; return a clip or error per request, and its failure: ``_SLOW``, ``_BROKEN`` or None."""
+        """Run the script once; return a clip or error per request, and its failure: ``_SLOW``, ``_BROKEN`` or None.
+
+        Their sentences do not name the clip, so that equal ones are counted together.
+        """
         self._journal.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="batch-", dir=self._journal.resolve()))
+        folder = Path(tempfile.mkdtemp(prefix=OF_A_SCRIPT, dir=self._journal.resolve()))
         stems = [folder / f"{one.key.subset}--{one.key.prompt}-{one.key.seed}" for one in requests]
         asked = [_request_json(request, stem) for request, stem in zip(requests, stems, strict=True)]
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
@@ -137,12 +141,13 @@ class Command:
         made: list[Made | InputError] = []
         for request, stem, paths in zip(requests, stems, found, strict=True):
             if len(paths) > 1:
-                made.append(InputError(f"the script wrote several files: {', '.join(path.name for path in paths)}"))
+                made.append(InputError(f"the script wrote several files: {', '.join(path.suffix for path in paths)}"))
             elif not paths or torn in paths:
-                nothing = f"the script wrote no {stem.name}; {self._last_words(folder)}"
+                nothing = f"the script wrote nothing to the clip's file; {self._last_words(folder)}"
                 made.append(InputError(trouble or _unread(stem) or nothing))
             elif (fps := self._fps(request)) is None and paths[0].is_dir():
-                made.append(InputError(f"the script wrote frames, which have no rate, to {stem.name}: give -M fps="))
+                msg = "the script wrote a folder of frames, which has no rate: give -M fps="
+                raise HopelessError(msg)
             else:
                 made.append(Made(paths[0], moved=True, fps=fps if paths[0].is_dir() else None, remark=_sound(stem)))
         return made, kind
@@ -279,9 +284,12 @@ def _sound(stem: Path) -> str | None:
 
 def _unread(stem: Path) -> str | None:
     """Why no clip is read from what lies in its place; None if nothing does."""
-    found = sorted(path.name for path in stem.parent.iterdir() if stem.name in (path.name, path.stem))
-    if not found:
+    there = sorted(path for path in stem.parent.iterdir() if stem.name in (path.name, path.stem))
+    if not there:
         return None
+    found = [
+        path.name[len(stem.name) :] or ("a folder" if path.is_dir() else "a file without suffix") for path in there
+    ]
     read = f"suffixes read: {', '.join(MEDIA_SUFFIXES)}, or a folder of numbered frames"
     return f"the script wrote {listed(found, 3)}, which is no clip; {read}"
 
