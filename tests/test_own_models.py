@@ -28,6 +28,7 @@ from avbench.api.hook import training_hook
 from avbench.cli import machine_checks
 from avbench.core import Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
+from avbench.generation.providers import cmd
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import build, check_settings, grouped, known_as
@@ -543,10 +544,37 @@ def test_other_forms_of_clips_are_read_or_named(here):
     assert read_clip(here / "spec" / one.path).fps == 16, "the script was asked for it"
 
 
-def test_the_error_of_a_script_is_told_and_not_the_advice_below_it(here):
+TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    import triton\n'
+TORCHRUN = "torch.distributed.elastic.multiprocessing.errors.ChildFailedError: \n=====\nmake.py FAILED\n=====\n"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        (f"{TRACEBACK}ImportError: no triton\n\n", "its last error: ImportError: no triton"),
+        (
+            f"{TRACEBACK}ImportError: no triton\nerror: no step-100.pt\n",
+            "its last error: ImportError: no triton; its last words: error: no step-100.pt",
+        ),
+        (
+            "".join(f"[rank0]: {line}\n" for line in f"{TRACEBACK}OSError: full".splitlines()) + TRACEBACK + TORCHRUN,
+            "its last error: OSError: full; its last words: make.py FAILED",
+        ),
+        (TRACEBACK + TORCHRUN, f"its last error: {TORCHRUN.splitlines()[0].strip()}; its last words: make.py FAILED"),
+        ("killed\n", "its last words: killed"),
+        ("\n", ""),
+    ],
+)
+def test_of_a_scripts_output_the_last_error_is_said_and_what_comes_after_it(tmp_path, stderr, said):
+    (tmp_path / "stderr.txt").write_text(stderr)
+    assert cmd._last_words(tmp_path / "stderr.txt") == said
+
+
+def test_the_error_of_a_script_is_told_before_the_advice_below_it(here):
     _, made = scripted(here, "error")
     assert made["error"].failure == (
-        "the script ended with exit code 1; its last error: ValueError: no good (all of it: jobs/*/stderr.txt)"
+        "the script ended with exit code 1; its last error: ValueError: no good; its last words: second line "
+        "(all of it: jobs/*/stderr.txt)"
     )
 
 

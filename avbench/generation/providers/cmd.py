@@ -44,6 +44,10 @@ from avbench.storage.writing import write_json
 _SLOW, _BROKEN = "slow", "broken"
 _SCRIPT_BYTES, _STDERR_BYTES = 2**20, 2**16
 _TRACEBACK_ERROR = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(\S.*)", re.MULTILINE)
+_OF_RANK = re.compile(r"^\[[a-z]+\d+\]: ?", re.MULTILINE)
+"""What torchrun puts before every line of one of its processes."""
+_OF_TORCHRUN = "torch.distributed.elastic."
+"""Its own error after that of a process, which only says that there was one."""
 _INTERPRETERS = re.compile(r"(python|pypy)[\d.]*t?|(ba|da|z|fi|)sh")
 """Launchers whose first argument, unless it is an option, is a script on this machine."""
 _LAUNCHERS = re.compile(
@@ -295,11 +299,15 @@ def _unread(stem: Path) -> str | None:
 
 
 def _last_words(stderr: Path) -> str:
-    """The error of the last traceback in stderr, without further lines of its message; else the last line, if any."""
+    """The error of the last traceback in stderr, without further lines of its message, and the last line, if any.
+
+    Further lines of the message and what was written after it, which may be the reason, cannot be told apart.
+    """
     with stderr.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _STDERR_BYTES))
-        text = file.read().decode(errors="replace")
-    if errors := _TRACEBACK_ERROR.findall(text):
-        return f"its last error: {errors[-1].strip()[:300]}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"its last words: {lines[-1][:300]}" if lines else ""
+        text = _OF_RANK.sub("", file.read().decode(errors="replace"))
+    errors = [error.strip() for error in _TRACEBACK_ERROR.findall(text)]
+    error = ([one for one in errors if not one.startswith(_OF_TORCHRUN)] or errors or [""])[-1]
+    last = next((line.strip() for line in reversed(text.splitlines()) if re.search(r"\w", line)), "")
+    said = {"its last error": error, "its last words": "" if last == error else last}
+    return "; ".join(f"{what}: {words[:300]}" for what, words in said.items() if words)
