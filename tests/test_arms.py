@@ -326,4 +326,4 @@ def test_the_verdict_on_arms_begins_its_remarks_with_unlike_models(place, tmp_pa
 def test_a_table_for_a_paper_tests_distances_as_well(place):
     words = ("--metric", "motion_amount_distance", "--caption", "short", "--format", "md")
     text = run_avbench("compare", place / "a-0", place / "b-0", *words).stdout
-    assert "| a-0 | **" in text and "bold: shown to be best" in text
+    assert "| a-0 | **" in text and "bold: in a column where a model is shown to be worse than another" in text
