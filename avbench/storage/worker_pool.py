@@ -116,12 +116,8 @@ class _Lasting:
     ) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order."""
         futures = dict(zip(_submitted(self.executor, build, tasks), tasks, strict=True))
-        try:
-            for future in as_completed(futures):
-                yield futures.pop(future), _result(future)
-        finally:
-            for future in futures:  # nobody waits for them after an error
-                future.cancel()
+        for future in as_completed(futures):
+            yield futures.pop(future), _result(future)
 
     def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
@@ -135,11 +131,16 @@ def alongside(work: Callable[[Pool, threading.Event], None], workers: int) -> It
     When the block ends, the workers are killed in the middle of their tasks, and `work` must return as soon as its
     event is set. What it raises is dropped, so it must be work that is done again where it is missing.
     """
-    stopped = threading.Event()
+    stopped, ending = threading.Event(), threading.Lock()
+
+    def end() -> None:
+        with ending:
+            _terminate(pool)
 
     def serve() -> None:
         with contextlib.suppress(Exception):
             work(_Lasting(pool), stopped)
+        end()  # the tasks that an error left, not by cancelling them: Python's pool fails if it is ended meanwhile
 
     with _pool(workers) as pool:
         thread = threading.Thread(target=serve, daemon=True)
@@ -148,10 +149,10 @@ def alongside(work: Callable[[Pool, threading.Event], None], workers: int) -> It
             yield
         finally:
             stopped.set()
-            _terminate(pool)  # also where `work` has raised an error in the middle of tasks
+            end()
             while thread.is_alive():
                 thread.join(0.1)
-                _terminate(pool)  # it may have started workers just now
+                end()  # it may have started workers just now
 
 
 def default_workers() -> int:
