@@ -363,7 +363,7 @@ if __name__ == "__main__":
     (one,) = sample(RunFolder(Path("r")), "python:my_model:make", {}, [load("toy-control").limited(1)], [0])[1]
     print("sampled", one.failure)
     print(*map_unordered(lambda: measure, ["a", "b"], workers=0))
-    print(*map_unordered(lambda: measure, ["a", "b"], workers=2, threads=True))
+    print(*sorted(map_unordered(lambda: measure, ["a", "b"], workers=2, threads=True)))
     evaluate._score = score
     folder, (metric,) = RunFolder(Path("r")), evaluate.chosen_metrics(["motion_amount"])
     from avbench.features.measure import measure as measured
