@@ -365,9 +365,9 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path, monkeypatch):
     parts = shards(tmp_path)
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(InputError, match=r"clips/\w+/.*\.mkv cannot be written: No space left on device") as found:
+    with pytest.raises(OSError, match="No space left on device") as found:
         merge(tmp_path / "out/whole", parts)
-    assert str(found.value).startswith(str(tmp_path / "out"))
+    assert str(found.value.filename).startswith(str(tmp_path / "out")) and found.value.filename.endswith(".mkv")
     assert [*(tmp_path / "out").iterdir()] == []
 
 

@@ -50,7 +50,7 @@ def replacing(path: Path) -> Iterator[Path]:
     The place has the suffix of `path` and is always the same, so that the next try removes what a kill left behind.
 
     Raises:
-        InputError: the disk is full.
+        OSError: the disk is full; its filename is `path`.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
     part.unlink(missing_ok=True)  # it may be a link to elsewhere, or a pipe
@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except OSError as error:
         if error.errno in NO_SPACE:  # a library may not name the file, or may name the one that it copies
-            raise _unwritable(path, error) from error
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
         part.unlink(missing_ok=True)
