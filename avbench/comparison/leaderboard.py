@@ -12,9 +12,8 @@ pair), and are not pooled.
 `best` marks only runs that are shown to be ahead: runs that may be first, in a column where not every run may be, and
 that were tested against the leader, the first in rank that is shown to be better than another (`tested`): a run that
 shares too few clips with it is not ahead because nothing was tested. For ≈ its interval must hold the reference's value
-as well, so that a frozen clip does not win by being nearest. A distance
-that is not distinguishable from the reference's is no merit: with few clips none is. A distance that rests on too few
-clips has no rank.
+as well, so that a frozen clip does not win by being nearest. A distance that is not distinguishable from the
+reference's is no merit: with few clips none is. A distance that rests on too few clips has no rank.
 """
 
 import itertools

@@ -10,14 +10,13 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from avbench.core import InputError, listed
-from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES
 from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
-"""Suffixes of sound, which is named if it has a clip's name, and otherwise skipped without a remark."""
 SOUND_BESIDE = "sound is read only from the clip's own file; join the two with ffmpeg"
 _BESIDE = (
     *(".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".toml", ".yaml", ".yml", ".xml", ".html", ".pdf", ".log"),
@@ -131,6 +130,11 @@ def as_spelled(folder: Path, name: str) -> Path:
         there = folder.iterdir() if folder.is_dir() else ()
         folder = next((one for one in there if same_name(one.name) == same_name(part)), folder / part)
     return folder
+
+
+def mark_of(name: str) -> str:
+    """What keeps the ids of two names apart if they differ only in letters that an id cannot have; none for ASCII."""
+    return "" if name.isascii() else f"-{sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def same_name(text: str) -> str:

@@ -16,7 +16,7 @@ import tomli_w
 
 from avbench.core import ClipSpec, InputError, Prompt, Subset, checked_id, nearest
 from avbench.storage import shipped
-from avbench.storage.clip_files import clips_in, without_suffix
+from avbench.storage.clip_files import clips_in, mark_of, without_suffix
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import exists, read_toml
 from avbench.storage.run_folder import read_subset
@@ -122,8 +122,7 @@ def _as_name(text: str) -> str:
 
 
 def _as_id(text: str) -> str:
-    # an id has only ASCII letters; names that differ in other letters must not become one id
-    mark = "" if text.isascii() else f"-{sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    mark = mark_of(text)
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
     return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 

@@ -34,9 +34,9 @@ from avbench.core import HopelessError, InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.table import Made, Request, check_counts, check_positive
-from avbench.storage.clip_files import SOUND_BESIDE, SOUND_SUFFIXES
+from avbench.storage.clip_files import SOUND_BESIDE
 from avbench.storage.content import content_sha256
-from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES
+from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import OF_A_SCRIPT
 from avbench.storage.writing import write_json

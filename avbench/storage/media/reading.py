@@ -38,7 +38,8 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 _SOUND_FILES = ("audio.wav", "audio.flac")
 """Names of the sound in a folder of frames."""
-_SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus")
+"""Suffixes of sound. Beside a clip of the same name it is named; other such files are skipped without a remark."""
 # Only these formats are tried: libav would also read a text as a terminal recording, and the files in a playlist.
 _VIDEO_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _SOUND_FORMATS = "wav,flac"
@@ -282,7 +283,7 @@ def _folder_sound(folder: Path) -> Audio | None:
 
 def _unread_sound(folder: Path) -> tuple[str, ...]:
     """A remark on the first file of sound in a folder of frames that has another name than those that are read."""
-    sounds = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _SOUND_SUFFIXES)
+    sounds = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SOUND_SUFFIXES)
     other = [name for name in sounds if name not in _SOUND_FILES and not name.startswith(".")]
     return (f"its sound {other[0]} was not read: only {' or '.join(_SOUND_FILES)} is",) if other else ()
 

@@ -12,14 +12,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, all_of, nearest
 from avbench.core.prompt import checked_id
-from avbench.storage.clip_files import as_spelled, clips_in, same_name
+from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
 from avbench.storage.content import hash_of
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import csv_lines
@@ -252,7 +251,7 @@ def identifier(text: str) -> str:
     """
     name = same_name(text)
     found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name))
-    mark = "" if name.isascii() else f"-{sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    mark = mark_of(name)
     return (found if found[:1].isalnum() else f"x{found}")[: 120 - len(mark)] + mark
 
 
