@@ -237,6 +237,9 @@ def exit_code_and_message(error: Exception) -> tuple[int, str]:
         return 2, f"{_sentence(message())} (`{command} -h` shows what it takes)"
     if isinstance(error, OSError):
         return 2, ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+    if isinstance(error, ImportError) and _NO_LIBRARY in str(error):
+        library = str(error).partition(":")[0]
+        return 2, f"the system's library {library} is missing; {_LIBRARIES_OF_OPENCV}"
     where = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
     return 70, f"{kind_and_first_line(error)}{where}: {_FAULT}"
 
@@ -252,6 +255,8 @@ def _sentence(message: str) -> str:
     return " ".join(message.split()).removesuffix(".")
 
 
+_NO_LIBRARY = "cannot open shared object file"
+_LIBRARIES_OF_OPENCV = "those that OpenCV needs come with `apt-get install libgl1 libglib2.0-0` on Debian and Ubuntu"
 _FAULT = (
     "this was not foreseen, and is a fault of avbench. Please report it with the output of the same command "
     "with --debug"
