@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison.differences import MACRO, MICRO, differences
@@ -212,7 +211,7 @@ def _pooled(
     if table is None:
         return kept.iloc[:0]
     found = table.means(table.values, micro=micro)
-    half_width = stats.t.ppf(0.975, found.dof) * found.error
+    half_width = clustered.quantile(found.dof) * found.error
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse, special, stats
+from scipy import sparse, special
 
 from avbench.core import InputError
+from avbench.statistics import clustered
 from avbench.storage.reading import read_json, shaped_plain
 
 CHOICES = {"left": 1.0, "tie": 0.5, "right": 0.0}
@@ -253,4 +254,4 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
         return value, np.full(len(value), np.nan)
     count = len(clusters)
     covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
-    return value, stats.t.ppf(0.975, count - 1) * np.sqrt(np.diag(covariance).clip(min=0))
+    return value, clustered.quantile(count - 1) * np.sqrt(np.diag(covariance).clip(min=0))

@@ -8,8 +8,13 @@ several strata have are one cluster.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+"""Confidence level of the intervals."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,11 @@ def means(
         errors = np.where(prompts < 2, np.nan, np.sqrt(variances) / share)
     mean = np.sum(share * by_stratum, -1)
     return Means(by_stratum, errors, prompts - 1, share, mean, error, np.minimum(dof, of_all - 1), of_all)
+
+
+def quantile(dof: float | np.ndarray, level: float = LEVEL) -> Any:
+    """How many standard errors the interval of a mean reaches to either side of it, by Student's t."""
+    return stats.t.ppf((1 + level) / 2, dof)
 
 
 def weights(clips: np.ndarray, *, micro: bool) -> np.ndarray:

@@ -37,8 +37,6 @@ from avbench.statistics import clustered
 
 ALPHA = 0.05
 """Accepted rate of false alarms, unless a plan declares another."""
-LEVEL = 0.95
-"""Confidence level of the intervals."""
 PERMUTATIONS = 10_000
 RESAMPLES = 4_000
 LEAST_PROMPTS = 6
@@ -277,7 +275,7 @@ def unpaired_difference(
 
 def half_width(error: float, dof: float) -> float:
     """Half the width of the 95 % interval of a mean with this standard error, by Student's t."""
-    return float(stats.t.ppf((1 + LEVEL) / 2, dof)) * error
+    return float(clustered.quantile(dof)) * error
 
 
 def t_test(value: float | np.ndarray, error: float | np.ndarray, dof: float | np.ndarray) -> np.ndarray:
@@ -487,7 +485,7 @@ def _studentised(
             variances[block] += np.sum(np.sum(scale.T[subsets, :, None] * apart, axis=0) ** 2, axis=1)
     able = variances > rounding**2
     t = (means[able] - value) / np.sqrt(variances[able])
-    low, high = np.quantile(t, [(1 + LEVEL) / 2, (1 - LEVEL) / 2])
+    low, high = np.quantile(t, [(1 + clustered.LEVEL) / 2, (1 - clustered.LEVEL) / 2])
     return float(value - low * error), float(value - high * error)
 
 

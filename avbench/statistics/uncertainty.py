@@ -52,7 +52,7 @@ _HELD = 2**23
 
 
 def mean_interval(
-    values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | np.ndarray, *, level: float = 0.95
+    values: Sequence[float] | np.ndarray, clusters: Sequence[Hashable] | np.ndarray, *, level: float = clustered.LEVEL
 ) -> tuple[float, float] | None:
     """Interval of the mean over all clips, clustered by prompt; None with fewer than two clusters.
 
@@ -84,7 +84,7 @@ def mean_interval(
     count, error = _clustered_error(x, clusters)
     if count < 2:
         return None
-    mean, half_width = x.mean(), stats.t.ppf((1 + level) / 2, count - 1) * error
+    mean, half_width = x.mean(), clustered.quantile(count - 1, level) * error
     return float(mean - half_width), float(mean + half_width)
 
 
@@ -102,7 +102,7 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
     count, error = _clustered_error(values, clusters)
     if count < 2:
         return None
-    share, square = float(values.mean()), float(stats.t.ppf(0.975, count - 1)) ** 2
+    share, square = float(values.mean()), float(clustered.quantile(count - 1)) ** 2
     even = error <= 1e-9  # then every cluster has the same share, but for rounding
     effective = count if even else min(share * (1 - share) / error**2, len(values))
     middle = (share + square / (2 * effective)) / (1 + square / effective)
