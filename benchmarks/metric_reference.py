@@ -202,7 +202,7 @@ def costs(features: Iterable[str]) -> dict[str, Cost]:
     torch.set_num_threads(1)
     known = {}
     scenes = loading.load("toy-object-contact").prompts[:5]
-    clips = [(make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0], prompt) for prompt in scenes]
+    clips = [(make_clip(Scene.of(prompt), 0)[0], prompt) for prompt in scenes]
     for name in features:
         if (found := _built(name)) is None:
             continue

@@ -35,7 +35,7 @@ SPEEDS = (0.1, 0.3, 0.6, 1, 2, 4, 8, 12, 20)
 def clips(subset: str, every: int = 1) -> Iterator[tuple[Clip, Truth]]:
     """The world's clips of a subset, under seed 0."""
     for prompt in loading.load(subset).prompts[::every]:
-        yield make_clip(Scene.from_json(prompt.tags["scene"]), 0)
+        yield make_clip(Scene.of(prompt), 0)
 
 
 def shift_tables() -> tuple[str, str]:

@@ -66,7 +66,7 @@ def test_velocities_of_the_world():
     errors = []
     look = DISFlow()
     for prompt in loading.load("toy-object-contact").prompts[:24]:
-        clip, truth = make_clip(Scene.from_json(prompt.tags["scene"]), 0)
+        clip, truth = make_clip(Scene.of(prompt), 0)
         working = [pairs.working(frame, look.protocol) for frame in clip.frames]
         metre = len(working[0]) / 2
         for k, (one, two) in enumerate(itertools.pairwise(working)):

@@ -22,7 +22,7 @@ def prompts(family, count=10):
 
 @functools.cache
 def clips(family, **world):
-    return tuple(make_clip(Scene.from_json(prompt.tags["scene"]), 0, **world) for prompt in prompts(family))
+    return tuple(make_clip(Scene.of(prompt), 0, **world) for prompt in prompts(family))
 
 
 def frames_of(family, change="", **world):
@@ -45,7 +45,7 @@ def test_contacts_are_found_where_and_when_they_are(family, least):
     """Of blows of at least 1.2 m/s, several of which may fall between two frames: found within 0.05 s, touching."""
     found = asked = 0
     for prompt, (clip, truth) in zip(prompts(family), clips(family), strict=True):
-        kicks = judge(clip.frames, 8.0, Scene.from_json(prompt.tags["scene"])).kicks
+        kicks = judge(clip.frames, 8.0, Scene.of(prompt)).kicks
         for index, mass in enumerate(truth.masses_kg):
             name = f"body{index}"
             blows = [contact for contact in truth.contacts if name in (contact.a, contact.b)]

@@ -22,7 +22,7 @@ def test_shipped_subsets_obey_their_rules_again(rule):
     for prompt in subset.prompts:
         assert rule.holds(prompt.tags["why"])
     for prompt in subset.prompts[:: len(subset.prompts) // 6]:
-        truths = [simulate(Scene.from_json(prompt.tags["scene"]), seed)[1] for seed in AUDIT_SEEDS]
+        truths = [simulate(Scene.of(prompt), seed)[1] for seed in AUDIT_SEEDS]
         again = Audited(
             prompt.id,
             truths[0].scene,

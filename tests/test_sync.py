@@ -160,7 +160,7 @@ def test_sound_in_time_scores_best():
     look, onsets, means = DISFlow(), Onsets(), {}
     slide, _ = CHANGES["sound-shifted"]
     prompts = [one for one in loading.load("toy-object-contact").prompts if one.tags["family"] in ("collide", "cradle")]
-    clips = [make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0] for prompt in prompts[:20]]
+    clips = [make_clip(Scene.of(prompt), 0)[0] for prompt in prompts[:20]]
     motion = [look(clip) for clip in clips]
     lags = {}
     for late in (-400, -300, -200, 0, 200, 300, 400):

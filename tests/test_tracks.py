@@ -69,7 +69,7 @@ def test_collisions_of_the_world_are_found_in_time():
     missed = 0
     scenes = [prompt for prompt in loading.load("toy-object-contact").prompts if prompt.tags["family"] == "collide"]
     for prompt in scenes[:16]:
-        clip, truth = make_clip(Scene.from_json(prompt.tags["scene"]), 0)
+        clip, truth = make_clip(Scene.of(prompt), 0)
         seconds, *_ = events(clip)
         missed += not np.any(np.abs(seconds - truth.contacts[0].seconds) < 0.03)
     assert missed <= 2

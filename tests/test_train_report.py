@@ -20,7 +20,7 @@ from avbench.training.sheets import sheets
 @pytest.fixture(scope="module")
 def drops():
     prompts = [one for one in loading.load("toy-object-contact").prompts if one.tags["family"] == "drop"][:6]
-    return [(prompt, make_clip(Scene.from_json(prompt.tags["scene"]), 1)[0]) for prompt in prompts]
+    return [(prompt, make_clip(Scene.of(prompt), 1)[0]) for prompt in prompts]
 
 
 def f1(found: list[Found], name: str) -> float:
@@ -57,7 +57,7 @@ def test_a_silent_clip_has_no_events(drops):
 def test_contacts_are_contacts_and_not_free_fall(drops):
     near = []
     for prompt, clip in drops:
-        truth = np.array([one.seconds for one in simulate(Scene.from_json(prompt.tags["scene"]), 1)[1].contacts])
+        truth = np.array([one.seconds for one in simulate(Scene.of(prompt), 1)[1].contacts])
         near += [np.abs(truth - time).min() < HIT_SECONDS for time in visible_contacts(clip, prompt)]
     assert len(near) > len(drops)
     assert np.mean(near) > 0.9
@@ -65,7 +65,7 @@ def test_contacts_are_contacts_and_not_free_fall(drops):
 
 def test_where_bodies_cannot_be_followed_contacts_are_unknown():
     prompt = next(one for one in loading.load("toy-large-motion").prompts if one.tags["family"] == "pendulum")
-    assert visible_contacts(make_clip(Scene.from_json(prompt.tags["scene"]), 1)[0], prompt) is None
+    assert visible_contacts(make_clip(Scene.of(prompt), 1)[0], prompt) is None
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def runs(tmp_path):
         folder = RunFolder(tmp_path / name)
         folder.start(Run(name, f"made:{name}", {}, {subset.name: subset.digest}, (0,), {}, {}), [subset])
         for prompt in subset.prompts:
-            clip = make_clip(Scene.from_json(prompt.tags["scene"]), 0)[0]
+            clip = make_clip(Scene.of(prompt), 0)[0]
             path = f"clips/{prompt.id}-0.mkv"
             (folder.path / "clips").mkdir(exist_ok=True)
             write_clip(clip if heard else Clip(clip.frames, clip.fps), folder.path / path)

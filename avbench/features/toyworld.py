@@ -3,10 +3,9 @@
 It reads the scene from the prompt's tags. So it measures only clips of toy subsets, whichever model made them.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from avbench.core import Clip, NotMeasurable, Prompt, Protocol, Value
+from avbench.core import Clip, InputError, NotMeasurable, Prompt, Protocol, Value
 from avbench.features.table import Requires
 from avbench.toyworld import Scene
 from avbench.toyworld.judge import FALLING, LEAST_KICK, TOUCHING, judge
@@ -41,15 +40,14 @@ class ToyPhysics:
 
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if the prompt has no toy scene or the frames cannot show one."""
-        plain = prompt.tags.get("scene")
-        if not isinstance(plain, Mapping):
-            msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
-            raise NotMeasurable(msg)
+        try:
+            scene = Scene.of(prompt)
+        except InputError as error:
+            raise NotMeasurable(str(error)) from None
         if clip.height != clip.width or clip.width < SMALLEST:
             size = f"{clip.width}x{clip.height}"
             msg = f"the frames are {size}; the toy world's are square, with sides of {SMALLEST} pixels or more"
             raise NotMeasurable(msg)
-        scene = Scene.from_json(plain)
         found = judge(clip.frames, float(clip.fps), scene)
         kicks = found.kicks or ()
         touches = sum(kick.gap <= TOUCHING for kick in kicks)

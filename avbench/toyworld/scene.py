@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, digest, nearest
+from avbench.core import InputError, Prompt, digest, nearest
 
 VIEW_METRES = 2.0
 
@@ -138,6 +138,15 @@ class Scene:
         except (TypeError, KeyError) as error:
             msg = f"scene: {error} in {dict(plain)}"
             raise InputError(msg) from None
+
+    @classmethod
+    def of(cls, prompt: Prompt) -> "Scene":
+        """The scene in a prompt's tags. Raises InputError if there is none, or as `from_json`."""
+        plain = prompt.tags.get("scene")
+        if not isinstance(plain, Mapping):
+            msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
+            raise InputError(msg)
+        return cls.from_json(plain)
 
     def generator(self, seed: int) -> np.random.Generator:
         """The random numbers of one clip, which depend only on the scene and the seed."""

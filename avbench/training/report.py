@@ -5,14 +5,14 @@ physics of `toy_*`, sound against visible contacts beside its null, and the dist
 (``toyworld:``) on the same prompts and give its folder too: its column is what a perfect arm would have.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from avbench.core import Clip, InputError, Prompt
+from avbench.core import Clip, Prompt
 from avbench.features.audio.onsets import Onsets
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
@@ -54,7 +54,7 @@ class Found:
 
 def look(clip: Clip, prompt: Prompt) -> Found:
     """Look at one clip of a toy prompt. Raises InputError on a prompt without a scene."""
-    scene = _scene_of(prompt)
+    scene = Scene.of(prompt)
     seen = [bodies(frame) for frame in clip.frames]
     shown = [{body.colour for body in frame} for frame in seen]
     colours = tuple(bool(np.mean([body.colour in frame for frame in shown]) >= SEEN_SHARE) for body in scene.bodies)
@@ -63,21 +63,13 @@ def look(clip: Clip, prompt: Prompt) -> Found:
     return Found(colours, off == 0, abs(off) <= 1, hits, contacts, begun, null)
 
 
-def _scene_of(prompt: Prompt) -> Scene:
-    plain = prompt.tags.get("scene")
-    if not isinstance(plain, Mapping):
-        msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
-        raise InputError(msg)
-    return Scene.from_json(plain)
-
-
 def visible_contacts(clip: Clip, prompt: Prompt) -> np.ndarray | None:
     """Return the times of visible contacts, in seconds, increasing; None if the bodies cannot be followed.
 
     A contact is a change of velocity that gravity does not explain, at which something touches (`judge.Kick`). Free
     fall and the turns of a pendulum are no contacts.
     """
-    kicks = judge(clip.frames, float(clip.fps), _scene_of(prompt)).kicks
+    kicks = judge(clip.frames, float(clip.fps), Scene.of(prompt)).kicks
     if kicks is None:
         return None
     kept: list[float] = []

@@ -63,7 +63,7 @@ def toy_scene(number: int, seed: int) -> tuple[Scene, int]:
 @functools.cache
 def _held_out() -> list[dict[str, Any]]:
     prompts = [prompt for name in loading.TOY_SUBSETS for prompt in loading.load(name).prompts]
-    return [Scene.from_json(prompt.tags["scene"]).to_json() for prompt in prompts]
+    return [Scene.of(prompt).to_json() for prompt in prompts]
 
 
 def _toy_source(seed: int) -> Callable[[int], Source]:
