@@ -67,7 +67,7 @@ class Pool:
         self.folder = folder
         table = pd.read_parquet(folder.path / VALUES_FILE)
         self.table = table[table["metric"].isin(METRICS)]
-        self.scores, self.protocols = folder.scores()
+        self.scores, self.protocols = folder.scores(), folder.score_protocols()
         self.prompts = self.table[["subset", "prompt"]].drop_duplicates()
         self.seeds = folder.run().seeds
 

@@ -65,7 +65,7 @@ def asked(work: Path, metrics: list[str]) -> Iterator[dict[str, object]]:
     """One row a (metric, model): how far the model moves the metric from the world, and whether that is chance."""
     known = {metric.name: metric for metric in METRICS}
     runs = {variant: RunFolder(work / run_name(variant)) for variant in VARIANTS}
-    scores = {variant: {score.metric: score for score in run.scores()[0]} for variant, run in runs.items()}
+    scores = {variant: {score.metric: score for score in run.scores()} for variant, run in runs.items()}
     values = {variant: pd.read_parquet(run.path / "values.parquet") for variant, run in runs.items()}
     for name in metrics:
         metric, good = known[name], scores[""][name]

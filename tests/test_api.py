@@ -161,13 +161,13 @@ def test_an_evaluation_by_one_more_metric_keeps_the_others(tmp_path, monkeypatch
     asked = {"reference": "real", "out": "out", "workers": 0}
     api.score("model", metrics=["motion_amount", "motion_frechet"], **asked)
     run_avbench("measure", "out/model", "--metric", "onset_rate")
-    before = {one.metric: (one.value, one.reference) for one in RunFolder(tmp_path / "out" / "model").scores()[0]}
+    before = {one.metric: (one.value, one.reference) for one in RunFolder(tmp_path / "out" / "model").scores()}
     for again in (
         lambda: run_avbench("evaluate", "out/model", "--reference", "real", "--metric", "onset_rate"),
         lambda: api.score("model", metrics=["motion_amount_distance"], **asked),
     ):
         again()
-        scores = {one.metric: one for one in RunFolder(tmp_path / "out" / "model").scores()[0]}
+        scores = {one.metric: one for one in RunFolder(tmp_path / "out" / "model").scores()}
         assert {name: (scores[name].value, scores[name].reference) for name in before} == before
         assert scores["onset_rate"].reference is not None
 
@@ -284,7 +284,7 @@ def test_show_prints_the_answer_and_the_table_of_the_command_line(tmp_path, caps
 
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]), "onset_rate", "fvd")
-    values = {score.metric: score.value for score in run.scores()[0]}
+    values = {score.metric: score.value for score in run.scores()}
     found, got = api.compare(run.path), {}
 
     def log(values, step="not given"):
@@ -309,7 +309,7 @@ def test_what_the_documentation_says_of_python_is_there(tmp_path, capsys):
     runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k), *ASKED) for k, name in enumerate("ab")]
     found = api.compare([run.path for run in runs])
     for run in runs:
-        values = {score.metric: score.value for score in run.scores()[0] if score.value is not None}
+        values = {score.metric: score.value for score in run.scores() if score.value is not None}
         row = found.table.loc["toy-control", run.path.name]
         assert row.dropna().to_dict() == values and {*row.index} == {*ASKED}
     assert len(found.table) == 2

@@ -83,7 +83,7 @@ def test_an_arm_below_the_reference_is_as_much_worse_as_one_above(place, tmp_pat
     for number in range(2):
         training(tmp_path / f"c-{number}", seed=60 + number, metrics=["lpips_consecutive"], lpips=-0.01)
     arms = opened_arms({"a": [place / "a-0", place / "a-1"], "c": f"{tmp_path}/c-*"})
-    scores = [[folder.scores()[0][0] for folder in arm.trainings] for arm in arms]
+    scores = [[folder.scores()[0] for folder in arm.trainings] for arm in arms]
     near, below = (abs(np.mean([one.value - one.reference for one in of_arm])) for of_arm in scores)
     (row,) = arm_differences(arms, metrics=["lpips_consecutive"]).differences.itertuples()
     assert row.difference == pytest.approx(below - near) == pytest.approx(0.01, rel=0.1) and row.better == "a"
@@ -93,7 +93,7 @@ def test_a_distance_is_one_number_per_training(arms, found):
     a, b = (
         np.array(
             [
-                [next(s.value for s in folder.scores()[0] if s.metric == "motion_amount_distance")]
+                [next(s.value for s in folder.scores() if s.metric == "motion_amount_distance")]
                 for folder in arm.trainings
             ]
         )

@@ -86,7 +86,7 @@ def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
 def test_a_run_below_the_reference_is_as_much_worse_as_one_above(tmp_path, runs, seeds):
     """Paired, and without a common seed."""
     below = evaluated(made_run(tmp_path / "below", seed=3, lpips=-0.01, seeds=seeds))
-    sides = [[one for one in run.scores()[0] if one.metric == "lpips_consecutive"] for run in (runs["good"], below)]
+    sides = [[one for one in run.scores() if one.metric == "lpips_consecutive"] for run in (runs["good"], below)]
     good, other = ([abs(one.value - one.reference) for one in side] for side in sides)
     found = table(runs["good"], below).xs("lpips_consecutive", level="metric").droplevel("run")
     ranks = leaderboard([runs["good"], below]).set_index(["metric", "subset", "model"])["rank"].sort_index()
@@ -281,7 +281,7 @@ def test_a_question_that_the_runs_do_not_answer_is_said(tmp_path, runs):
 def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
     folders = [evaluated(made_run(tmp_path / name)) for name in "ab"]
     for folder in folders:
-        scores, protocols = folder.scores()
+        scores, protocols = folder.scores(), folder.score_protocols()
         gone = [dataclasses.replace(one, metric="older") if one.metric == "onset_rate" else one for one in scores]
         folder.write_scores(gone, protocols, values_of(folder))
     for read in (differences, scores_frame):

@@ -43,7 +43,7 @@ def test_few_prompts_say_nothing_and_none_no_word(tmp_path):
 def test_a_look_finds_the_numbers_of_the_evaluation(tmp_path):
     folder = evaluated(made_run(tmp_path / "a"))
     so_far = MeasuredSoFar(folder.path, chosen_metrics(list(METRICS)))
-    assert so_far.scores() == folder.scores()
+    assert so_far.scores() == folder.scores() and so_far.score_protocols() == folder.score_protocols()
     assert so_far.values().equals(folder.values())
 
 
@@ -110,4 +110,4 @@ def test_status_of_several_runs_ends_with_it_unless_all_are_evaluated(tmp_path):
 @pytest.mark.parametrize("metrics", [["fvd"], ["near_copies"]])
 def test_metrics_of_many_clips_wait_for_the_end(tmp_path, metrics):
     folder = made_run(tmp_path / "a", **CONTROL)
-    assert MeasuredSoFar(folder.path, chosen_metrics(metrics)).scores() == ([], {})
+    assert MeasuredSoFar(folder.path, chosen_metrics(metrics)).scores() == []

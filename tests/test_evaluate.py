@@ -137,7 +137,7 @@ def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_
 def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
     """With as many clips of each prompt it is Student's interval of the prompts' means."""
     run = evaluated(made_run(tmp_path / "run", seeds=(0, 1, 2), names=["toy-control"]), "lpips_consecutive")
-    ((score,), _), (values,) = run.scores(), score_table.clip_values(run).values()
+    (score,), (values,) = run.scores(), score_table.clip_values(run).values()
     means = values.groupby("prompt").mean()
     low, high = stats.t.interval(0.95, 23, means.mean(), stats.sem(means))
     assert score.interval == pytest.approx((low, high)) and score.n == 72
@@ -147,7 +147,7 @@ def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
 def test_a_working_folder_that_is_a_run_is_not_taken_for_the_run_of_reference_clips(tmp_path, monkeypatch):
     here, run = (made_run(tmp_path / name, names=["toy-control"]) for name in ("here", "run"))
     monkeypatch.chdir(here.path)
-    assert evaluated(run).scores()[0]
+    assert evaluated(run).scores()
 
 
 def test_a_shard_without_a_clip_of_a_subset_says_so(tmp_path):
@@ -190,7 +190,7 @@ def test_a_distance_stands_with_its_null_floor_and_excess(tmp_path, real):
 def test_scores_are_read_back_as_they_were(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     (score,) = evaluate(folder, chosen_metrics(["fvd"]), place=real)
-    assert folder.scores()[0] == [score]
+    assert folder.scores() == [score]
     before = (folder.path / "scores.json").read_bytes()
     evaluate(folder, chosen_metrics(["fvd"]), place=real)
     assert (folder.path / "scores.json").read_bytes() == before
@@ -387,6 +387,6 @@ def test_an_evaluation_adds_to_the_earlier_one(tmp_path, real):
     scored(folder, real, "near_copies")
     folder.require_one_evaluation("near_copies.csv")
     scored(folder, None, "fvd")
-    assert {score.metric for score in folder.scores()[0] if score.value is not None} == {"near_copies", "fvd"}
+    assert {score.metric for score in folder.scores() if score.value is not None} == {"near_copies", "fvd"}
     assert folder.scored_with() == {"reference": str(real)}, "the reference is remembered"
     folder.require_one_evaluation("near_copies.csv")

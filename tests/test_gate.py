@@ -133,7 +133,7 @@ def test_a_run_of_another_subset_cannot_be_compared(tmp_path):
 
 def packaged(folder, version):
     """An evaluated run whose onset_rate is that of a version of another package."""
-    scores, protocols = folder.scores()
+    scores, protocols = folder.scores(), folder.score_protocols()
     new = {name: {**one, "package": f"tinyteam {version}"} for name, one in protocols.items()}
     names = {name: digest(new[name]) if one["metric"] == "onset_rate" else name for name, one in protocols.items()}
     scores = [replace(score, protocol=names[score.protocol]) for score in scores]
@@ -328,7 +328,7 @@ def test_a_first_plan_comes_from_the_baselines_own_noise(tmp_path, baseline):
     result = run_avbench(*arguments, "--init", code=None)
     assert result.exit_code == 0 and f"{place} now holds margins" in result.output
     written = plan.read(place)
-    interval = next(one.interval for one in run.scores()[0] if one.metric == "lpips_consecutive")
+    interval = next(one.interval for one in run.scores() if one.metric == "lpips_consecutive")
     margin = written.margin("toy-control", "lpips_consecutive")
     assert margin == pytest.approx((interval[1] - interval[0]) / 2, rel=0.01) and margin > 0
     assert run_avbench(*arguments, code=None).exit_code == 0, "the same again passes"
@@ -372,7 +372,7 @@ def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, 
     monkeypatch.setitem(SUBSETS, "own", replace(SUBSETS["toy-control"], name="own"))
     monkeypatch.setitem(LPIPS, "own", 0.0054)
     run = evaluated(made_run(tmp_path / "run", names=["own"]))
-    assert all(score.interval and score.reference is None for score in run.scores()[0])
+    assert all(score.interval and score.reference is None for score in run.scores())
     gate.update(run, tmp_path / "bp.zip", "first")
     words = ("check", run.path, "--baseline", tmp_path / "bp.zip", "--init", "--plan", tmp_path / "first.toml")
     said = run_avbench(*words, code=2).stderr
@@ -734,7 +734,7 @@ def test_a_baseline_that_holds_less_than_before_says_so(tmp_path, baseline):
 
 def test_a_baseline_that_had_no_number_of_a_metric_loses_nothing_without_it(tmp_path):
     before = evaluated(made_run(tmp_path / "before", names=["toy-control"]), "onset_rate", "fvd")
-    assert {one.metric: one.n for one in before.scores()[0]} == {"onset_rate": 24, "fvd": 0}
+    assert {one.metric: one.n for one in before.scores()} == {"onset_rate": 24, "fvd": 0}
     assert gate.update(before, tmp_path / "b.zip", "first") is None
     after = evaluated(made_run(tmp_path / "after", names=["toy-control"]), "onset_rate")
     assert gate.update(after, tmp_path / "b.zip", "second") is None

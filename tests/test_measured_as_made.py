@@ -97,10 +97,7 @@ def test_a_waiting_model_makes_clips_while_earlier_ones_are_measured(tmp_path, m
     after = run("python:waiting_model:Waiting", **asked, workers=1, out="after")
     assert (beside.failed, after.failed, beside.notes) == (0, 0, after.notes)
     first, second = (
-        {
-            one.metric: (one.value, one.n)
-            for one in RunFolder(tmp_path / out / "python-waiting_model-Waiting").scores()[0]
-        }
+        {one.metric: (one.value, one.n) for one in RunFolder(tmp_path / out / "python-waiting_model-Waiting").scores()}
         for out in ("beside", "after")
     )
     assert first == second and {n for _, n in first.values()} == {3}
@@ -125,7 +122,7 @@ def test_a_kill_meanwhile_loses_nothing_and_leaves_no_process(tmp_path):
     (tmp_path / "go").write_text("now\nreally\n")
     assert subprocess.run(command, stdout=subprocess.DEVNULL, **where).returncode == 0
     (folder,) = map(RunFolder, tmp_path.glob("runs/*waiting*"))
-    assert [one.n for one in folder.scores()[0]] == [3, 3]
+    assert [one.n for one in folder.scores()] == [3, 3]
     for lines in (folder.path / "samples.jsonl", *folder.path.glob("features/*/rows.jsonl")):
         assert len([*read_lines(lines)]) == 3, "nothing is made or measured twice"
 

@@ -629,7 +629,7 @@ def test_a_refusal_is_counted_by_itself(here):
     lines = (folder.path / "samples.jsonl").read_text().splitlines()
     assert len(lines) == 3 and sum(one.refused for one in folder.samples().values()) == 1, "it is not asked for twice"
     training_hook(folder.path, metrics=["motion_amount"])
-    (one,), _ = folder.scores()
+    (one,) = folder.scores()
     assert (one.n, one.unmeasured, one.refused) == (2, 1, 1)
     table = run_avbench("compare", folder.path, "--format", "markdown", code=None).output
     assert "rests on 2 clips; 1 could not be measured; the model refused 1 clip" in table

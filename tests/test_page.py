@@ -464,7 +464,7 @@ def test_a_number_opens_its_origin(inside, out):
     row = tab.locator("#subset-0 tr", has=tab.locator("th", has_text=re.compile("^toyworld$")))
     row.locator(".number[data-score]").nth(1).click()
     origin = tab.locator("#origin").inner_text()
-    score = folders(out)[0].scores()[0][1]
+    score = folders(out)[0].scores()[1]
     assert score.protocol in origin and f"{score.n} clips" in origin and str(score.value) in origin
     kept = folders(out)[0].subset_path("toy-object-contact")
     assert f"avbench sample toyworld: --subset {kept.name}" in origin and '"name": "flow-dis"' in origin
@@ -485,7 +485,7 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
     folder = evaluated(made_run(tmp_path / "run"))
     write_sealed(folder.path / "run.json", {**unsealed(read_json(folder.path / "run.json")), "asked": asked})
-    scores, protocols = folder.scores()
+    scores, protocols = folder.scores(), folder.score_protocols()
     folder.write_scores(scores, protocols, values_of(folder), {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
     monkeypatch.chdir(folder.path / "subsets")  # the page leaves out the folders of files

@@ -160,8 +160,8 @@ def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
     assert "bright" not in [metric.name for metric in chosen_metrics(None)], "it says that it is not usual"
     run_avbench("score", clips(tmp_path / "a"), "--metric", "bright", "--workers", 1, "--out", tmp_path / "out")
     folder = RunFolder(tmp_path / "out" / "a")
-    ((score,), protocols) = folder.scores()
-    protocol = protocols[score.protocol]
+    (score,) = folder.scores()
+    protocol = folder.score_protocols()[score.protocol]
     assert score.value == pytest.approx(127.5, abs=3) and protocol["package"] == "lights 1.5"
     assert (protocol["feature"]["version"], protocol["feature"]["package"]) == (3, "lights 1.5")
 
@@ -171,7 +171,7 @@ def test_a_metric_may_be_a_column_of_its_feature(tmp_path, install):
     install("torches", {"metrics": metrics, "features": ["brightness = torches:Brightness"]})
     asked = [word for name in ("bright", "stored", "misspelled") for word in ("--metric", name)]
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out")
-    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["stored"].value == scores["bright"].value is not None
     assert scores["misspelled"].missing == (
         "brightness has no column 'brigthness'; did you mean 'brightness'? choices: brightness"
@@ -219,7 +219,7 @@ def test_a_run_goes_on_where_a_plug_in_fails(tmp_path, install):
     asked = [part for name in ("onset_rate", "raises", "dark") for part in ("--metric", name)]
     done = run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
     assert done.stderr.count("the metric 'x' (y) of the package bulbs 1.5 cannot be used") == 1
-    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["onset_rate"].value is not None
     assert scores["raises"].missing == "failed in the package bulbs 1.5: ZeroDivisionError: division by zero"
     assert "failed in the package bulbs 1.5: ZeroDivisionError: no light" in scores["dark"].missing
@@ -254,7 +254,7 @@ def test_what_plug_ins_return_wrongly_is_said(tmp_path, install):
     install("sparks", {"metrics": metrics, "features": features})
     asked = [part for one in metrics for part in ("--metric", one.split()[0])]
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
-    missing = {score.metric: score.missing for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    missing = {score.metric: score.missing for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert missing.pop("scalar") == (
         "failed in the package sparks 1.5: ValueError: sparks:mean returned True; "
         "it must return an array of shape (2,), one number per clip"
@@ -287,7 +287,7 @@ LOUD = Metric("loud", "levels", "loudness", Direction.BAND, "", "How loud?")
     install("wires", {"metrics": ["a_first = wires:BLANKED", "many = wires:MANY", "loud = wires:LOUD"]}, code)
     asked = [part for name in ("a_first", "many", "loud", "loudness") for part in ("--metric", name)]
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
-    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert "read-only" in scores["a_first"].missing
     assert (scores["many"].value, scores["many"].n) == (1.0, 2)
     assert scores["loud"].value == scores["loudness"].value is not None
@@ -364,7 +364,7 @@ RED = Metric("red", "redness", "red", Direction.BAND, "", "How red?")
     write_clip(Clip(frames, 8), tmp_path / "a" / "b.mkv")  # not the first: a run that begins with black clips is broken
     write_clip(Clip(frames + np.array([60, 20, 20], np.uint8), 8), tmp_path / "a" / "a.mkv")
     run_avbench("score", tmp_path / "a", "--metric", "red", "--workers", 0, "--out", tmp_path / "out")
-    ((score,), _) = RunFolder(tmp_path / "out" / "a").scores()
+    (score,) = RunFolder(tmp_path / "out" / "a").scores()
     assert (score.value, score.n) == (pytest.approx(0.6), 1)
 
 
@@ -377,7 +377,7 @@ def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):
     )
     sys.modules.pop("torch_")
     run_avbench(*asked)
-    ((score,), _) = RunFolder(tmp_path / "out" / "a").scores()
+    (score,) = RunFolder(tmp_path / "out" / "a").scores()
     assert score.value == 1.0
 
 
@@ -454,6 +454,7 @@ def test_the_example_of_the_docs_installs_and_scores(tmp_path):
     )  # fmt: skip
     assert scored.returncode == 0, scored.stderr
     for name in "ab":
-        ((score,), protocols) = RunFolder(tmp_path / "out" / name).scores()
+        folder = RunFolder(tmp_path / "out" / name)
+        (score,) = folder.scores()
         assert score.value > 0, "noise at a third of full scale is louder than broadcasting"
-        assert protocols[score.protocol]["package"] == "broadcast-loudness 0.1"
+        assert folder.score_protocols()[score.protocol]["package"] == "broadcast-loudness 0.1"

@@ -372,7 +372,7 @@ def test_a_folder_of_clips_becomes_a_reference(tmp_path, monkeypatch):
     for file in ("card.json", "columns.safetensors"):
         assert (tmp_path / "again/mine" / file).read_bytes() == (tmp_path / "mine" / file).read_bytes()
     assert sorted(built.clips["prompt"])[0].startswith("toy-object-contact-")
-    (score,) = RunFolder(made / "toyworld-noisy").scores()[0]
+    (score,) = RunFolder(made / "toyworld-noisy").scores()
     assert score.reference == pytest.approx(built.values["onsets"]["onset_rate"].mean())
 
 

@@ -119,8 +119,8 @@ def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
     place = tmp_path / "shards/2-of-3"
     assert {path.name for path in place.iterdir()} >= {"toyworld", "toyworld-noisy", "table.md", "report.html"}
     folder = RunFolder(place / "toyworld")
-    counts = {score.n for score in folder.scores()[0] if score.metric == "onset_rate"}
-    assert counts == {1} and {score.missing for score in folder.scores()[0]} == {None}, "one prompt of each subset"
+    counts = {score.n for score in folder.scores() if score.metric == "onset_rate"}
+    assert counts == {1} and {score.missing for score in folder.scores()} == {None}, "one prompt of each subset"
     command = page._commands(folder, folder.run())["sample"]
     assert f"--out {tmp_path.name} --shard 2/3" in command, "a page names no local folder"
     again = run_avbench("sample", "toyworld:", *TOY, "--out", place, code=2)
@@ -202,5 +202,5 @@ def test_the_slurm_array_of_the_docs_does_what_it_says(tmp_path):
     assert done.returncode == 0, done.stderr + (tmp_path / "log").read_bytes()
     assert "8 of 8 clips" in (tmp_path / "log").read_text()
     folder = RunFolder(tmp_path / "runs/toyworld")
-    assert {score.n for score in folder.scores()[0]} == {8} and (tmp_path / "report/report.html").is_file()
+    assert {score.n for score in folder.scores()} == {8} and (tmp_path / "report/report.html").is_file()
     assert len([*(tmp_path / "runs/shards").glob("*-of-4/toyworld/run.json")]) == 4

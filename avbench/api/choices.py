@@ -206,7 +206,7 @@ def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str]
         InputError: the preset is unknown, or the runs share none of its metrics.
     """
     asked = [*dict.fromkeys(columns_named(columns).columns.values())]
-    scored = [{score.metric for score in run.scores()[0]} for run in runs]
+    scored = [{score.metric for score in run.scores()} for run in runs]
     shared = [name for name in asked if all(name in one for one in scored)]
     places = " ".join(str(run.path) for run in runs)
     how = (

@@ -37,9 +37,13 @@ class MeasuredSoFar(RunFolder):
         super().__init__(path)
         self._found = evaluated_so_far(RunFolder(path), metrics, place)
 
-    def scores(self) -> tuple[list[Score], dict[str, Mapping[str, Any]]]:
-        """The scores and their protocols."""
-        return self._found.scores, {**self._found.protocols}
+    def scores(self) -> list[Score]:
+        """The scores of the clips that are measured."""
+        return self._found.scores
+
+    def score_protocols(self) -> dict[str, Mapping[str, Any]]:
+        """The protocols of the scores, by their digests."""
+        return {**self._found.protocols}
 
     def scored_with(self) -> dict[str, str]:
         """Nothing: the reference is given."""

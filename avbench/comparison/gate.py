@@ -93,7 +93,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
     if not reason.strip():
         msg = "a baseline moves for a reason: give --reason, which is kept in its file"
         raise InputError(msg)
-    scores, _ = folder.scores()
+    scores = folder.scores()
     if not any(score.value is not None for score in scores):
         one = scores[0]
         msg = f"{folder.path} has no number, so as a baseline it would gate nothing ({one.metric}: {one.missing})"
@@ -125,7 +125,7 @@ def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
 
 def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
     """What the older of two baselines has, and the newer has not."""
-    old, new = ({"/".join(one.where) for one in of.scores()[0] if one.n} for of in (before, after))
+    old, new = ({"/".join(one.where) for one in of.scores() if one.n} for of in (before, after))
     made = [{key for key, one in of.samples().items() if one.failure is None} for of in (before, after)]
     lost = [*sorted(old - new), *([counted(gone, "clip")] if (gone := len(made[0] - made[1])) else [])]
     return f"it had, and has no longer: {', '.join(lost)}" if lost else None
@@ -148,12 +148,12 @@ def check(
             in common, or no margin of the plan is of a score of the baseline, or none of the two has an allowed field.
     """
     with _opened(baseline) as before:
-        had = {one.where: one for one in before.scores()[0]}
+        had = {one.where: one for one in before.scores()}
         wanted = _wanted(had, plan)
         on_subsets, gated = _on_subsets(wanted, had), _gated(wanted, had, plan, baseline)
         _require_same_ground(folder, before, baseline, gated, place)
         require_known_fields([before, folder], allow)
-        scored = {one.where for one in folder.scores()[0]}
+        scored = {one.where for one in folder.scores()}
         both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]
         found = differences([before, folder], plan=plan, place=place, allow=allow, only=both, metrics=names)
@@ -220,7 +220,7 @@ def initial_plan(baseline: Path) -> tuple[str, list[str]]:
         InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
     """
     with _opened(baseline) as before:
-        scores = before.scores()[0]
+        scores = before.scores()
     found = {"/".join(one.where): _noise(one) for one in scores}
     margins = {name: one for name, one in found.items() if not isinstance(one, str)}
     few = {"/".join(one.where): _few(one) for one in scores}
@@ -352,7 +352,7 @@ def _margins(
     before: RunFolder,
     after: RunFolder,
 ) -> Iterator[_Check]:
-    scores = {one.where: one for one in after.scores()[0]}
+    scores = {one.where: one for one in after.scores()}
     asked = set(after.run().subsets)
     for where, margin in wanted.items():
         name, row = "/".join(where), rows.get(where)

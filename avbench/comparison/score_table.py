@@ -77,7 +77,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
     Raises:
         InputError: it was not evaluated, or not by one of the metrics.
     """
-    scores, protocols = asked_scores(folder, metrics), folder.scores()[1]
+    scores, protocols = asked_scores(folder, metrics), folder.score_protocols()
     settings = folder.run().settings
     return Made(
         folder.path.name,
@@ -168,7 +168,7 @@ def asked_scores(folder: RunFolder, metrics: Sequence[str] | None) -> list[Score
     Raises:
         InputError: a name is unknown, or the run was not scored by that metric.
     """
-    scores = folder.scores()[0]
+    scores = folder.scores()
     if metrics is None:
         return scores
     scored = {score.metric for score in scores}

@@ -341,7 +341,7 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
 def scores_so_far(folder: RunFolder) -> list[Score]:
     """The scores of a run's last evaluation; none if there is none or its file is damaged."""
     try:
-        return folder.scores()[0]
+        return folder.scores()
     except InputError:
         return []
 

@@ -440,15 +440,13 @@ class RunFolder:
         plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_sealed(self.path / "scores.json", plain)
 
-    def scores(self) -> tuple[list[Score], dict[str, Any]]:
-        """Read the scores and their protocols. Raises InputError if the run was not evaluated yet."""
-        if not (self.path / "scores.json").exists():
-            measured = next(self.path.glob("features/*/rows.jsonl"), None)
-            first = "" if measured else f"`avbench measure {self.path}` and "
-            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.path}` first"
-            raise InputError(msg)
-        found = self._scores()
-        return [*found.scores], {**found.protocols}
+    def scores(self) -> list[Score]:
+        """Read the scores. Raises InputError if the run was not evaluated yet."""
+        return [*self._scores().scores]
+
+    def score_protocols(self) -> dict[str, Mapping[str, Any]]:
+        """Read the protocols of the scores, by the digests in `Score.protocol`. Raises the same error as `scores`."""
+        return {**self._scores().protocols}
 
     def require_one_evaluation(self, name: str) -> None:
         """Check that the file `name`, which was written with the scores, still belongs to them.
@@ -493,6 +491,11 @@ class RunFolder:
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
+        if not path.exists():
+            measured = next(self.path.glob("features/*/rows.jsonl"), None)
+            first = "" if measured else f"`avbench measure {self.path}` and "
+            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.path}` first"
+            raise InputError(msg)
         plain = read_sealed(path, f"run `avbench evaluate {self.path}` again")
         found = reading.shaped_plain(plain, _ScoresFile, str(path))
         if not found.scores:
@@ -543,7 +546,7 @@ class RunFolder:
             msg = f"{path} holds two values of one metric for one clip"
             raise InputError(msg)
         counts: dict[Any, int] = table.dropna(subset="value").groupby(["subset", "metric"]).size().to_dict()
-        for score in self.scores()[0] if (self.path / "scores.json").exists() else ():
+        for score in self.scores() if (self.path / "scores.json").exists() else ():
             there = counts.get(score.where, 0)
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (

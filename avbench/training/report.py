@@ -134,8 +134,7 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
             yield f"{subset}: visible contacts with an onset (shifted sound)", shares
     if not (folder.path / "scores.json").exists():
         return
-    scores, _ = folder.scores()
-    for score in scores:
+    for score in folder.scores():
         if score.value is not None and (score.metric in _DISTANCES or score.metric.startswith("toy_")):
             yield f"{score.subset}: {score.metric}", f"{score.value:.4g}"
 

@@ -155,7 +155,7 @@ def read_runs(folder: Path, plan: dict[str, Any]) -> pd.DataFrame:
         view = RunView(path)
         frame = read_values(view).rename(columns={"seed": "clip"})
         scores = pd.DataFrame(
-            [(one.subset, None, one.metric, one.value) for one in view.scores()[0] if one.metric in distances],
+            [(one.subset, None, one.metric, one.value) for one in view.scores() if one.metric in distances],
             columns=["subset", "prompt", "metric", "value"],
         )
         both = pd.concat([frame[["subset", "prompt", "metric", "value"]], scores])

@@ -328,7 +328,7 @@ def numbers(folder):
     """Every number of a run: rows, the scores that it holds and those that are computed anew, values per clip."""
     rows = {name: current_rows(folder, name) for name in ("lpips-alex", "onsets")}
     found = {name: {key: dict(row.values or {}) for key, row in of.items()} for name, of in rows.items()}
-    kept = folder.scores()[0]
+    kept = folder.scores()
     again = evaluate(folder, chosen_metrics(["lpips_consecutive", "onset_rate"]))
     return found, kept, again, {where: one.to_dict() for where, one in score_table.clip_values(folder).items()}
 

@@ -97,7 +97,7 @@ def render(
         "scores": _records(frame),
         "differences": _differences(differences),
         "pairs": [{"run": run, "against": against} for run, against in pairs],
-        "protocols": {digest: one for folder in folders for digest, one in folder.scores()[1].items()},
+        "protocols": {digest: one for folder in folders for digest, one in folder.score_protocols().items()},
         "origins": [_origin(folder) for folder in folders],
     }
     return template("page.html").render(
