@@ -1,6 +1,6 @@
 """The command line: parses arguments, calls the stages, and prints results. One file per group of commands."""
 
-from avbench.cli import data, everyday, program, scale, stages, train
+from avbench.cli import check, data, everyday, program, scale, stages, train
 from avbench.cli.program import app, main
 
-__all__ = ["app", "data", "everyday", "main", "program", "scale", "stages", "train"]
+__all__ = ["app", "check", "data", "everyday", "main", "program", "scale", "stages", "train"]

@@ -1,6 +1,5 @@
-"""Defines the everyday commands: score, run, compare, report, check, list, doctor."""
+"""Defines the everyday commands: score, run, compare, report, list, doctor."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,14 +46,13 @@ from avbench.cli.printing import (
     print_frame,
     print_line,
     print_list,
-    print_notes,
     print_paper_tables,
     print_protocols,
     print_scores,
     print_tables,
     print_verdict,
     refuse,
-    terminal,
+    refuse_idle,
 )
 from avbench.cli.program import app
 from avbench.cli.steps import (
@@ -283,7 +281,7 @@ def compare(
     if caption not in CAPTIONS:
         refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
     if form not in paper.FORMS:
-        _refuse_idle(f"with --format {form}; give md, latex or csv", caption=caption == "short")
+        refuse_idle(f"with --format {form}; give md, latex or csv", caption=caption == "short")
     arms = api.named_arms(runs)
     _refuse_with_arms(
         arms is not None,
@@ -320,82 +318,6 @@ def compare(
         print_frame(found.differences if len(found.runs) > 1 else found.scores, form)
     else:
         _print_runs(found, runs, form, details=details, every=every)
-
-
-@app.command()
-def check(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="An evaluated run folder.")],
-    baseline: Annotated[Path, typer.Option(help="The baseline file, made by --update.")],
-    plan: PlanAt = None,
-    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline; needs --reason.")] = False,
-    reason: Annotated[str, typer.Option(help="Why the baseline changes; kept in its file.")] = "",
-    init: Annotated[
-        bool, typer.Option("--init", help="Write a plan from the baseline's own noise to --plan, or to gate.toml.")
-    ] = False,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
-    summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
-    allow: Allow = None,
-    reference: ReferenceAt = None,
-) -> None:
-    """Fail (exit code 1) if a run is worse than the baseline by more than the margin, or lacks a metric of the
-    baseline.
-
-    Exit code 2: the two cannot be compared, or an argument or a file is wrong. Margins come from the plan; a metric
-    without a margin is not checked.
-    --init writes a first plan.
-    """
-    from avbench.comparison import gate
-    from avbench.report import checks
-
-    if update or init:
-        mode = "with --update" if update else "with --init"
-        _refuse_idle(
-            mode,
-            init=update and init,
-            plan=update and plan,
-            junit=junit,
-            summary=summary,
-            allow=allow,
-            reference=reference,
-        )
-    if not update:
-        _refuse_idle("without --update", reason=reason)
-    folder = opened_run(run_folder)
-    if update:
-        shrunk = gate.update(folder, baseline, reason)
-        print_line(f"{baseline} now holds {folder.path.name}")
-        print_notes([shrunk] if shrunk else [])
-        return
-    if init:
-        place = plan or Path("gate.toml")
-        if place.exists():
-            refuse(f"{place} exists; give --plan another name, or remove it")
-        text, without = gate.initial_plan(baseline)
-        place.write_text(text, encoding="utf-8")
-        print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
-        print_notes(without)
-        return
-    verdicts = gate.check(folder, baseline, written_plan(plan), place=reference, allow=allow or ())
-    terminal().print(checks.console(verdicts, terminal().width))
-    for line in checks.annotations(verdicts) if os.environ.get("GITHUB_ACTIONS") == "true" else ():
-        print_line(line)
-    unwritten = [_unwritten(junit, "w", checks.junit(verdicts)), _unwritten(summary, "a", checks.markdown(verdicts))]
-    failed = checks.failures(verdicts)
-    if wrong := [sentence for sentence in (failed, *unwritten) if sentence]:
-        refuse("; ".join(wrong), code=1 if failed else 2)
-
-
-def _unwritten(place: Path | None, mode: str, text: str) -> str | None:
-    """Write a text to a file, in a folder that is made, and return why that was not possible, if it was not."""
-    if place is None:
-        return None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with place.open(mode, encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        return f"{place} cannot be written: {error.strerror or error}"
-    return None
 
 
 @app.command()
@@ -500,12 +422,12 @@ def doctor(
     from avbench.generation import table as generators
 
     if model:
-        _refuse_idle("with --model", out=out)
+        refuse_idle("with --model", out=out)
         names = [subset] if subset else None if prompts else ["toy-control"]
         (asked,) = chosen_subsets(names, prompts)
         found = contract.check(lambda: generators.build(model, parsed_settings(setting or ())), asked)
     else:
-        _refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)
+        refuse_idle("without --model", M=setting, subset=subset, prompts=prompts)
         found = checks(out or Path("runs"))
     failed = 0
     for one in found:
@@ -515,18 +437,12 @@ def doctor(
         refuse(f"{counted(failed, 'check')} failed", code=1)
 
 
-def _refuse_idle(where: str, **given: object) -> None:
-    """Refuse an option that was given although it has no effect there."""
-    if idle := [name for name, value in given.items() if value]:
-        refuse(f"{'-' if len(idle[0]) == 1 else '--'}{idle[0]} has no effect {where}")
-
-
 def _refuse_with_arms(arms: bool, *, unpaired: bool, **given: object) -> None:
     """Refuse options that have no effect on arms, and the one that has none on single runs."""
     if unpaired and not arms:
         refuse("--unpaired is about the trainings of arms; name arms, as in 'a=runs/a-*'")
     if arms:
-        _refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
+        refuse_idle("on arms; leave it out, or compare single runs, without NAME=", **given)
 
 
 def _print_runs(found: "Comparison", typed: list[str], form: str, *, details: bool, every: bool) -> None:

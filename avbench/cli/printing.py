@@ -267,6 +267,12 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
     raise typer.Exit(code)
 
 
+def refuse_idle(where: str, **given: object) -> None:
+    """Refuse an option that was given although it has no effect there."""
+    if idle := [name for name, value in given.items() if value]:
+        refuse(f"{'-' if len(idle[0]) == 1 else '--'}{idle[0]} has no effect {where}")
+
+
 class ConsoleReporter:
     """Prints notes once, and draws progress: where `avbench.api` sends its messages on the command line.
 
