@@ -1,7 +1,10 @@
 """What about two folders' clips makes a comparison of them doubtful is said with the answer, and on the page."""
 
+import html
 import shutil
 from fractions import Fraction
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import avbench
 from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset
 from avbench.features.protocols import protocol_of
+from avbench.metrics import reference
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
 
@@ -140,6 +144,35 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
         make(clip, moving(16), 16)
     form = "Clips of a and b have another form than the reference's (64×48, 8 frames/s, 1 s against 64×48, 16 frames/s"
     assert form in said("faster")
+
+
+def test_another_reference_than_the_one_of_the_scores_has_a_remark_of_its_own(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name, frames in (("alike", moving(8)), ("faster", moving(16))):
+        (tmp_path / name).mkdir()
+        for clip in range(3):
+            make(tmp_path / name / f"c{clip}.mkv", frames, len(frames))
+    how = {"metrics": "motion_amount,motion_frechet", "workers": 0}
+    scored = {
+        name: avbench.score([*folders], reference=tmp_path / name, out=tmp_path / f"by {name}", **how).runs
+        for name in ("alike", "faster")
+    }
+    built = {name: Path(runs[0].scored_with()["reference"]) for name, runs in scored.items()}
+
+    def said(name, given):
+        found = avbench.compare([run.path for run in scored[name]], reference=given and built[given])
+        page = html.unescape(found.save_report(tmp_path / "report").read_text())
+        assert all(sentence.partition(" (")[0] in page for sentence in found.limits)
+        return [sentence.partition(" (")[0] for sentence in found.verdict if "another form" in sentence]
+
+    form = "Clips of a and b have another form than"
+    assert said("alike", None) == said("alike", "alike") == []
+    assert said("faster", None) == said("faster", "faster") == [f"{form} the reference's"]
+    assert said("alike", "faster") == [f"{form} those of the reference of this comparison"]
+    assert said("faster", "alike") == [f"{form} those of the reference that they were scored with"]
+    with mock.patch.object(reference, "load", wraps=reference.load) as load:
+        remarks([*scored["alike"], *scored["faster"]], built["alike"])
+    assert sorted(call.args[0] for call in load.call_args_list) == sorted(built.values()), "each is read once"
 
 
 @pytest.mark.slow

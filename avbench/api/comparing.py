@@ -124,4 +124,5 @@ def compared(
         require_built(reference)
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *remarks(runs)])
+    limits = remarks(runs, reference)
+    return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *limits], limits=limits)

@@ -49,6 +49,8 @@ class Comparison:
     """Clips that could not be made or measured."""
     mirrors_lost: int = 0
     """Run folders whose mirror another process took over, so that it has not what was made since; notes say which."""
+    limits: list[str] = field(default_factory=list)
+    """What makes the clips hard to compare: the last sentences of `verdict`."""
 
     def __repr__(self) -> str:
         return "\n".join([f"Comparison of {', '.join(run.path.name for run in self.runs)}", *self.verdict])
@@ -100,7 +102,14 @@ class Comparison:
         reporter = reporter or Silent()
         chosen = options or PageOptions(workers=default_workers())
         return write_report(
-            self.runs, self.scores, self.differences, Path(path), chosen, follow=reporter.follow, note=reporter.note
+            self.runs,
+            self.scores,
+            self.differences,
+            self.limits,
+            Path(path),
+            chosen,
+            follow=reporter.follow,
+            note=reporter.note,
         )
 
     def log(self, run: Any, step: int | None = None) -> None:

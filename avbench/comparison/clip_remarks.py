@@ -7,9 +7,11 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Key, Sample, all_of, clip_name, counted, listed
+from avbench.core import InputError, Key, Sample, Subset, all_of, clip_name, counted, listed
 from avbench.features.current import current_rows
 from avbench.metrics import reference
 from avbench.metrics.evaluate import read_values, reference_to_use
@@ -21,10 +23,14 @@ _Named = Callable[[Key], str]
 """What a clip is called."""
 
 
-def remarks(runs: Sequence[RunFolder]) -> list[str]:
+def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
     """Sentences on unlike forms, on equal files, and on clips without a partner in the first run or without a value.
 
     Forms are compared on the first clips that both have, and only of subsets without a clip spec: others are conformed.
+
+    Args:
+        runs: the runs.
+        given: the reference of their comparison, if it need not be the one that they were scored with.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
     named = functools.partial(clip_name, seeds={key.seed for clips in made for key in clips})
@@ -37,7 +43,7 @@ def remarks(runs: Sequence[RunFolder]) -> list[str]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
         found += _moved(names, made[0], clips, named)
         found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
-    found += _beside_reference(runs, made)
+    found += _beside_reference(runs, made, given)
     for run, clips in zip(runs, made, strict=True):
         found += _copies(run.path.name, clips, named)
     for run, clips in zip(runs, made, strict=True):
@@ -146,33 +152,68 @@ def _forms(
             yield f"The {what} ({which}), and numbers depend on it: a difference may come from the form alone."
 
 
-def _beside_reference(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]]) -> Iterator[str]:
-    """Sentences on runs whose clips have another form than the reference's, or only a part of its prompts.
+def _beside_reference(
+    runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given: Path | None
+) -> Iterator[str]:
+    """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts.
 
     Not of subsets with a clip spec, to which the clips of both were conformed.
     """
-    unlike: dict[tuple[str, str], list[str]] = {}
+    unlike: dict[tuple[str, str, str], list[str]] = {}
     part: dict[tuple[int, int], list[str]] = {}
+    find, references = _finder(), _references(runs, given)
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
-            with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
-                if (real := reference.find(subset, reference_to_use([run], None))) is None:
-                    continue
-                theirs = real.first_clips
-                ours = first_forms(run.path, (one for key, one in clips.items() if key.subset == subset.name))
-                if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
-                    unlike.setdefault((str(odd[0]), str(theirs[0])), []).append(run.path.name)
-                known, own = {*real.clips["prompt"]}, {key.prompt for key in clips if key.subset == subset.name}
-                if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
-                    part.setdefault((len(known), len(own & known)), []).append(run.path.name)
-    for (ours, theirs), names in unlike.items():
+            of_subset = {key: one for key, one in clips.items() if key.subset == subset.name}
+            ours, own = first_forms(run.path, of_subset.values()), {key.prompt for key in of_subset}
+            for whose, place in references.items():
+                with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
+                    if (real := find(subset, reference_to_use([run], place))) is None:
+                        continue
+                    theirs, known = real.first_clips, {*real.clips["prompt"]}
+                    if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
+                        unlike.setdefault((whose, str(odd[0]), str(theirs[0])), []).append(run.path.name)
+                    shared = len(own & known)
+                    of_values = place is None and subset.whole_digest != real.subset_digest
+                    if of_values and shared > len(own) / 2 and known - own:
+                        part.setdefault((len(known), shared), []).append(run.path.name)
+    for (whose, ours, theirs), names in unlike.items():
         yield (
-            f"Clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and "
-            "numbers depend on it: what is read against the reference may differ by the form alone."
+            f"Clips of {all_of(names)} have another form than {whose} ({ours} against {theirs}), and numbers depend on "
+            "it: what is read against the reference may differ by the form alone."
         )
+    which = "The reference" if len(references) == 1 else "The reference that the runs were scored with"
     for (whole, shared), names in part.items():
         have = "has" if len(names) == 1 else "have"
         yield (
-            f"The reference has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its "
-            "values are those of all its clips."
+            f"{which} has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its values "
+            "are those of all its clips."
         )
+
+
+def _references(runs: Sequence[RunFolder], given: Path | None) -> dict[str, Path | None]:
+    """Whose form matters, in words → the given reference, or None for the one that a run was scored with.
+
+    Values rest on that one, and differences of distances on the given one.
+    """
+    with suppress(InputError):  # of a run whose reference is gone
+        used = [reference_to_use([run], given) for run in runs]
+        if given is None or [one and one.absolute() for one in used] == [reference_to_use([run], None) for run in runs]:
+            return {"the reference's": None}
+    return {
+        "those of the reference that they were scored with": None,
+        "those of the reference of this comparison": given,
+    }
+
+
+def _finder() -> Callable[[Subset, Path | None], reference.Reference | None]:
+    """`reference.find` that reads a reference once for all runs, and drops its features, which take much memory."""
+    known: dict[tuple[str, Path | None], reference.Reference | None] = {}
+
+    def find(subset: Subset, place: Path | None) -> reference.Reference | None:
+        if (subset.name, place) not in known:
+            real = reference.find(subset, place)
+            known[subset.name, place] = real and replace(real, values={}, known_moments={})
+        return known[subset.name, place]
+
+    return find

@@ -39,6 +39,7 @@ def write_report(
     runs: Sequence[RunFolder],
     frame: pd.DataFrame,
     differences: pd.DataFrame,
+    limits: Sequence[str],
     out: Path,
     options: PageOptions,
     *,
@@ -51,6 +52,7 @@ def write_report(
         runs: the runs, under different names.
         frame: their `leaderboard.leaderboard`.
         differences: their `differences.differences`.
+        limits: their `clip_remarks.remarks`.
         out: the folder.
         options: what the page shows.
         follow: takes the items of a long job and shows progress; gets the job's name, the number of items, and the
@@ -87,7 +89,15 @@ def write_report(
         count, made = clips.prepare(runs, out / "media", pictures=asked.pictures, workers=options.workers)
         follow("page: clips", count, made)
         html = page.render(
-            runs, frame, over, out / "media", differences, media=options.media, explained=asked, votes=voted
+            runs,
+            frame,
+            over,
+            out / "media",
+            differences,
+            options.media,
+            asked,
+            voted,
+            limits,
         )
         write_whole(out / "report.html", html.encode())
     if options.media == "inside" and len(html) > LARGE_PAGE_BYTES:

@@ -19,7 +19,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
-from avbench.comparison.clip_remarks import remarks
 from avbench.comparison.differences import by_pair
 from avbench.comparison.verdict import effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
@@ -59,6 +58,7 @@ def render(
     media: str = "inside",
     explained: Explained = NOTHING,
     votes: pd.DataFrame | None = None,
+    limits: Sequence[str] = (),
 ) -> str:
     """The page's HTML.
 
@@ -72,6 +72,7 @@ def render(
         media: one of MEDIA.
         explained: what explains metrics; `clips.prepare` must have made its pictures.
         votes: blind votes of `votes.read`, where there are some.
+        limits: sentences that stand below the answer, those of `clip_remarks.remarks`.
     """
     script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
     runs = [folder.path.name for folder in folders]
@@ -103,7 +104,7 @@ def render(
     return template("page.html").render(
         data=data,
         answer=verdict(frame, differences),
-        limits=remarks(folders),
+        limits=limits,
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
