@@ -41,7 +41,7 @@ from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
-from avbench.storage.form import form_of
+from avbench.storage.form import FIRST, form_of
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
@@ -49,8 +49,6 @@ from avbench.storage.writing import write_whole
 
 HISTORY = "baseline.json"
 _WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
-_LOOKED_AT = 3
-"""Clips per subset whose form a baseline holds."""
 _BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
 
 
@@ -475,7 +473,7 @@ def _forms(folder: RunFolder) -> dict[str, str]:
     for key, sample in sorted(folder.samples().items()):
         if sample.path is not None:
             made.setdefault(key.subset, []).append(sample)
-    first = [sample for samples in made.values() for sample in samples[:_LOOKED_AT]]
+    first = [sample for samples in made.values() for sample in samples[:FIRST]]
     return {"/".join(map(str, one.key)): form for one in first if (form := _form(folder, one))}
 
 
