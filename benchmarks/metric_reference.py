@@ -94,7 +94,6 @@ USUAL_SETTINGS = {"ddof": 1, "degree": 3, "coef0": 1}
 USUAL_LEAST = 24
 """Least number of clips of most distances, which the shared notes state."""
 REPEATED = (
-    "Conventions: ",
     "Layout: ",
     "The sign: ",
     "Source: the network",
