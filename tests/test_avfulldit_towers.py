@@ -24,6 +24,7 @@ from avbench.avfulldit.wan import WanTower
 from avbench.core import InputError, Key, Prompt, UnusableError
 from avbench.generation import table as generators
 from avbench.generation.detect import detect
+from avbench.generation.names import run_name
 from avbench.training.examples import Batch
 from avbench.training.loop import train
 from avbench.training.machine import Machine
@@ -320,7 +321,7 @@ def test_a_trained_joint_is_loaded(pair, tmp_path, monkeypatch, fine_tuned):
     assert settings["link"] == 1.0 and set(settings["weights"]) == {"video", "audio", "trained"}
     seen = detect(file)
     assert (seen.kind, seen.model) == ("trained joint", None) and "avfulldit:WAN+TANGOFLUX+" in seen.needs[0]
-    assert generators.run_name(model) == "avfulldit-wan-tango-joint"
+    assert run_name(model) == "avfulldit-wan-tango-joint"
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from avbench.cli.options import Config, Settings
 from avbench.cli.program import PANELS, OneValueEach, app
 from avbench.cli.steps import parsed_settings
 from avbench.core import InputError, Run
-from avbench.generation.table import GENERATORS, split_name
+from avbench.generation.names import split_name
+from avbench.generation.table import GENERATORS
 from avbench.storage.run_folder import RunFolder
 
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from avbench.core import Clip, InputError, Key, MediaError, Prompt
 from avbench.generation.detect import detect, fingerprint
-from avbench.generation.table import Request, build, run_name
+from avbench.generation.names import run_name
+from avbench.generation.table import Request, build
 from avbench.storage.clip_files import clips_in
 from avbench.storage.media import read_clip, write_clip
 from avbench.subsets import datasets, loading

@@ -9,6 +9,7 @@ import pytest
 from avbench.core import InputError, Key, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.contract import check
+from avbench.generation.names import run_name
 from avbench.generation.table import Request
 
 STAND_IN = """
@@ -106,7 +107,7 @@ def test_the_registrys_settings_are_used_and_overridden(fastvideo):
     again = generators.build("fastvideo:known/model", {"caption": "{video}"}).generate([request(seed=3)])[0].clip
     assert not np.array_equal(again.frames[:5], clip.frames)
     assert "no sampling settings for some/model" in generators.build("fastvideo:some/model", {}).remarks([])[0]
-    assert generators.run_name("fastvideo:known/model") == "model"
+    assert run_name("fastvideo:known/model") == "model"
 
 
 def test_what_is_wrong_is_said(fastvideo):

@@ -19,8 +19,9 @@ from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
 from avbench.generation.identity import named_paths, source_files
+from avbench.generation.names import run_name, same_place, split_name
 from avbench.generation.sample import sample
-from avbench.generation.table import build, run_name, same_place, split_name
+from avbench.generation.table import build
 from avbench.generation.worker import put_whole
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips as page_clips

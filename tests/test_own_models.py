@@ -31,7 +31,8 @@ from avbench.generation.contract import check
 from avbench.generation.providers import cmd
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
-from avbench.generation.table import build, check_settings, grouped, known_as
+from avbench.generation.settings import check_settings, grouped
+from avbench.generation.table import build, known_as
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder

@@ -15,8 +15,9 @@ import httpx
 import pytest
 
 from avbench.core import InputError, Prompt, Subset
+from avbench.generation.names import run_name
 from avbench.generation.sample import sample
-from avbench.generation.table import build, run_name
+from avbench.generation.table import build
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder

@@ -11,8 +11,9 @@ import numpy as np
 from avbench.api.work import Work
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset, checked_id, shown
-from avbench.generation import table as generators
 from avbench.generation.detect import detect
+from avbench.generation.names import run_name, split_name
+from avbench.generation.settings import check_counts
 from avbench.metrics.columns import columns_named
 from avbench.storage.fetching import Fetching
 from avbench.storage.run_folder import RunFolder
@@ -33,7 +34,7 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
         ]
     else:
         listed = paths_of(folders, "folder", "give a path, a list of paths, or a dictionary from names to paths")
-        pairs = [(name, Path(path)) for name, path in map(generators.split_name, listed)]
+        pairs = [(name, Path(path)) for name, path in map(split_name, listed)]
     if not pairs:
         msg = "give at least one folder of clips"
         raise InputError(msg)
@@ -46,7 +47,7 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
         alike = {name for name in names if not name or names.count(name) > 1}
         for number, (typed, _) in enumerate(pairs):
             if typed is None and names[number] in alike:
-                names[number] = generators.run_name("clips:" + "-".join(places[number].parts[-depth:]))
+                names[number] = run_name("clips:" + "-".join(places[number].parts[-depth:]))
     if twice := [name for name in names if names.count(name) > 1]:
         msg = f"two of the folders would be called {twice[0]!r}: give names, as in first={pairs[0][1]}"
         raise InputError(msg)
@@ -57,8 +58,8 @@ def model_folders(out: Path, models: Sequence[str]) -> dict[Path, str]:
     """Run folder → model. Raises InputError where two models would share a folder."""
     found: dict[Path, str] = {}
     for typed in models:
-        name, model = generators.split_name(typed)
-        place = out / (name or generators.run_name(model))
+        name, model = split_name(typed)
+        place = out / (name or run_name(model))
         if place in found:
             msg = f"two of these models would share the run folder {place}: give one a name, NAME=MODEL"
             raise InputError(msg)
@@ -126,7 +127,7 @@ def _one_or_several(given: Any) -> list[Any]:
 def require_counts(**given: int | None) -> None:
     """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
     plain = {name: int(count) if isinstance(count, np.integer) else count for name, count in given.items()}
-    generators.check_counts(**{name: count for name, count in plain.items() if count is not None})
+    check_counts(**{name: count for name, count in plain.items() if count is not None})
 
 
 _KINDS: dict[str, tuple[Any, str]] = {
@@ -188,7 +189,7 @@ def named_arms(typed: Sequence[str]) -> dict[str, list[str]] | None:
     """
     found: dict[str, list[str]] = {}
     alone = []
-    for name, path in map(generators.split_name, typed):
+    for name, path in map(split_name, typed):
         if name is None:
             alone.append(path)
         else:
@@ -253,7 +254,7 @@ def share_of(run: Path, shard: Shard | None) -> Path:
 def require_no_clips(models: Sequence[str]) -> None:
     """Raise InputError on a folder of finished clips, which must not be scored against the toy prompts by accident."""
     for typed in models:
-        _, model = generators.split_name(typed)
+        _, model = split_name(typed)
         kind, colon, target = model.partition(":")
         folder = Path(target if kind == "clips" else model)
         if folder.is_dir() and ((kind == "clips" and target) or (not colon and detect(folder).kind == "clips")):

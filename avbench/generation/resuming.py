@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 
 from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
-from avbench.generation import table as generators
+from avbench.generation.names import same_place
 from avbench.generation.table import Generator, Request
 from avbench.storage.content import altered
 from avbench.storage.reading import read_bytes
@@ -27,7 +27,7 @@ def as_held(folder: RunFolder, run: Run) -> Run:
     clips = run.model.startswith("clips:") and held.model.startswith("clips:")
     # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
     same = clips and run.settings.get("folder") == held.settings.get("folder")
-    same = same or generators.same_place(run.model, held.model)
+    same = same or same_place(run.model, held.model)
     return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
 
 

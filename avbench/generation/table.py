@@ -4,23 +4,19 @@ A generator is a class built as ``Generator(target, **settings)`` from what the 
 ``-M name=value``. A clip depends only on prompt, seed and settings.
 """
 
-import inspect
-import math
-import re
-import shlex
 import sys
 import typing
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, checked_id, counted, nearest, resolve
+from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, nearest, resolve
 from avbench.generation.detect import detect
-from avbench.generation.identity import from_here, identity, placed, real_script
+from avbench.generation.identity import identity
+from avbench.generation.settings import check_settings
 from avbench.generation.working_folder import WorkingFolder, after_import, working_folder_of
 from avbench.storage.forks import ends_forks
 from avbench.storage.plug_ins import Found, PlugIn, find
@@ -105,7 +101,7 @@ class Generator(typing.Protocol):
       sampled once and copied.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
-    are the settings (see `grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
+    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
     must survive a kill.
     """
 
@@ -238,21 +234,6 @@ def _wrapped(made: Any, folder: WorkingFolder) -> Made | Exception:
     return InputError(f"the model returned a {type(made).__name__}; it must return a Clip, a Made or a Path")
 
 
-def same_place(model: str, other: str) -> bool:
-    """Whether two models are one file or folder, named by two paths: ``clips:out/a`` and ``clips:/home/me/out/a``."""
-    provider, path = _provider_and_path(model)
-    their_provider, their_path = _provider_and_path(other)
-    return provider == their_provider and exists(path) and path.resolve() == their_path.resolve()
-
-
-def _provider_and_path(model: str) -> tuple[str, Path]:
-    if exists(Path(model)):
-        with suppress(InputError):
-            model = detect(Path(model)).model or model
-    provider, _, target = model.partition(":")
-    return provider, Path(target)
-
-
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
     provider, colon, target = model.partition(":")
@@ -265,120 +246,3 @@ def package_of(model: str) -> str | None:
     provider, colon, _ = model.partition(":")
     plug_in = plug_ins().usable.get(provider) if colon else None
     return plug_in and plug_in.package
-
-
-def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
-    """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
-    parameters = inspect.signature(kind).parameters
-    groups = getattr(kind, "setting_groups", ())
-    known = [name for name in parameters if name not in ("target", "journal", *(["settings"] if groups else []))]
-    known += [each.name for group in groups for each in fields(group)]
-    open_ended = not groups and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
-    for setting in settings:
-        if setting not in known and not (open_ended and setting not in ("target", "journal")):
-            msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
-            raise InputError(msg)
-    return [*parameters]
-
-
-def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:
-    """Build dataclasses of flat settings: each takes those that it has a field for.
-
-    Raises:
-        TypeError: a setting is a field of none.
-    """
-    taken = [{each.name for each in fields(group)} for group in groups]
-    if unknown := settings.keys() - set().union(*taken):
-        msg = f"unexpected settings: {', '.join(sorted(unknown))}"
-        raise TypeError(msg)
-    return [
-        group(**{name: value for name, value in settings.items() if name in names})
-        for group, names in zip(groups, taken, strict=True)
-    ]
-
-
-def captioned(template: str, video: str, audio: str, setting: str) -> str:
-    """Fill the captions into a template. Raises InputError that names the setting if it has other fields."""
-    try:
-        return template.format(video=video, audio=audio).strip()
-    except (LookupError, ValueError, AttributeError) as error:
-        msg = f"-M {setting}={template} cannot be filled in ({error!r}); its fields may be {{video}} and {{audio}}"
-        raise InputError(msg) from None
-
-
-def check_template(template: str, setting: str) -> None:
-    """Raise InputError if a template of captions has another field, or none: then all prompts would be the same."""
-    if captioned(template, "a", "a", setting) == captioned(template, "b", "b", setting):
-        msg = f"-M {setting}={template} has no {{video}} or {{audio}}, so every prompt would be the same"
-        raise InputError(msg)
-
-
-def check_positive(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a number above 0."""
-    _check_numbers(numbers, lambda number: 0 < number < math.inf, "a number above 0")
-
-
-def check_counts(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a whole number of at least 1."""
-    _check_numbers(numbers, lambda number: type(number) is int and number >= 1, "a whole number of at least 1")
-
-
-def check_finite(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a number, neither infinite nor NaN."""
-    _check_numbers(numbers, math.isfinite, "a number")
-
-
-def _check_numbers(numbers: Mapping[str, Any], fits: Callable[[float], bool], must: str) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
-            msg = f"{name} is {number!r}; it must be {must}"
-            raise InputError(msg)
-
-
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
-
-
-def split_name(text: str) -> tuple[str | None, str]:
-    """Split ``name=model`` or ``name=path`` into name and rest; the name is None if there is none.
-
-    An existing path that contains ``=`` is read as a path.
-    """
-    found = _NAMED.fullmatch(text)
-    if found is None or exists(Path(text)):
-        return None, text
-    return checked_id(found[1], "the name of a run"), found[2]
-
-
-def run_name(model: str) -> str:
-    """Return a short name for a model that can name a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``.
-
-    A file has the same name by whatever path it is given.
-    """
-    provider, colon, target = model.partition(":")
-    if not colon:
-        provider, target = "clips", model
-    if provider in ("clips", "diffusers", "fastvideo"):
-        name = placed(Path(target)).name if target else ""
-    else:
-        if provider == "avfulldit" and "+" in target:
-            target = "-".join(Path(part).stem for part in target.split("+"))
-        words = _words(target) if provider == "cmd" else [target]
-        target = " ".join(_from_here(real_script(word)) for word in words)
-        name = "-".join(part for part in (provider, target.replace("/", "-")) if part)
-    plain = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]  # é is e
-    name = "".join(one if (one.isascii() and one.isalnum()) or one in "._-" else "-" for one in plain)
-    return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider
-
-
-def _words(command: str) -> list[str]:
-    """The words of a command as a shell reads them; of one that no shell can read, what lies between its spaces."""
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return command.split()
-
-
-def _from_here(word: str) -> str:
-    """A word of a command whose path, which may stand after ``=``, is seen from the current folder."""
-    whole, (option, equals, path) = from_here(word), word.partition("=")
-    return f"{option}={from_here(path)}" if equals and whole == word else whole

@@ -19,7 +19,8 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, counted, first_line, frame_rate, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, check_counts, check_finite, check_positive
+from avbench.generation.settings import check_counts, check_finite, check_positive
+from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
 
 _PAIR_SETTINGS = [field.name for field in fields(PairSettings)]

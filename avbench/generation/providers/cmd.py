@@ -33,7 +33,8 @@ from typing import Any, BinaryIO
 from avbench.core import HopelessError, InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
-from avbench.generation.table import Made, Request, check_counts, check_positive
+from avbench.generation.settings import check_counts, check_positive
+from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import SOUND_BESIDE
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES

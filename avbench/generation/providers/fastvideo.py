@@ -19,7 +19,8 @@ import numpy as np
 
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
-from avbench.generation.table import Made, Request, captioned, check_counts, check_finite, check_template
+from avbench.generation.settings import captioned, check_counts, check_finite, check_template
+from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
 
 _NAMES = {

@@ -17,7 +17,8 @@ from typing import Any
 
 from avbench.core import Clip, InputError, first_line, kind_and_first_line, nearest
 from avbench.generation.identity import identity
-from avbench.generation.table import Made, Request, check_counts, check_settings
+from avbench.generation.settings import check_counts, check_settings
+from avbench.generation.table import Made, Request
 from avbench.generation.working_folder import WorkingFolder, after_import
 
 

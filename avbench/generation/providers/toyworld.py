@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from avbench.core import Audio, Clip, InputError, nearest
-from avbench.generation.table import Made, Request, check_finite
+from avbench.generation.settings import check_finite
+from avbench.generation.table import Made, Request
 from avbench.toyworld import FAMILIES, Scene, make_clip, random_scene
 
 Change = Callable[[Clip, np.random.Generator, float], Clip]

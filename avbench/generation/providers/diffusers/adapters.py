@@ -18,7 +18,7 @@ from typing import Any
 from avbench.core import InputError, counted, first_line, listed, nearest
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
-from avbench.generation.table import check_finite
+from avbench.generation.settings import check_finite
 from avbench.storage.reading import read_json, tensor_header
 
 DENOISERS = ("transformer", "transformer_2", "unet")

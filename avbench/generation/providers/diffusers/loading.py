@@ -18,7 +18,7 @@ from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
-from avbench.generation.table import check_counts
+from avbench.generation.settings import check_counts
 from avbench.storage.downloads import hub_refusal
 from avbench.storage.reading import exists
 

@@ -43,7 +43,8 @@ from avbench.generation.providers.diffusers.loading import (
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.providers.diffusers.ranks import Ranks, fresh
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
-from avbench.generation.table import Made, Request, captioned, check_finite, check_positive, check_template, grouped
+from avbench.generation.settings import captioned, check_finite, check_positive, check_template, grouped
+from avbench.generation.table import Made, Request
 from avbench.storage.content import content_sha256
 from avbench.storage.reading import file_sha256
 

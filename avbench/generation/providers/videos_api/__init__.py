@@ -42,7 +42,8 @@ from avbench.generation.providers.videos_api.shapes import (
     is_refusal,
     model_report,
 )
-from avbench.generation.table import Made, Request, captioned, check_counts, check_positive, check_template, grouped
+from avbench.generation.settings import captioned, check_counts, check_positive, check_template, grouped
+from avbench.generation.table import Made, Request
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
 _DOWNLOADS = 6

@@ -1,0 +1,75 @@
+"""Reads the names that users give to models, and makes those that they do not give."""
+
+import re
+import shlex
+import unicodedata
+from contextlib import suppress
+from pathlib import Path
+
+from avbench.core import InputError, checked_id
+from avbench.generation.detect import detect
+from avbench.generation.identity import from_here, placed, real_script
+from avbench.storage.reading import exists
+
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
+
+
+def split_name(text: str) -> tuple[str | None, str]:
+    """Split ``name=model`` or ``name=path`` into name and rest; the name is None if there is none.
+
+    An existing path that contains ``=`` is read as a path.
+    """
+    found = _NAMED.fullmatch(text)
+    if found is None or exists(Path(text)):
+        return None, text
+    return checked_id(found[1], "the name of a run"), found[2]
+
+
+def run_name(model: str) -> str:
+    """Return a short name for a model that can name a folder: ``toyworld``, ``toyworld-frozen``, ``t2v``.
+
+    A file has the same name by whatever path it is given.
+    """
+    provider, colon, target = model.partition(":")
+    if not colon:
+        provider, target = "clips", model
+    if provider in ("clips", "diffusers", "fastvideo"):
+        name = placed(Path(target)).name if target else ""
+    else:
+        if provider == "avfulldit" and "+" in target:
+            target = "-".join(Path(part).stem for part in target.split("+"))
+        words = _words(target) if provider == "cmd" else [target]
+        target = " ".join(_from_here(real_script(word)) for word in words)
+        name = "-".join(part for part in (provider, target.replace("/", "-")) if part)
+    plain = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]  # é is e
+    name = "".join(one if (one.isascii() and one.isalnum()) or one in "._-" else "-" for one in plain)
+    return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider
+
+
+def same_place(model: str, other: str) -> bool:
+    """Whether two models are one file or folder, named by two paths: ``clips:out/a`` and ``clips:/home/me/out/a``."""
+    provider, path = _provider_and_path(model)
+    their_provider, their_path = _provider_and_path(other)
+    return provider == their_provider and exists(path) and path.resolve() == their_path.resolve()
+
+
+def _provider_and_path(model: str) -> tuple[str, Path]:
+    if exists(Path(model)):
+        with suppress(InputError):
+            model = detect(Path(model)).model or model
+    provider, _, target = model.partition(":")
+    return provider, Path(target)
+
+
+def _words(command: str) -> list[str]:
+    """The words of a command as a shell reads them; of one that no shell can read, what lies between its spaces."""
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return command.split()
+
+
+def _from_here(word: str) -> str:
+    """A word of a command whose path, which may stand after ``=``, is seen from the current folder."""
+    whole, (option, equals, path) = from_here(word), word.partition("=")
+    return f"{option}={from_here(path)}" if equals and whole == word else whole

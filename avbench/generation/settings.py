@@ -1,0 +1,77 @@
+"""Checks the settings of generators, and fills captions into their templates."""
+
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from avbench.core import InputError, nearest
+
+
+def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
+    """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
+    parameters = inspect.signature(kind).parameters
+    groups = getattr(kind, "setting_groups", ())
+    known = [name for name in parameters if name not in ("target", "journal", *(["settings"] if groups else []))]
+    known += [each.name for group in groups for each in fields(group)]
+    open_ended = not groups and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    for setting in settings:
+        if setting not in known and not (open_ended and setting not in ("target", "journal")):
+            msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
+            raise InputError(msg)
+    return [*parameters]
+
+
+def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:
+    """Build dataclasses of flat settings: each takes those that it has a field for.
+
+    Raises:
+        TypeError: a setting is a field of none.
+    """
+    taken = [{each.name for each in fields(group)} for group in groups]
+    if unknown := settings.keys() - set().union(*taken):
+        msg = f"unexpected settings: {', '.join(sorted(unknown))}"
+        raise TypeError(msg)
+    return [
+        group(**{name: value for name, value in settings.items() if name in names})
+        for group, names in zip(groups, taken, strict=True)
+    ]
+
+
+def captioned(template: str, video: str, audio: str, setting: str) -> str:
+    """Fill the captions into a template. Raises InputError that names the setting if it has other fields."""
+    try:
+        return template.format(video=video, audio=audio).strip()
+    except (LookupError, ValueError, AttributeError) as error:
+        msg = f"-M {setting}={template} cannot be filled in ({error!r}); its fields may be {{video}} and {{audio}}"
+        raise InputError(msg) from None
+
+
+def check_template(template: str, setting: str) -> None:
+    """Raise InputError if a template of captions has another field, or none: then all prompts would be the same."""
+    if captioned(template, "a", "a", setting) == captioned(template, "b", "b", setting):
+        msg = f"-M {setting}={template} has no {{video}} or {{audio}}, so every prompt would be the same"
+        raise InputError(msg)
+
+
+def check_positive(**numbers: Any) -> None:
+    """Raise InputError unless every setting is a number above 0."""
+    _check_numbers(numbers, lambda number: 0 < number < math.inf, "a number above 0")
+
+
+def check_counts(**numbers: Any) -> None:
+    """Raise InputError unless every setting is a whole number of at least 1."""
+    _check_numbers(numbers, lambda number: type(number) is int and number >= 1, "a whole number of at least 1")
+
+
+def check_finite(**numbers: Any) -> None:
+    """Raise InputError unless every setting is a number, neither infinite nor NaN."""
+    _check_numbers(numbers, math.isfinite, "a number")
+
+
+def _check_numbers(numbers: Mapping[str, Any], fits: Callable[[float], bool], must: str) -> None:
+    for name, number in numbers.items():
+        if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
+            msg = f"{name} is {number!r}; it must be {must}"
+            raise InputError(msg)
