@@ -677,8 +677,8 @@ def test_a_command_that_is_overtaken_while_it_downloads_is_refused(store, tmp_pa
     take_over = Mirror._take_over
     overtaken = []
 
-    def slowly(self, **how):
-        last = take_over(self, **how)
+    def slowly(self):
+        last = take_over(self)
         if not overtaken:
             overtaken.append(self)
             machine("third")

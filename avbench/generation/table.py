@@ -101,8 +101,8 @@ class Generator(typing.Protocol):
       sampled once and copied.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
-    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder, for what
-    must survive a kill.
+    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder,
+    for what must survive a kill.
     """
 
     settings: Mapping[str, Any]

@@ -104,6 +104,20 @@ class WorkerFolder:
         return path
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a command finds on both sides when it begins."""
+
+    writer: Writer | None
+    """The mirror's last one."""
+    synced: Synced
+    """What was last equal on both sides."""
+    files: Mapping[str, Stamp]
+    """Of the folder."""
+    own: bool
+    """Whether nobody else wrote the mirror since both were equal, and nobody emptied the folder."""
+
+
 class Mirror:
     """The mirror of one run folder.
 
@@ -219,7 +233,7 @@ class Mirror:
             msg = f"{self.url} is no mirror of a run: it has no {STATE_FILE}{inside}"
             raise InputError(msg)
         with RunFolder(self._folder).writing(), self._sides.cleared():
-            self._take_over(only_read=True)
+            self._read()
         if self.damage is not None:
             raise InputError(self.damage)
         return [name for name in clips_in(self._folder) if not (self._folder / name).exists()]
@@ -353,76 +367,89 @@ class Mirror:
         """Whether this process sees the folder of the process that has this session."""
         return self._sides.synced().session == session
 
-    def _take_over(self, *, only_read: bool = False) -> Writer | None:
-        """Bring the folder to the state of the mirror, unless this folder's own process was its last writer.
+    def _take_over(self) -> Writer | None:
+        """Before this process writes: bring the folder to the state of the mirror, unless the folder's own process was
+        its last writer.
 
         Returns the mirror's last writer.
         """
-        writer, here = self._sides.writer(), self._sides.synced()
-        last = writer or Writer()
-        self._sides.lines = last.lines
-        if here.url != self.url:
-            msg = f"{self._folder} has the mirror {here.url}: give that address, or delete {self._folder / STATE_FILE}"
-            raise InputError(msg)
-        now = stamps_in(self._folder)
-        own = writer is not None and (here.is_of(writer, self._folder) or self._sides.is_untouched(writer))
-        if "run.json" in here.files and "run.json" not in now:  # somebody emptied the folder
-            own = False
-        if own and writer is not None and writer.is_this_process() and not only_read:
+        found = self._found()
+        writer = found.writer
+        if writer is not None and found.own and writer.is_this_process():
             return writer
-        if writer is not None and writer.is_alive() and not (own or only_read):
+        if writer is not None and not found.own and writer.is_alive():
             raise self._sides.in_use(writer)
         there = self._storage.sizes()
-        if "run.json" not in there or (own and not only_read):
-            if only_read:
-                msg = f"{self.url} has no run yet: it has no run.json"
-                raise InputError(msg)
-            # what somebody deleted or cut in the mirror is uploaded again
-            self._sides.remember({name: stamp for name, stamp in here.files.items() if there.get(name) == stamp[0]})
-            return writer
-        if own and (lacking := [name for name, stamp in here.files.items() if there.get(name) != stamp[0]]):
+        if "run.json" in there and not found.own:
+            self._follow(found, there)
+        else:  # what somebody deleted or cut in the mirror is uploaded again
+            files = found.synced.files
+            self._sides.remember({name: stamp for name, stamp in files.items() if there.get(name) == stamp[0]})
+        return writer
+
+    def _read(self) -> None:
+        """Bring the folder to the state of the mirror, also while another process writes it."""
+        found, there = self._found(), self._storage.sizes()
+        if "run.json" not in there:
+            msg = f"{self.url} has no run yet: it has no run.json"
+            raise InputError(msg)
+        equal = found.synced.files
+        if found.own and (lacking := [name for name, stamp in equal.items() if there.get(name) != stamp[0]]):
             raise self._sides.lacking(lacking)
-        if own and now == here.files and there.keys() <= now.keys():
-            return writer
+        if not found.own or found.files != equal or there.keys() - equal.keys():
+            self._follow(found, there)
+
+    def _found(self) -> _Found:
+        """Look at both sides. Raises InputError if the folder has another mirror."""
+        writer, synced = self._sides.writer(), self._sides.synced()
+        self._sides.lines = {} if writer is None else writer.lines
+        if synced.url != self.url:
+            msg = (
+                f"{self._folder} has the mirror {synced.url}: give that address, or delete {self._folder}/{STATE_FILE}"
+            )
+            raise InputError(msg)
+        files = stamps_in(self._folder)
+        own = writer is not None and (synced.is_of(writer, self._folder) or self._sides.is_untouched(writer))
+        emptied = "run.json" in synced.files and "run.json" not in files  # by somebody
+        return _Found(writer, synced, files, own and not emptied)
+
+    def _follow(self, found: _Found, there: Mapping[str, int]) -> None:
+        """Make the folder's files those of the mirror, and record that they are equal.
+
+        Args:
+            found: what both sides are.
+            there: the mirror's files, with their sizes.
+
+        Raises:
+            InputError: the mirror lost lines, or the folder has lines or files that the mirror has not.
+        """
+        last = found.writer or Writer()
         for name, size in last.lines.items():
             if there.get(name, 0) < size:
                 raise self._sides.cut(name, there.get(name, 0), last)
-        files = self._download_all(here, now, there, own=own)
-        if own:
+        files = self._download_all(found, there)
+        if found.own:
             self._sides.remember(files)
         else:
             self._sides.remember(files, session=last.session, taken=last.updated, signing="")
-        return writer
 
-    def _download_all(
-        self, here: Synced, now: Mapping[str, Stamp], there: Mapping[str, int], *, own: bool
-    ) -> dict[str, Stamp]:
-        """Make the folder's files those of the mirror, and return the stamps of those that both have.
-
-        Args:
-            here: what was last equal on both sides.
-            now: the folder's files.
-            there: the mirror's files, with their sizes.
-            own: whether nobody else wrote the mirror since.
-
-        Raises:
-            InputError: the folder has lines or files that the mirror has not.
-        """
+    def _download_all(self, found: _Found, there: Mapping[str, int]) -> dict[str, Stamp]:
+        """Download what the folder lacks, delete what the mirror lacks, and return the stamps of what both have."""
         with self._sides.working() as work:
             names = [name for part in in_order([one for one in there if not one.startswith(CLIPS)]) for name in part]
             new = downloaded(self._sides, work, names)
             clips, ours = clips_in(new.path), clips_in(self._folder)
-            unknown = [name for name, stamp in now.items() if here.files.get(name) != stamp]
+            unknown = [name for name, stamp in found.files.items() if found.synced.files.get(name) != stamp]
             unknown = [name for name in unknown if name not in clips or ours.get(name) != clips[name]]
             changed = self._sides.not_in_mirror(unknown, clips, there, work)
-            if changed := changed or with_other_lines(self._folder, new, now, recorded=bool(self._sides.lines)):
-                raise self._sides.lacking(changed) if own else self._sides.both_changed(changed)
+            if changed := changed or with_other_lines(self._folder, new, found.files, recorded=bool(self._sides.lines)):
+                raise self._sides.lacking(changed) if found.own else self._sides.both_changed(changed)
             lacking = [name for name, sha256 in clips.items() if not has_clip(self._folder / name, sha256)]
             truths = {self._name(RunFolder(self._folder).truth_path(key)) for key in new.samples()}
             arriving = [name for name in (*lacking, *sorted(truths)) if name in there]
             if damaged := self.download(arriving, clips):
                 self.damage = self._damaged(damaged)
-            for name in now.keys() - there.keys() - clips.keys() - truths:
+            for name in found.files.keys() - there.keys() - clips.keys() - truths:
                 (self._folder / name).unlink()
             for name in names:  # the lines come after the clips that they name
                 with writing_whole(reading.inside(self._folder, name)) as file, (new.path / name).open("rb") as source:
