@@ -269,7 +269,7 @@ def refuse(sentence: str, *, code: int = 2) -> NoReturn:
 
 def refuse_idle(where: str, **given: object) -> None:
     """Refuse an option that was given although it has no effect there."""
-    if idle := [name for name, value in given.items() if value]:
+    if idle := [name.replace("_", "-") for name, value in given.items() if value]:
         refuse(f"{'-' if len(idle[0]) == 1 else '--'}{idle[0]} has no effect {where}")
 
 

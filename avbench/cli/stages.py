@@ -37,7 +37,16 @@ from avbench.cli.options import (
     View,
     Workers,
 )
-from avbench.cli.printing import print_line, print_notes, print_protocols, print_result, print_verdict, refuse, terminal
+from avbench.cli.printing import (
+    print_line,
+    print_notes,
+    print_protocols,
+    print_result,
+    print_verdict,
+    refuse,
+    refuse_idle,
+    terminal,
+)
 from avbench.cli.program import app
 from avbench.cli.steps import (
     LOST_MIRROR,
@@ -207,14 +216,14 @@ def power(
 
     numbers = [int(one) for one in prompts or (50, 100, 200, 400)]
     arms = api.named_arms(runs)
-    if idle := "--trainings" if trainings and not arms else "--seeds" if seeds and arms else None:
-        refuse(f"{idle} has no effect on {'arms' if arms else 'single runs: name arms, as in a=runs/a-*'}")
-    if arms and len(arms) != 2:
-        refuse(f"give two pilot arms, not {len(arms)}")
     if arms:
+        refuse_idle("on arms", seeds=seeds)
+        if len(arms) != 2:
+            refuse(f"give two pilot arms, not {len(arms)}")
         counts = [int(one) for one in trainings or (3, 5, 10)]
         frame = planned_arms(api.compare_arms(arms).differences, counts, numbers, family)
     else:
+        refuse_idle("on single runs: name arms, as in a=runs/a-*", trainings=trainings)
         counts = [int(one) for one in seeds or (1, 2, 4)]
         frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
     found = comparison_tables.power_tables(frame, "trainings" if arms else "seeds")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from avbench.cli.printing import ConsoleReporter, refuse
+from avbench.cli.printing import ConsoleReporter, refuse, refuse_idle
 
 if TYPE_CHECKING:
     from avbench.api import Work
@@ -34,9 +34,7 @@ def chosen_workers(
         from avbench.storage.ray_actors import RayActors
 
         return RayActors(count, address, item_seconds)
-    for option, value in {"--address": address, "--item-timeout": item_seconds}.items():
-        if value is not None:
-            refuse(f"{option} has no effect without `--engine ray`")
+    refuse_idle("without `--engine ray`", address=address is not None, item_timeout=item_seconds is not None)
     return count
 
 
@@ -71,8 +69,8 @@ def named_metrics(
 
 def allowed_to_fetch(fetch: bool, licences: Sequence[str] | None) -> "bool | Sequence[str]":
     """Whether weights are downloaded, and under which licences. --accept-licence alone is refused."""
-    if licences and not fetch:
-        refuse("--accept-licence has no effect without --fetch")
+    if not fetch:
+        refuse_idle("without --fetch", accept_licence=licences)
     return licences or fetch
 
 
