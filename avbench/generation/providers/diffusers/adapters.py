@@ -405,8 +405,8 @@ def _add_layers(pipe: Any, adapter: Adapter, contents: _Contents, name: str) -> 
     others |= {one.magnitude: _flat(tensors[one.magnitude]) for one in contents.layers if one.magnitude}
     as_they_are = None if contents.differences else adapter.file
     trouble, least = "", [one.module for one in contents.layers]
-    network = getattr(pipe, adapter.component)
-    for state in (as_they_are or dict(tensors), _plain(contents, tensors, network)):
+    renamed = _plain(strengths, tensors, getattr(pipe, adapter.component))
+    for state in (as_they_are or dict(tensors), renamed):
         try:
             _load(pipe, adapter, state, name)
         except Exception as error:  # of diffusers, peft or torch; the second way may succeed
@@ -445,18 +445,17 @@ def _trouble(error: Exception) -> str:
     return "" if isinstance(error, LookupError) or "state_dict" in str(error) else first_line(error)
 
 
-def _plain(contents: _Contents, tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
+def _plain(strengths: Mapping[_Layer, float], tensors: Mapping[str, Any], network: Any) -> dict[str, Any]:
     """The pairs under names that diffusers translates or knows, each with strength 1."""
     modules = {name for name, _ in network.named_modules()}
     own = "unet" if "UNet" in type(network).__name__ else "transformer"  # diffusers' name for either transformer
     state = {}
-    for one in contents.layers:
+    for one, strength in strengths.items():
         module = _unflattened(_bare(one.module), modules)
         if module in modules or one.module.startswith(_OURS):
             module = f"{own}.{module}"
         elif not module.startswith(_ELSEWHERE):
             module = f"diffusion_model.{module}"
-        strength = _strength(one, contents, tensors)
         state[f"{module}.lora_A.weight"] = tensors[one.a]
         state[f"{module}.lora_B.weight"] = (tensors[one.b].float() * strength).to(tensors[one.b].dtype)
         if one.bias:

@@ -16,7 +16,7 @@ from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, is_modular
 from avbench.generation.diffusers_package import diffusers, silenced
 from avbench.generation.providers.diffusers import calling
-from avbench.generation.providers.diffusers.adapters import Adapter, apply
+from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.settings import check_counts
 from avbench.storage.downloads import hub_refusal
@@ -209,9 +209,8 @@ def _check_libraries(folder: Path, index: Mapping[str, Any], *, trusted: bool) -
 def slot_of(index: Mapping[str, Any], part: Detected, asked: str | None) -> str:
     """The part of a pipeline that `part` replaces. Raises InputError if none fits, or several and none is chosen."""
     classes = parts_of(index)
-    wanted = ("transformer", "transformer_2", "unet")
     fitting = [
-        name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in wanted)
+        name for name, kind in classes.items() if (kind == part.class_name if part.class_name else name in DENOISERS)
     ]
     if asked is not None:
         if asked not in (fitting if part.class_name else classes):
@@ -409,8 +408,13 @@ def _check_filled(pipe: Any, source: Source) -> None:
         check_filled(network, folder, f"the {name} ({type(network).__name__})")
 
 
+def transformers_of(pipe: Any) -> list[Any]:
+    """The transformers of a pipeline: one, two where noise levels are shared out between them, or none."""
+    return [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
+
+
 def _place(pipe: Any, placement: Placement) -> None:
-    dits = [part for name in ("transformer", "transformer_2") if (part := getattr(pipe, name, None)) is not None]
+    dits = transformers_of(pipe)
     for setting, value, able in (
         ("attention", placement.attention, "set_attention_backend"),
         ("cache", placement.cache, "enable_cache"),

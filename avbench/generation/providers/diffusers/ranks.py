@@ -18,11 +18,10 @@ from typing import Any
 
 from avbench.core import InputError, first_line
 from avbench.generation.diffusers_package import diffusers, silenced
-from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load
+from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load, transformers_of
 
 _LONGEST = timedelta(minutes=30)
 _GRACE_SECONDS = 3
-_DITS = ("transformer", "transformer_2")
 
 
 class Ranks:
@@ -118,10 +117,9 @@ def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
     # diffusers divides by the number of accelerators, even if there is none
     one = unittest.mock.patch.object(torch.accelerator, "device_count", lambda: 1)
     with one if cpu else contextlib.nullcontext(), silenced():
-        for name in _DITS:
-            if (dit := getattr(pipe, name, None)) is not None:
-                config = diffusers().ContextParallelConfig(ulysses_degree=placement.context_parallel)
-                dit.enable_parallelism(config=config)
+        for dit in transformers_of(pipe):
+            config = diffusers().ContextParallelConfig(ulysses_degree=placement.context_parallel)
+            dit.enable_parallelism(config=config)
 
 
 def _received(end: Connection) -> str | None:
