@@ -412,9 +412,9 @@ def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
     return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
 
 
-def _coverage(on_subsets: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
+def _coverage(gated: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
     old, new = _Measured(before), _Measured(after)
-    for where in on_subsets:
+    for where in gated:
         had, has = old.clips(where), new.clips(where)
         if not has:  # a check of its own says so
             continue

@@ -286,9 +286,9 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
 
     So two runs that were not told apart, or of which each is ahead in something, are never put into an order.
     """
-    ahead = _ahead(own)
+    wins = _wins(own)
     compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
-    if not ahead:
+    if not wins:
         none_shown = _none_shown(bool(own["shown"].any()))
         unmet = [pair for pair in itertools.combinations(models, 2) if frozenset(pair) not in compared]
         if unmet:
@@ -298,29 +298,28 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
         else:
             yield f"{none_shown} among {all_of(models)}."
         return
-    order = sorted(models, key=lambda one: sum(ahead[other, one] - ahead[one, other] for other in models))
+    order = sorted(models, key=lambda one: sum(wins[other, one] - wins[one, other] for other in models))
     cuts = [0]
     for place in range(1, len(order)):
-        if all(ahead[one, other] and not ahead[other, one] for one in order[:place] for other in order[place:]):
+        if all(wins[one, other] and not wins[other, one] for one in order[:place] for other in order[place:]):
             cuts.append(place)
     groups = [order[start:end] for start, end in itertools.pairwise([*cuts, len(order)])]
     named = [
-        group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, ahead, compared)})"
-        for group in groups
+        group[0] if len(group) == 1 else f"{all_of(group)} ({_why_together(group, wins, compared)})" for group in groups
     ]
     yield f"Best to worst: {', then '.join(named)}." if len(groups) > 1 else f"No clear order: {named[0]}."
 
 
-def _why_together(group: Sequence[str], ahead: Counter[tuple[str, str]], compared: Collection[frozenset[str]]) -> str:
+def _why_together(group: Sequence[str], wins: Counter[tuple[str, str]], compared: Collection[frozenset[str]]) -> str:
     pairs = [*itertools.permutations(group, 2)]
-    if all(any(ahead[one, other] for other in group) for one in group):
+    if all(any(wins[one, other] for other in group) for one in group):
         return "each is ahead of another in some metrics" if len(group) > 2 else "each is ahead in some metrics"
-    if any(ahead[pair] for pair in pairs):
+    if any(wins[pair] for pair in pairs):
         return "not all told apart"
     return "not told apart" if any(frozenset(pair) in compared for pair in pairs) else "not compared with each other"
 
 
-def _ahead(own: pd.DataFrame) -> Counter[tuple[str, str]]:
+def _wins(own: pd.DataFrame) -> Counter[tuple[str, str]]:
     """(One, other) → in how many metrics on a subset one is shown to be better, directly or through a third run.
 
     Letters of the leaderboard do not count: they are corrected within a column, and these comparisons over all columns.
@@ -329,13 +328,13 @@ def _ahead(own: pd.DataFrame) -> Counter[tuple[str, str]]:
     rows: list[Any] = [*own.loc[own["better"].notna()].itertuples()]
     for row in rows:
         won[row.subset, row.metric].add((row.better, row.against if row.better == row.run else row.run))
-    ahead: Counter[tuple[str, str]] = Counter()
+    wins: Counter[tuple[str, str]] = Counter()
     for pairs in won.values():
         for through, one, other in itertools.permutations({name for pair in pairs for name in pair}, 3):
             if (one, through) in pairs and (through, other) in pairs:
                 pairs.add((one, other))
-        ahead.update(pairs)
-    return ahead
+        wins.update(pairs)
+    return wins
 
 
 def _within_margin(pairs: Sequence[_Pair]) -> Iterator[str]:

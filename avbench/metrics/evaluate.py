@@ -348,7 +348,10 @@ def scores_so_far(folder: RunFolder) -> list[Score]:
 
 def _scored_with(folder: RunFolder) -> dict[str, str]:
     """The paths that a run's last evaluation used; none if its file is damaged."""
-    return folder.scored_with() if scores_so_far(folder) else {}
+    try:
+        return folder.scored_with()
+    except InputError:
+        return {}
 
 
 def scored_together(metrics: Sequence[Metric], folder: RunFolder, against: RunFolder | None = None) -> list[Metric]:

@@ -21,6 +21,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from avbench.comparison.differences import MACRO, MICRO
 from avbench.comparison.verdict import ahead
 from avbench.core import all_of, counted, ended, one_line
 from avbench.metrics.evaluate import NO_REFERENCE
@@ -77,7 +78,7 @@ STAR = "* is shown to be better, as said above; of ≈, to be nearer to the refe
 """Explains the star of the compact table."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
-POOLED = {"macro": "all subsets, each counted alike", "micro": "all subsets, each clip counted alike"}
+POOLED = {MACRO: "all subsets, each counted alike", MICRO: "all subsets, each clip counted alike"}
 """Names of the pools over subsets, and their meaning."""
 
 

@@ -110,9 +110,9 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     return content
 
 
-def read_text(path: Path, most: int | None = None) -> str:
+def read_text(path: Path) -> str:
     """Read a UTF-8 text file, without the byte order mark at its beginning."""
-    return decoded(read_bytes(path, most), str(path))
+    return decoded(read_bytes(path), str(path))
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
