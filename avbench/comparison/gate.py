@@ -319,8 +319,10 @@ def _require_same_ground(
 
 def _pooled_from(metric: str, had: Mapping[Where, Score]) -> list[Where]:
     """The numbers of the baseline that a pooled one is made of; none of a distance."""
-    per_clip = {one.name for one in known_metrics().values() if one.per_clip}
-    return [where for where, score in had.items() if where[1] == metric in per_clip and score.value is not None]
+    known = known_metrics().get(metric)
+    if known is None or not known.per_clip:
+        return []
+    return [where for where, score in had.items() if where[1] == metric and score.value is not None]
 
 
 def _on_subsets(wanted: Iterable[Where], had: Mapping[Where, Score]) -> list[Where]:

@@ -438,8 +438,8 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     """Why a clip has no values; None if it has."""
     if key not in samples:
         return "the clip was not sampled"
-    if failure := samples[key].failure:
-        return f"{_REFUSED if samples[key].refused else _NO_CLIP}: {failure}"
+    if why := samples[key].failure:
+        return f"{_REFUSED if samples[key].refused else _NO_CLIP}: {why}"
     return rows[key].missing if key in rows else "the clip was not measured"
 
 

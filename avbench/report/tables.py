@@ -140,8 +140,9 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         standards = [_standard(of_subset.loc[of_subset["metric"] == metric]) for metric in metrics]
         if any(cell.text for cell in standards):
             rows.append((STANDARD, standards))
-        matched = {*of_subset.dropna(subset="reference")["metric"]}  # have a reference's value to be matched
-        shown = [column_head(heads.loc[one], sided=_sided(heads.loc[one], one in matched)) for one in metrics]
+        # a side of a band metric is better only if the reference's value is known
+        sided = {*of_subset.loc[(of_subset["direction"] != "band") | of_subset["reference"].notna(), "metric"]}
+        shown = [column_head(heads.loc[one], sided=one in sided) for one in metrics]
         yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
 
 
@@ -348,11 +349,6 @@ def _place(note: str, notes: list[str]) -> int:
     if note not in notes:
         notes.append(note)
     return notes.index(note) + 1
-
-
-def _sided(row: Any, matched: bool) -> bool:
-    """Whether a direction is better; for a band metric, only if the reference's value is known."""
-    return row["direction"] != "band" or bool(matched)
 
 
 def _cell(row: Any, notes: list[str], ranks: bool = False) -> Cell:
