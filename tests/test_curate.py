@@ -176,6 +176,31 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     assert {path.name: path.read_bytes() for path in out.iterdir()} == written
 
 
+def test_a_subset_that_its_folder_holds_is_not_written_over(clips, table, tmp_path):
+    out, written = tmp_path / "calm", rules.read()
+    ambient, struck = (choice.decide(table, written, rule) for rule in ("ambient", "object-contact"))
+    choice.save(clips[0], ambient, written, out)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    choice.save(clips[0], ambient, written, out)
+    edited = first["prompts.jsonl"].replace(b'"drift 3"', b'"a ball drifts"')
+    (out / "prompts.jsonl").write_bytes(edited)
+    with pytest.raises(InputError) as refused:
+        choice.save(clips[0], ambient, written, out)
+    assert str(refused.value) == (
+        f"{out} holds another prompts.jsonl than would be written: 1 prompt changed there: drift-3 (video_caption). "
+        "Give another out (--out), or --replace to write over what is there"
+    )
+    with pytest.raises(InputError, match=r"only there: .*drift-3.* other fields of the card: .*rule, thresholds"):
+        choice.save(clips[0], struck, written, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == {**first, "prompts.jsonl": edited}
+    choice.save(clips[0], ambient, written, out, replace=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    (out / "card.toml").unlink()
+    (out / "prompts.jsonl").write_bytes(edited)
+    with pytest.raises(InputError, match=r"another prompts.jsonl than would be written: .* it has no card.toml"):
+        choice.save(clips[0], ambient, written, out)
+
+
 @pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_bytes(clips, tmp_path):
     def command(out):

@@ -228,6 +228,14 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     ]
     assert made.prompts[1].tags["file"] == "videos/cap_gun/d.mp4" and made.card["origin"]["splits"] == ["test"]
     assert lint([str(tmp_path / "mine")])[0] == []
+    card = tmp_path / "mine" / "card.toml"
+    card.write_text(card.read_text().replace("the set's own terms", "CC-BY-4.0"))
+    again = ("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
+    done = run_avbench(*again, code=2)
+    assert "mine holds another card.toml than would be written: other fields of the card: licence. Give" in done.stderr
+    run_avbench(*again, "--replace")
+    assert "the set's own terms" in card.read_text()
+    run_avbench(*again)
     pool = datasets.opened(f"avsync15:{tmp_path}/set")
     whole, kept = ([one.id for one in as_subset(pool, "m", limit=limit).subset.prompts] for limit in (None, 2))
     assert len(whole) == 3 and {*kept} == {*sorted(whole, key=lambda name: sha256(name.encode()).digest())[:2]}

@@ -38,6 +38,9 @@ Remeasure = Annotated[
         "--replace", help="Delete and make again what --work holds of other clips, other settings, or changed clips."
     ),
 ]
+WriteOver = Annotated[
+    bool, typer.Option("--replace", help="Write over a subset that --out holds with other prompts or another card.")
+]
 
 
 @subsets_app.command("list")
@@ -82,6 +85,7 @@ def subsets_import(
         str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
+    replace: WriteOver = False,
 ) -> None:
     """Make a subset of a published data set that lies on your disk."""
     from avbench.core import counted
@@ -91,6 +95,8 @@ def subsets_import(
     asked = {"split": split, "limit": limit, "caption": caption, "licence": licence}
     made = as_subset(datasets.opened(pool), out.name, **asked)
     print_notes(made.remarks)
+    if not replace:
+        loading.require_no_other(made.subset, out)
     loading.write(made.subset, out)
     print_line(f"{counted(len(made.subset.prompts), 'prompt')}  {out}")
 
@@ -113,6 +119,7 @@ def curate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
     workers: Workers = None,
+    replace: WriteOver = False,
 ) -> None:
     """Choose a subset of real clips by written rules; the same command again resumes where it stopped."""
     _require_curation()
@@ -122,12 +129,21 @@ def curate(
     opened = datasets.opened(pool)
     if opened.name == "folder":
         print_notes(clips_in(opened.folder).remark(frames_too=True))
-    subset, decided = _chosen(opened, rule, rules, out, work or out.with_name(f"{out.name}.work"), limit, workers)
+    work = work or out.with_name(f"{out.name}.work")
+    subset, decided = _chosen(opened, rule, rules, out, work, limit, workers, replace=replace)
     print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
 
 
 def _chosen(
-    pool: "Pool", rule: str, rules: Path | None, out: Path, work: Path, limit: int | None, workers: int | None
+    pool: "Pool",
+    rule: str,
+    rules: Path | None,
+    out: Path,
+    work: Path,
+    limit: int | None,
+    workers: int | None,
+    *,
+    replace: bool,
 ) -> "tuple[Subset, Decided]":
     """Measure a pool and write the subset of the clips that a rule keeps."""
     from avbench.curation import choice, sheet
@@ -139,7 +155,7 @@ def _chosen(
     tasks = stage.unmeasured(pool, work, limit)
     show_progress("measuring", len(tasks), stage.measure(tasks, work, workers=worker_count(workers)))
     decided = choice.decide(choice.load(pool, work, limit), known, rule)
-    subset = choice.save(pool, decided, known, out, limit)
+    subset = choice.save(pool, decided, known, out, limit, replace=replace)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, pool.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
     return subset, decided
@@ -253,7 +269,9 @@ def reference_for(
     metrics = named_metrics(metric, fvd_protocol)
     require_ready(features_of(metrics))
     place = work / f"{asked.name}-{opened.name}"
-    subset, decided = _chosen(opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers)
+    subset, decided = _chosen(
+        opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers, replace=True
+    )
     found = matches(asked, subset, decided.table.loc[decided.kept])
     settings = {"from": pool, "split": split, "limit": limit, "licence": licence, "metric": metric}
     settings |= {"fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}

@@ -28,7 +28,7 @@ from avbench.storage.reading import stream_lines
 from avbench.storage.writing import replacing, write_whole
 from avbench.subsets.datasets import Pool
 from avbench.subsets.from_dataset import card_of, prompt_of
-from avbench.subsets.loading import write
+from avbench.subsets.loading import require_no_other, write
 
 AUDIT = ("id", "file", "rule", "condition", "value", "threshold", "threshold_from", "holds", "kept", "why")
 _CHUNK = 50_000
@@ -145,35 +145,47 @@ def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
     return copy_of
 
 
-def save(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None) -> Subset:
-    """Write the subset's folder, whose name becomes the subset's. Raises InputError if no clip is kept."""
+def save(
+    pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None, *, replace: bool = False
+) -> Subset:
+    """Write the subset's folder, whose name becomes the subset's.
+
+    Raises:
+        InputError: no clip is kept; or the folder holds another subset, and `replace` is false.
+    """
     if not decided.kept.any() and (folder / "card.toml").exists():
         msg = (
             f"no clip of {len(decided.table)} is kept by {decided.rule}; the subset in {folder} stays as it is: give "
             "another --out for the audit, which has the reasons"
         )
         raise InputError(msg)
+    subset = _subset(pool, decided, rules, folder, limit) if decided.kept.any() else None
+    if subset and not replace:
+        require_no_other(subset, folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write_audit(decided, folder)
     write_whole(folder / "agreement.csv", agreement(decided.table, rules).to_csv(index=False).encode())
-    if not decided.kept.any():
+    if subset is None:
         msg = f"no clip of {len(decided.table)} is kept by {decided.rule}; {folder / 'audit.csv'} gives the reasons"
         raise InputError(msg)
-    kept = set(decided.table["id"][decided.kept])
-    prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
     lines = decided.table.loc[decided.kept, ["id", "file", "sha256"]].to_dict("records")
     write_whole(
         folder / "manifest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
     )
+    write(subset, folder)
+    return subset
+
+
+def _subset(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None) -> Subset:
+    kept = set(decided.table["id"][decided.kept])
+    prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
     card = {
         **card_of(pool, prompts, rules.purposes[decided.rule] or decided.rule),
         "rule": [one.name for one in decided.conditions],
         "thresholds": [float(f"{value:.6g}") for value in decided.thresholds],
         "chosen": f"{len(prompts)} of {len(decided.table)} clips, {int((decided.copy_of >= 0).sum())} copies left out",
     }
-    subset = Subset(folder.resolve().name, 1, prompts, None, card)
-    write(subset, folder)
-    return subset
+    return Subset(folder.resolve().name, 1, prompts, None, card)
 
 
 def _audit_rows(decided: Decided) -> Iterator[tuple[Any, ...]]:

@@ -14,11 +14,22 @@ from typing import Any
 
 import tomli_w
 
-from avbench.core import ClipSpec, InputError, Prompt, Subset, checked_id, nearest
+from avbench.core import (
+    ClipSpec,
+    InputError,
+    Prompt,
+    Subset,
+    all_of,
+    checked_id,
+    counted,
+    different_fields,
+    listed,
+    nearest,
+)
 from avbench.storage import shipped
 from avbench.storage.clip_files import clips_in, mark_of, without_suffix
 from avbench.storage.plug_ins import Found, find
-from avbench.storage.reading import exists, read_toml
+from avbench.storage.reading import exists, read_bytes, read_toml
 from avbench.storage.run_folder import read_subset
 from avbench.storage.writing import write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
@@ -155,6 +166,29 @@ def from_folder(folder: Path, name: str | None = None, *, frames: bool = False) 
 
 def write(subset: Subset, folder: Path) -> None:
     """Write a subset folder that `load` reads and the linter accepts: prompts.jsonl, and card.toml with its sha256."""
+    for name, content in _files_of(subset).items():
+        write_whole(folder / name, content)
+
+
+def require_no_other(subset: Subset, folder: Path) -> None:
+    """Raise InputError, with what differs, if a folder holds another subset, or this one with changes by hand."""
+    places = {folder / name: content for name, content in _files_of(subset).items()}
+    differing = [path for path, content in places.items() if exists(path) and read_bytes(path) != content]
+    if not differing:
+        return
+    try:
+        found = _differences(load(str(folder.resolve())), subset) or ["the same in another form or order"]
+    except InputError as error:
+        found = [str(error)]
+    msg = (
+        f"{folder} holds another {all_of([path.name for path in differing])} than would be written: "
+        f"{'; '.join(found)}. Give another out (--out), or --replace to write over what is there"
+    )
+    raise InputError(msg)
+
+
+def _files_of(subset: Subset) -> dict[str, bytes]:
+    """The files of a subset's folder, by name."""
     lines = (json.dumps(prompt.to_json(), ensure_ascii=False) + "\n" for prompt in subset.prompts)
     content = "".join(lines).encode()
     card = {
@@ -166,8 +200,24 @@ def write(subset: Subset, folder: Path) -> None:
     if subset.clip_spec:
         card["clip_spec"] = subset.clip_spec.to_json()
     known = {name: _without_none(value) if isinstance(value, Mapping) else value for name, value in card.items()}
-    write_whole(folder / "prompts.jsonl", content)
-    write_whole(folder / "card.toml", tomli_w.dumps(known).encode())
+    return {"prompts.jsonl": content, "card.toml": tomli_w.dumps(known).encode()}
+
+
+def _differences(there: Subset, new: Subset) -> list[str]:
+    """In what two subsets differ, in words."""
+    held, made = ({one.id: one.to_json() for one in each.prompts} for each in (there, new))
+    changed = {one: different_fields(held[one], made[one]) for one in held if one in made and held[one] != made[one]}
+    found = {
+        "only there": [one for one in held if one not in made],
+        "missing there": [one for one in made if one not in held],
+        "changed there": [f"{one} ({', '.join(fields)})" for one, fields in changed.items()],
+    }
+    sentences = [f"{counted(len(ids), 'prompt')} {what}: {listed(ids)}" for what, ids in found.items() if ids]
+    beside = {"prompts": None, "card": None, "prompts_sha256": None}
+    cards = ({**one.to_json(), **one.card, **beside} for one in (there, new))
+    if card := different_fields(*cards):
+        sentences.append(f"other fields of the card: {', '.join(card)}")
+    return sentences
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:
