@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import run_avbench
 
 from avbench.core import Audio, InputError
 from avbench.curation import choice, duplicates, pool, rules
@@ -64,10 +65,16 @@ def clips(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def table(clips, tmp_path_factory):
-    work = tmp_path_factory.mktemp("work")
-    list(pool.measure(pool.unmeasured(clips[0], work), work))
-    assert not pool.unmeasured(clips[0], work), "what has a row is not measured again"
+def work(clips, tmp_path_factory):
+    """The work folder of the measured pool."""
+    folder = tmp_path_factory.mktemp("work")
+    list(pool.measure(pool.unmeasured(clips[0], folder), folder))
+    assert not pool.unmeasured(clips[0], folder), "what has a row is not measured again"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(clips, work):
     return choice.load(clips[0], work)
 
 
@@ -174,6 +181,27 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     with pytest.raises(InputError, match=f"the subset in {out} stays as it is: give another --out"):
         choice.save(clips[0], dataclasses.replace(decided, kept=np.zeros(len(table), bool)), rules.read(), out)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == written
+
+
+def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_path):
+    names = sorted(path.name for path in clips[0].folder.glob("*-3.mkv"))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "videos").symlink_to(clips[0].folder)
+    for split, listed in (("train", names[:1]), ("test", [*names[1:], "gone.mkv"])):
+        (tmp_path / "set" / f"{split}.txt").write_text("\n".join(listed))
+    asked = ("curate", f"avsync15:{tmp_path}/set", "--rule", "ambient", "--out", tmp_path / "calm", "--work", work)
+    done = run_avbench(*asked, "--split", "test", "--licence", "CC0-1.0", "--caption", "a scene", "--workers", 0)
+    assert f"of {len(names)} clips" in done.stdout
+    assert f"note: 1 of {len(names) + 1} clips are listed but missing: gone.mkv" in done.stderr
+    made = load(str(tmp_path / "calm"))
+    assert made.card["licence"] == "CC0-1.0" and made.card["origin"]["splits"] == ["test"]
+    assert {one.video_caption for one in made.prompts} == {"a scene"}
+    assert lint([str(tmp_path / "calm")])[0] == []
+    done = run_avbench(*asked, "--split", "test", "--limit", 2, "--workers", 0, "--replace")
+    assert "of 2 clips" in done.stdout
+    assert "2 of 2 clips have no caption: their names are the captions" in done.stderr
+    done = run_avbench(*asked, "--caption", "{colour}", code=2)
+    assert "cannot be filled, 'colour'" in done.stderr
 
 
 def test_a_subset_that_its_folder_holds_is_not_written_over(clips, table, tmp_path):

@@ -221,6 +221,7 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     done = run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
     assert done.exit_code == 0, done.output
     assert "1 of 4 clips are listed but missing: b.mp4" in done.output
+    assert "1 file listed by scenes: a clip is read whole, so cut the scenes out first" in done.output
     made = loading.load(str(tmp_path / "mine"))
     assert [(one.id, one.video_caption) for one in made.prompts] == [
         ("dog_barking-c-0.5-2.5", "dog barking"),

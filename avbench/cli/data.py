@@ -38,6 +38,9 @@ Remeasure = Annotated[
         "--replace", help="Delete and make again what --work holds of other clips, other settings, or changed clips."
     ),
 ]
+Split = Annotated[str | None, typer.Option(help="train, val or test; all by default.")]
+Caption = Annotated[str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")]
+Licence = Annotated[str | None, typer.Option(help="Licence of the clips; by default what the reader states.")]
 WriteOver = Annotated[
     bool, typer.Option("--replace", help="Write over a subset that --out holds with other prompts or another card.")
 ]
@@ -79,12 +82,10 @@ def subsets_import(
     out: Annotated[
         Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=subset_folder)
     ],
-    split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
+    split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")
-    ] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the clips.")] = None,
+    caption: Caption = None,
+    licence: Licence = None,
     replace: WriteOver = False,
 ) -> None:
     """Make a subset of a published data set that lies on your disk."""
@@ -117,21 +118,32 @@ def curate(
             help="Folder for the measurements of the pool; several rules may share it.", callback=folder_to_write
         ),
     ] = None,
+    split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
+    caption: Caption = None,
+    licence: Licence = None,
     workers: Workers = None,
     replace: WriteOver = False,
 ) -> None:
     """Choose a subset of real clips by written rules; the same command again resumes where it stopped."""
     _require_curation()
-    from avbench.storage.clip_files import clips_in
-    from avbench.subsets import datasets
+    from avbench.subsets import datasets, from_dataset
 
-    opened = datasets.opened(pool)
-    if opened.name == "folder":
-        print_notes(clips_in(opened.folder).remark(frames_too=True))
+    part = _part(datasets.with_licence(datasets.opened(pool), licence), split, limit)
+    print_notes(from_dataset.caption_remarks(part, from_dataset.usable_of(part, [*part.entries()], None), caption))
     work = work or out.with_name(f"{out.name}.work")
-    subset, decided = _chosen(opened, rule, rules, out, work, limit, workers, replace=replace)
+    subset, decided = _chosen(part, rule, rules, out, work, workers, caption=caption, replace=replace)
     print_line(f"{len(subset.prompts)} of {len(decided.table)} clips  {out}  (why: audit.csv; look at sheet.png)")
+
+
+def _part(pool: "Pool", split: str | None, limit: int | None) -> "Pool":
+    """The first clips of a pool, or of a split of it; notes say what is wrong with the pool's files."""
+    from avbench.subsets import datasets
+    from avbench.subsets.from_dataset import clip_remarks, usable_of
+
+    whole = [*pool.entries()]
+    print_notes(clip_remarks(pool, whole, usable_of(pool, whole, split)))
+    return datasets.beginning(datasets.of_split(pool, split), limit)
 
 
 def _chosen(
@@ -140,9 +152,9 @@ def _chosen(
     rules: Path | None,
     out: Path,
     work: Path,
-    limit: int | None,
     workers: int | None,
     *,
+    caption: str | None = None,
     replace: bool,
 ) -> "tuple[Subset, Decided]":
     """Measure a pool and write the subset of the clips that a rule keeps."""
@@ -152,10 +164,10 @@ def _chosen(
 
     known = written.read(rules or written.SHIPPED)
     known.of(rule)
-    tasks = stage.unmeasured(pool, work, limit)
+    tasks = stage.unmeasured(pool, work)
     show_progress("measuring", len(tasks), stage.measure(tasks, work, workers=worker_count(workers)))
-    decided = choice.decide(choice.load(pool, work, limit), known, rule)
-    subset = choice.save(pool, decided, known, out, limit, replace=replace)
+    decided = choice.decide(choice.load(pool, work), known, rule)
+    subset = choice.save(pool, decided, known, out, caption=caption, replace=replace)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, pool.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
     return subset, decided
@@ -232,9 +244,9 @@ def reference_for(
     pool: Annotated[
         str, typer.Option("--from", help="A data set that you hold: reader:FOLDER (`list datasets`), or a folder.")
     ],
-    split: Annotated[str | None, typer.Option(help="train, val or test; all by default.")] = None,
+    split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the data set.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Licence of the clips; by default the reader's.")] = None,
+    licence: Licence = None,
     metric: Metrics = None,
     fvd_protocol: FVDProtocols = None,
     rows: Rows = None,
@@ -265,13 +277,12 @@ def reference_for(
     from avbench.subsets import datasets
     from avbench.subsets.loading import load
 
-    asked, opened = load(name), datasets.of_split(datasets.opened(pool), split)
+    asked, opened = load(name), datasets.with_licence(datasets.opened(pool), licence)
     metrics = named_metrics(metric, fvd_protocol)
     require_ready(features_of(metrics))
     place = work / f"{asked.name}-{opened.name}"
-    subset, decided = _chosen(
-        opened, asked.name, None, place, work / f"{opened.name}.work", limit, workers, replace=True
-    )
+    part = _part(opened, split, limit)
+    subset, decided = _chosen(part, asked.name, None, place, work / f"{opened.name}.work", workers, replace=True)
     found = matches(asked, subset, decided.table.loc[decided.kept])
     settings = {"from": pool, "split": split, "limit": limit, "licence": licence, "metric": metric}
     settings |= {"fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}
@@ -281,11 +292,11 @@ def reference_for(
         "match": {one.tag: round(one.overlap, 4) for one in found if one.clips},
         "command": shared_command(["avbench", "reference", "for", asked.name], settings),
     }
-    source, licence = f"clips:{opened.folder}", licence or opened.reader.licence
-    clips = api.RealClips(subset, source, (0,), licence, rows or reference_building.ROWS, about)
+    source, stated = f"clips:{opened.folder}", opened.reader.licence
+    clips = api.RealClips(subset, source, (0,), stated, rows or reference_building.ROWS, about)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
     count = counted(len(subset.prompts), "clip")
-    print_line(f"{count}: {about['chosen']}; licence: {licence}; look at {place / 'sheet.png'}")
+    print_line(f"{count}: {about['chosen']}; licence: {stated}; look at {place / 'sheet.png'}")
     for one in found:
         print_line(one.sentence)
     print_notes([*_length_remark(asked, decided), *reference.remarks(reference.load(out / asked.name))])

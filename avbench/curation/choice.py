@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from avbench.core import InputError, Subset, spreadsheet_cell
 from avbench.curation import duplicates
 from avbench.curation.measures import MEASURES
-from avbench.curation.pool import Measured, limited, rows_path, stamp
+from avbench.curation.pool import Measured, rows_path, stamp
 from avbench.curation.rules import QUALITY, Condition, Rules
 from avbench.storage.reading import stream_lines
 from avbench.storage.writing import replacing, write_whole
@@ -62,7 +62,7 @@ class Decided:
         return "not kept: fails " + "; ".join(failed)
 
 
-def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
+def load(pool: Pool, work: Path) -> pd.DataFrame:
     """Return the pool's clips in its order, with their measures. Raises InputError if there is no clip."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
@@ -77,7 +77,7 @@ def load(pool: Pool, work: Path, limit: int | None = None) -> pd.DataFrame:
             numbers[name].append(np.nan if value is None else value)
     rows = pd.DataFrame({**columns, **{name: np.asarray(values, float) for name, values in numbers.items()}})
     order, files, absent = [], [], []
-    for entry in limited(pool, limit):
+    for entry in pool.entries():
         if entry.path is None:
             continue
         files.append(entry.path.relative_to(pool.folder).as_posix())
@@ -146,9 +146,17 @@ def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
 
 
 def save(
-    pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None = None, *, replace: bool = False
+    pool: Pool, decided: Decided, rules: Rules, folder: Path, *, caption: str | None = None, replace: bool = False
 ) -> Subset:
     """Write the subset's folder, whose name becomes the subset's.
+
+    Args:
+        pool: the data set.
+        decided: the decisions on its clips.
+        rules: the rules that they were decided by.
+        folder: the folder.
+        caption: template of the prompts of clips without a caption, with tags in braces; by default the reader's.
+        replace: whether another subset that the folder holds is written over.
 
     Raises:
         InputError: no clip is kept; or the folder holds another subset, and `replace` is false.
@@ -159,7 +167,7 @@ def save(
             "another --out for the audit, which has the reasons"
         )
         raise InputError(msg)
-    subset = _subset(pool, decided, rules, folder, limit) if decided.kept.any() else None
+    subset = _subset(pool, decided, rules, folder, caption) if decided.kept.any() else None
     if subset and not replace:
         require_no_other(subset, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,9 +184,9 @@ def save(
     return subset
 
 
-def _subset(pool: Pool, decided: Decided, rules: Rules, folder: Path, limit: int | None) -> Subset:
+def _subset(pool: Pool, decided: Decided, rules: Rules, folder: Path, caption: str | None) -> Subset:
     kept = set(decided.table["id"][decided.kept])
-    prompts = tuple(prompt_of(entry, pool) for entry in limited(pool, limit) if entry.id in kept)
+    prompts = tuple(prompt_of(entry, pool, caption) for entry in pool.entries() if entry.id in kept)
     card = {
         **card_of(pool, prompts, rules.purposes[decided.rule] or decided.rule),
         "rule": [one.name for one in decided.conditions],

@@ -16,7 +16,7 @@ from avbench.storage.media import read_clip
 from avbench.storage.reading import file_sha256, stream_lines
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import append_line
-from avbench.subsets.datasets import Entry, Pool
+from avbench.subsets.datasets import Pool
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ def rows_path(work: Path) -> Path:
     return work / f"rows-{whole[:12]}.jsonl"
 
 
-def unmeasured(pool: Pool, work: Path, limit: int | None = None) -> list[Task]:
-    """Those of the pool's first `limit` clips that have no row yet. Raises InputError as the pool does."""
+def unmeasured(pool: Pool, work: Path) -> list[Task]:
+    """Those of the pool's clips that have no row yet. Raises InputError as the pool does."""
     rows = {row.id: row for row in stream_lines(rows_path(work), Measured)}
     known = {name: (row.path, row.stamp) for name, row in rows.items() if row.missing != _DIED}
     tasks = []
-    for entry in limited(pool, limit):
+    for entry in pool.entries():
         if entry.path is not None and (mark := stamp(entry.path)) and known.get(entry.id) != (str(entry.path), mark):
             tasks.append(Task(entry.id, entry.path, mark))
     return tasks
@@ -86,14 +86,6 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
             row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.WorkerCrashed) else found
             append_line(path, row, durable=True)
             yield task.id
-
-
-def limited(pool: Pool, limit: int | None) -> Iterator[Entry]:
-    """The first `limit` entries of a pool."""
-    for number, entry in enumerate(pool.entries()):
-        if number == limit:
-            return
-        yield entry
 
 
 def _row(task: Task) -> dict[str, Any]:

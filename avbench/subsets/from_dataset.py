@@ -4,7 +4,6 @@ A prompt's tag `file` is the path of its clip relative to the data set's folder,
 tag `split` is the split to which the authors assigned the clip; the card's `origin` lists the requested splits.
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -46,6 +45,21 @@ def as_subset(
         layout.
     """
     whole = list(pool.entries())
+    usable = usable_of(pool, whole, split)
+    if limit is not None and limit < len(usable):
+        kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
+        usable = [one for one in usable if one.id in kept]
+    prompts = tuple(prompt_of(one, pool, caption) for one in usable)
+    purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
+    card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
+    return ImportedSubset(
+        Subset(name, 1, prompts, None, card),
+        [*clip_remarks(pool, whole, usable), *caption_remarks(pool, usable, caption)],
+    )
+
+
+def usable_of(pool: Pool, whole: Sequence[Entry], split: str | None) -> list[Entry]:
+    """Those entries of a data set that are of a split and whose clip exists. Raises InputError if there is none."""
     usable = [
         one for one in whole if (split is None or one.split == split) and (one.path is None or one.path.is_file())
     ]
@@ -55,16 +69,12 @@ def as_subset(
         sides = splits_of(whole)
         msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"
         raise InputError(msg)
-    if limit is not None and limit < len(usable):
-        kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
-        usable = [one for one in usable if one.id in kept]
-    prompts = tuple(prompt_of(one, pool, caption) for one in usable)
-    purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
-    card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
-    return ImportedSubset(
-        Subset(name, 1, prompts, None, card),
-        [*remarks(pool, whole), *_double(usable), *_without_caption(usable, pool, caption)],
-    )
+    return usable
+
+
+def clip_remarks(pool: Pool, whole: Iterable[Entry], usable: Iterable[Entry]) -> list[str]:
+    """Report what is wrong with a data set's files, and files that are no single scene."""
+    return [*remarks(pool, whole), *_scenes(usable)]
 
 
 def card_of(pool: Pool, prompts: Iterable[Prompt], purpose: str) -> dict[str, Any]:
@@ -109,8 +119,8 @@ def _as_words(name: str) -> str:
     return name.replace("_", " ").replace("-", " ")
 
 
-def _without_caption(usable: Sequence[Entry], pool: Pool, caption: str | None) -> Iterator[str]:
-    """Report clips without a caption, whose names serve as captions."""
+def caption_remarks(pool: Pool, usable: Sequence[Entry], caption: str | None) -> Iterator[str]:
+    """Report clips without a caption, whose names serve as captions. Raises InputError as `as_subset` does."""
     without = [one.id for one in usable if not (one.video_caption or _filled(one, pool.reader.caption, caption))]
     if without:
         yield (
@@ -119,8 +129,7 @@ def _without_caption(usable: Sequence[Entry], pool: Pool, caption: str | None) -
         )
 
 
-def _double(usable: Iterable[Entry]) -> Iterator[str]:
-    """Report files that contain several scenes, because a clip is read whole."""
-    by_file = itertools.groupby(sorted(str(one.path) for one in usable if "scene_seconds" in one.tags))
-    if count := sum(len(list(group)) > 1 for _, group in by_file):
-        yield f"{counted(count, 'file')} with several scenes each: a clip is read whole, so cut them first"
+def _scenes(usable: Iterable[Entry]) -> Iterator[str]:
+    """Report files of which only a scene is listed, because a clip is read whole."""
+    if count := len({one.path for one in usable if "scene_seconds" in one.tags}):
+        yield f"{counted(count, 'file')} listed by scenes: a clip is read whole, so cut the scenes out first"
