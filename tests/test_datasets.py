@@ -4,6 +4,7 @@ import json
 import shutil
 from hashlib import sha256
 
+import pandas as pd
 import pytest
 from command_line import run_avbench
 
@@ -204,6 +205,57 @@ def test_a_clip_is_found_however_its_path_is_spelled(tmp_path):
         written(tmp_path / "pool" / "prompts.jsonl", json.dumps({"id": "t", "prompt": "out", "file": file}) + "\n")
         with pytest.raises(InputError, match=r"prompts.jsonl: the file '.*t.mp4' of t leads out of the folder"):
             list(pool.entries())
+
+
+ROWS = [
+    {"file_name": "videos/one.mp4", "text": "a dog", "label": "animal", "split": "train"},
+    {"file_name": "videos/deep/two 2.mp4", "text": None, "label": "car", "split": "test"},
+    {"file_name": "gone.mp4", "text": "a lake", "label": "water", "split": None},
+]
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet", "prompts.csv"])
+def test_captions_come_from_the_files_that_published_folders_have(tmp_path, name):
+    for clip in ("videos/one.mp4", "videos/deep/two 2.mkv", "three.mp4"):
+        written(tmp_path / clip)
+    rows = [{**row, "text": row["text"] or "a car"} for row in ROWS] if name == "prompts.csv" else ROWS
+    frame = pd.DataFrame(rows)
+    if name.endswith(".csv"):
+        frame.to_csv(tmp_path / name, index=False)
+    elif name.endswith(".jsonl"):
+        frame.to_json(tmp_path / name, orient="records", lines=True)
+    else:
+        frame.to_parquet(tmp_path / name)
+    pool = datasets.opened(str(tmp_path))
+    second = "a car" if name == "prompts.csv" else ""
+    assert [(one.id, one.video_caption, one.split, one.tags, one.path.is_file()) for one in pool.entries()] == [
+        ("three", "", None, {}, True),
+        ("videos-deep-two-2", second, "test", {"label": "car"}, True),
+        ("videos-one", "a dog", "train", {"label": "animal"}, True),
+        ("gone", "a lake", None, {"label": "water"}, False),
+    ]
+    assert f"captions and tags are read from {tmp_path / name}" in datasets.remarks(pool, pool.entries())
+    if name != "prompts.csv":
+        (sentence,) = as_subset(pool, "m").remarks[-1:]
+        assert sentence.startswith("2 of 3 clips have no caption") and sentence.endswith("with their tags: {label}")
+
+
+def test_a_file_beside_the_clips_or_of_other_folders_is_read_where_it_fits(tmp_path):
+    for model in ("a", "b"):
+        written(tmp_path / "clips" / model / "x.mp4")
+    listed = written(tmp_path / "clips" / "prompts.jsonl", '{"id": "x", "prompt": "a dog"}\n')
+    assert [one.video_caption for one in datasets.opened(f"{tmp_path}/clips/a").entries()] == ["a dog"]
+    listed.write_text('{"id": "q", "prompt": "a cat"}\n')
+    assert [one.id for one in datasets.opened(f"{tmp_path}/clips/a").entries()] == ["x"], "no clip is called q"
+    listed.unlink()
+    written(tmp_path / "clips" / "a" / "metadata.csv", "video,caption\n/data/of/others/x.mp4,a dog\n/data/y.mp4,two\n")
+    found = [(one.id, one.video_caption) for one in datasets.opened(f"{tmp_path}/clips/a").entries()]
+    assert found == [("x", "a dog"), ("x-data-y", "two")]
+    written(tmp_path / "clips" / "a" / "metadata.csv", "place,seconds\nx.mp4,two\n")
+    assert [one.id for one in datasets.opened(f"{tmp_path}/clips/a").entries()] == ["x"], "it is about something else"
+    written(tmp_path / "clips" / "a" / "metadata.csv", 'file_name,text\nx.mp4,"a dog\n')
+    with pytest.raises(InputError, match=r"metadata.csv, line 2: a text in quotes .* correct it, or rename it"):
+        list(datasets.opened(f"{tmp_path}/clips/a").entries())
 
 
 def test_what_is_no_pool_is_a_sentence(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 import typer.main
 
 from avbench.core import all_of
-from avbench.generation.providers.clips import FILE_TAGS
 from avbench.metrics.table import METRICS
+from avbench.storage.clip_files import FILE_TAGS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

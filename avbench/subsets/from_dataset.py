@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from avbench.core import InputError, Prompt, Subset, counted
+from avbench.core import InputError, Prompt, Subset, counted, listed
 from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
 
 
@@ -121,11 +121,13 @@ def _as_words(name: str) -> str:
 
 def caption_remarks(pool: Pool, usable: Sequence[Entry], caption: str | None) -> Iterator[str]:
     """Report clips without a caption, whose names serve as captions. Raises InputError as `as_subset` does."""
-    without = [one.id for one in usable if not (one.video_caption or _filled(one, pool.reader.caption, caption))]
+    without = [one for one in usable if not (one.video_caption or _filled(one, pool.reader.caption, caption))]
     if without:
+        tags = dict.fromkeys(f"{{{name}}}" for one in without for name in one.tags)
         yield (
-            f"{len(without)} of {counted(len(usable), 'clip')} have no caption: their names are the captions, "
-            f"for example {_as_words(without[0])!r}; --caption gives a template"
+            f"{len(without)} of {counted(len(usable), 'clip')} have no caption: their names are the captions, for "
+            f"example {_as_words(without[0].id)!r}; --caption gives a template"
+            + (f", with their tags: {listed(tags, 8)}" if tags else "")
         )
 
 

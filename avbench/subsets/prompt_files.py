@@ -10,11 +10,12 @@ have such names.
 import codecs
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Prompt, counted, first_line, nearest
+from avbench.storage.clip_files import FILE_TAGS, named_file
 from avbench.storage.reading import csv_problem, parsed, read_bytes, read_text, require_memory, text_lines
 
 CAPTION_CHARACTERS = 20_000
@@ -24,7 +25,11 @@ _ALIASES = {
     "video_caption": ("video_caption", "prompt", "caption", "text", "prompt_en"),
     "audio_caption": ("audio_caption", "audio_prompt"),
 }
-_COLUMNS = ("id", *(name for names in _ALIASES.values() for name in names))
+_COLUMNS = ("id", *(name for names in _ALIASES.values() for name in names), *FILE_TAGS)
+
+
+class NoPrompts(InputError):
+    """A table has no column of prompts, so it is about something else."""
 
 
 def read_any(path: Path) -> tuple[Prompt, ...]:
@@ -33,10 +38,48 @@ def read_any(path: Path) -> tuple[Prompt, ...]:
     Raises:
         InputError: the form is unknown, or an entry is wrong; the message names file, place and field.
     """
+    return _prompts(path, _entries(path))
+
+
+def read_described(
+    path: Path, id_of: Callable[[str], str], *, captions: bool = True
+) -> tuple[tuple[Prompt, ...], set[str]]:
+    """Read a prompts file, or another table, that describes clips: its entries may lack an id.
+
+    Args:
+        path: the file.
+        id_of: makes an id of the file that an entry names.
+        captions: whether every entry needs a caption.
+
+    Returns:
+        The prompts, and the ids of those without a caption, whose caption is the id.
+
+    Raises:
+        NoPrompts: it is a table without a column of captions, ids or files.
+        InputError: see `read_any`.
+    """
+    entries, bare = [], set[str]()
+    for where, plain in _entries(path):
+        known = plain
+        if isinstance(plain, Mapping):
+            known = {name: value for name, value in plain.items() if value is not None and value != ""}
+            if named := named_file(known):
+                known.setdefault("id", id_of(named))
+            if not captions and "id" in known and not {*_ALIASES["video_caption"]} & {*known}:
+                known["video_caption"] = str(known["id"])
+                bare.add(known["video_caption"])
+        entries.append((where, known))
+    return _prompts(path, entries), bare
+
+
+def _entries(path: Path) -> list[tuple[str, Any]]:
     if path.suffix.lower() not in _READERS:
         msg = f"{path} is no prompts file that avbench reads; {nearest(path.suffix or path.name, _READERS)}"
         raise InputError(msg)
-    entries = [*_READERS[path.suffix.lower()](path)]
+    return [*_READERS[path.suffix.lower()](path)]
+
+
+def _prompts(path: Path, entries: Sequence[tuple[str, Any]]) -> tuple[Prompt, ...]:
     without = [where for where, plain in entries if isinstance(plain, Mapping) and plain.get("id") in (None, "")]
     if without and any(isinstance(plain, Mapping) and plain.get("id") not in (None, "") for _, plain in entries):
         msg = f"{path}, {without[0]}: the field 'id' is missing, although other prompts have one"
@@ -115,7 +158,7 @@ def _of_csv(path: Path) -> Entries:
                         f"{path}, {where}: no column of prompts among {', '.join(names)}; name one of them "
                         f"{', '.join(_ALIASES['video_caption'])} (text with a comma needs quotes)"
                     )
-                    raise InputError(msg)
+                    raise NoPrompts(msg)
                 heads = ["prompt"]
             if len(row) > len(heads):
                 counts = f"{counted(len(row), 'column')} instead of {len(heads)}"

@@ -14,12 +14,9 @@ from typing import Any
 
 from avbench.core import NO_FILE, InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
-from avbench.storage.clip_files import clips_in, is_clip, same_name, without_suffix
+from avbench.storage.clip_files import FILE_TAGS, ClipsByName, clips_in, is_clip, named_file, same_name
 from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
-
-FILE_TAGS = ("file", "filename", "file_name", "video_path", "video", "path")
-"""Tags of a prompt that name its clip's file, the first of them first; small and capital letters are the same."""
 
 
 class ClipsFolder:
@@ -43,10 +40,8 @@ class ClipsFolder:
         self._fps: Fraction | None = None if fps is None else frame_rate(fps)
         found = clips_in(self._folder)
         self._left_out = found.remark()
-        self._by_stem: dict[str, list[Path]] = {}
-        for path in sorted((*found.clips, *found.frames)):
-            self._by_stem.setdefault(without_suffix(path.relative_to(self._folder)), []).append(path)
-        if not self._by_stem:
+        self._clips = ClipsByName(self._folder, (*found.clips, *found.frames))
+        if not self._clips.by_stem:
             raise found.nothing()
         self.settings: Mapping[str, Any] = {
             "folder": str(self._folder.resolve()),
@@ -69,7 +64,7 @@ class ClipsFolder:
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Report the files that match no request, and those that were skipped."""
         used = {path for request in requests for path in self._candidates(request)}
-        found = {path for paths in self._by_stem.values() for path in paths}
+        found = {path for paths in self._clips.by_stem.values() for path in paths}
         unused = sorted(self._name(path) for path in found - used)
         if not unused:
             return self._left_out
@@ -104,7 +99,7 @@ class ClipsFolder:
         if named:
             return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
         values = {name: value for name, value in request.prompt.tags.items() if value and isinstance(value, str)}
-        unread = [name for name, value in values.items() if is_clip(Path(value)) or self._at(value)]
+        unread = [name for name, value in values.items() if is_clip(Path(value)) or self._clips.at(value)]
         if key.seed or not unread:
             return looked
         choices = f"{', '.join(FILE_TAGS[:-1])} or {FILE_TAGS[-1]}"
@@ -114,7 +109,7 @@ class ClipsFolder:
         """Return the files of the first rule that matches; several only if they differ in suffix or Unicode form."""
         key, prompt = request.key, request.prompt
         named = _named_file(request)
-        if (found := self._at(named)) or self._by_file:  # the prompt `dog` is not the clip dog-1, a prompt itself
+        if (found := self._clips.at(named)) or self._by_file:  # the prompt `dog` is not the clip dog-1, a prompt itself
             return found
         for stem in (
             f"{key.subset}/{key.prompt}-{key.seed}",
@@ -123,16 +118,9 @@ class ClipsFolder:
             key.prompt if key.seed == 0 else "",
             same_name(f"{prompt.video_caption}-{key.seed}"),
         ):
-            if found := self._by_stem.get(stem):
+            if found := self._clips.by_stem.get(stem):
                 return found
-        parts = Path(named).parts
-        ends = (self._at("/".join(parts[start:])) for start in range(1, len(parts)))
-        return next(filter(None, ends), [])
-
-    def _at(self, named: str) -> list[Path]:
-        """The files at a path in the folder: that of the same suffix, else those of any suffix."""
-        found = self._by_stem.get(without_suffix(Path(named)), []) if named else []
-        return [path for path in found if same_name(path.name) == same_name(Path(named).name)] or found
+        return self._clips.at_end_of(named)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
@@ -140,8 +128,7 @@ class ClipsFolder:
 
 def _named_file(request: Request) -> str:
     """The file that a prompt names as its clip of seed 0; empty for other seeds, and if it names none."""
-    tags = {name.lower(): value for name, value in request.prompt.tags.items()} if request.key.seed == 0 else {}
-    return next((value for name in FILE_TAGS if isinstance(value := tags.get(name), str) and value), "")
+    return named_file(request.prompt.tags) if request.key.seed == 0 else ""
 
 
 def _frames_sha256(folder: Path) -> str:

@@ -1,6 +1,6 @@
 """Lists the readers of the field's data sets, and reads the clips of one from a folder on the user's disk.
 
-A pool is ``reader:FOLDER``, or a plain folder of clips with or without a prompts.jsonl. A reader never downloads
+A pool is ``reader:FOLDER``, or a plain folder of clips with or without a file of captions. A reader never downloads
 anything: it reads the folder as the authors distribute it, and keeps the split of each clip. A listed clip whose file
 is missing is still an entry, so that `remarks` can report it.
 
@@ -77,7 +77,7 @@ _JAVISBENCH = "Liu et al. 2025, github.com/JavisVerse/JavisDiT"
 _ASVA = "Zhang et al. 2024, github.com/lzhangbj/ASVA"
 READERS: dict[str, Reader] = {
     "folder": Reader(
-        "clips in a folder, with or without a prompts.jsonl",
+        "clips in a folder, with or without a file of captions",
         "yours",
         "avbench.subsets.datasets.folder:read",
         licence="not stated",
@@ -254,7 +254,13 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         path = pool.folder / name
         if path.is_file() and hash_of(path, "git") != known:
             messages.append(f"{path} differs from the file of {pool.reader.source}")
-    return [*messages, *clips_in(pool.folder).remark(frames_too=True)] if pool.name == "folder" else messages
+    if pool.name != "folder":
+        return messages
+    from avbench.subsets.datasets.folder import caption_file
+
+    if listed := caption_file(pool.folder):
+        messages.append(f"captions and tags are read from {listed}")
+    return [*messages, *clips_in(pool.folder).remark(frames_too=True)]
 
 
 def identifier(text: str) -> str:
