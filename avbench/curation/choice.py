@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from avbench.core import InputError, Subset, spreadsheet_cell
 from avbench.curation import duplicates
 from avbench.curation.measures import MEASURES
-from avbench.curation.pool import Measured, rows_path, stamp
+from avbench.curation.pool import Measured, keys, rows_path
 from avbench.curation.rules import QUALITY, Condition, Rules
 from avbench.storage.reading import stream_lines
 from avbench.storage.writing import replacing, write_whole
@@ -66,10 +66,10 @@ def load(pool: Pool, work: Path) -> pd.DataFrame:
     """Return the pool's clips in its order, with their measures. Raises InputError if there is no clip."""
     columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
-    places: dict[tuple[str, str, str], int] = {}
+    places: dict[str | tuple[str, str], int] = {}
     for row in stream_lines(rows_path(work), Measured):
         values = row.values or {}
-        places[row.id, row.path, row.stamp] = len(columns["id"])
+        places[row.key] = len(columns["id"])
         for name in columns:
             columns[name].append(getattr(row, name, values.get(name)))
         for name in MEASURES:
@@ -81,7 +81,7 @@ def load(pool: Pool, work: Path) -> pd.DataFrame:
         if entry.path is None:
             continue
         files.append(entry.path.relative_to(pool.folder).as_posix())
-        order.append(places.get((entry.id, str(entry.path), stamp(entry.path)), -1))
+        order.append(next((places[key] for key in keys(entry.path) if key in places), -1))
         absent.append(entry.id)
     if not order:
         msg = f"{pool.folder}: it holds no clip to choose from"

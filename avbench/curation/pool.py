@@ -1,7 +1,8 @@
 """Measures every clip of a pool once, and stores one row per clip in a work folder: the resume point.
 
-A row belongs to a file as it was when it was measured (path and sha256) and to the protocols in use then. A clip
-that has a row is not measured again. A clip that cannot be measured has a row with the reason.
+A row belongs to the bytes that were measured (sha256), whatever the file is called, and to the protocols in use then.
+A clip that has a row is not measured again. A clip that cannot be measured has a row with the reason, which names its
+file, and so belongs to that file, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,11 @@ class Measured:
     values: dict[str, float | str | None] | None
     missing: str | None
 
+    @property
+    def key(self) -> str | tuple[str, str]:
+        """What the row belongs to: the sha256 of a clip, or path and sha256 of one that could not be measured."""
+        return self.sha256 if self.sha256 and self.values else (self.path, self.stamp)
+
 
 _DIED = str(worker_pool.WorkerCrashed("measuring"))
 """The reason given for a clip that crashed its process; it is tried again."""
@@ -45,14 +51,6 @@ class Task:
     """The sha256 of the file's bytes when the task was made."""
 
 
-def stamp(path: Path) -> str:
-    """The sha256 of a file's bytes; "" where there is none that can be read."""
-    try:
-        return content_sha256(path) if path.is_file() else ""
-    except OSError:
-        return ""
-
-
 def rows_path(work: Path) -> Path:
     """The file that holds the rows of the present protocols."""
     from avbench.curation.measures import CurationProtocol
@@ -63,14 +61,22 @@ def rows_path(work: Path) -> Path:
     return work / f"rows-{whole[:12]}.jsonl"
 
 
+def keys(path: Path) -> tuple[str, tuple[str, str]] | tuple[()]:
+    """The keys that a row of a file can have, its sha256 first; none if there is no file that can be read."""
+    try:
+        sha256 = content_sha256(path) if path.is_file() else None
+    except OSError:
+        return ()
+    return (sha256, (str(path.resolve()), sha256)) if sha256 else ()
+
+
 def unmeasured(pool: Pool, work: Path) -> list[Task]:
     """Those of the pool's clips that have no row yet. Raises InputError as the pool does."""
-    rows = {row.id: row for row in stream_lines(rows_path(work), Measured)}
-    known = {name: (row.path, row.stamp) for name, row in rows.items() if row.missing != _DIED}
+    known = {row.key for row in stream_lines(rows_path(work), Measured) if row.missing != _DIED}
     tasks = []
     for entry in pool.entries():
-        if entry.path is not None and (mark := stamp(entry.path)) and known.get(entry.id) != (str(entry.path), mark):
-            tasks.append(Task(entry.id, entry.path, mark))
+        if entry.path is not None and (found := keys(entry.path)) and not known & {*found}:
+            tasks.append(Task(entry.id, entry.path, found[0]))
     return tasks
 
 
@@ -90,7 +96,7 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
 
 def _row(task: Task) -> dict[str, Any]:
     """A row without values; the caller adds the reason."""
-    return {"id": task.id, "path": str(task.path), "stamp": task.stamp, "sha256": None, "values": None}
+    return {"id": task.id, "path": str(task.path.resolve()), "stamp": task.stamp, "sha256": None, "values": None}
 
 
 class _Worker:
@@ -109,4 +115,4 @@ class _Worker:
             plain = {name: round(value, 9) if isinstance(value, float) else value for name, value in values.items()}
             return {**row, "values": plain, "missing": None}
         except (MediaError, NotMeasurable, OSError) as error:
-            return {**row, "missing": str(error)}
+            return {**row, "missing": str(error).replace(str(task.path), task.path.name)}
