@@ -131,8 +131,27 @@ def test_of_copies_the_one_with_more_pixels_stays(table):
     decided = choice.decide(table[table["missing"].isna()].reset_index(drop=True), own, "any")
     place = {one: index for index, one in enumerate(decided.table["id"])}
     assert decided.kept[place["y-copy"]]
-    assert decided.why(place["projectile-3"]) == "a copy of y-copy"
+    small, large = place["projectile-3"], place["y-copy"]
+    shares = []
+    for name in ("picture_hash", "sound_hash"):
+        one, other = (decided.table[name][index] for index in (small, large))
+        shares.append(100 * (int(one, 16) ^ int(other, 16)).bit_count() / (4 * len(one)))
+    picture, sound = (f"{share:.1f} % of the" for share in shares)
+    assert decided.why(small) == f"a copy of y-copy: {picture} picture's bits differ, {sound} sound's bits differ"
     assert decided.kept[place["pendulum-3"]] and decided.kept[place["drift-3"]]
+
+
+def test_a_copy_of_a_copy_says_so():
+    """Of three clips of 320 bits, the first and the last resemble the middle one in 18 bits, and each other in 36."""
+    bits = [0, 2**18 - 1, 2**36 - 1]
+    rows = {"id": ["a", "b", "c"], "missing": None, "picture_hash": [f"{one:080x}" for one in bits], "sound_hash": None}
+    table = pd.DataFrame(rows).assign(pixels=[1.0, 2.0, 9.0], seconds=1.0, motion_amount=1.0)
+    decided = choice.decide(table, rules.Rules({"quality": (), "any": ()}, {"any": ""}), "any")
+    assert [decided.why(one) for one in range(3)] == [
+        "a copy of c through clips that resemble both: 11.2 % of the picture's bits differ",
+        "a copy of c: 5.6 % of the picture's bits differ",
+        "kept",
+    ]
 
 
 def test_rules_against_the_worlds_truth(clips, table):

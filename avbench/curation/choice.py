@@ -57,9 +57,21 @@ class Decided:
         if isinstance(reason := self.table["missing"].iat[clip], str):
             return f"not measured: {reason}"
         if self.copy_of[clip] >= 0:
-            return f"a copy of {self.table['id'].iat[self.copy_of[clip]]}"
+            return self._copied(clip, self.copy_of[clip])
         failed = [one.name for one, held in zip(self.conditions, self.holds[clip], strict=True) if not held]
         return "not kept: fails " + "; ".join(failed)
+
+    def _copied(self, clip: int, kept: int) -> str:
+        """By which hashes a clip is a copy of the kept one, in words."""
+        found, near = [], False
+        for what, share in (("picture", duplicates.PICTURE_SHARE), ("sound", duplicates.SOUND_SHARE)):
+            one, other = (self.table[f"{what}_hash"].iat[each] for each in (clip, kept))
+            if isinstance(one, str) and isinstance(other, str):
+                apart = duplicates.differing(one, other)
+                near |= apart <= share
+                found.append(f"{100 * apart:.1f} % of the {what}'s bits differ")
+        through = "" if near else " through clips that resemble both"
+        return f"a copy of {self.table['id'].iat[kept]}{through}: {', '.join(found)}"
 
 
 def load(pool: Pool, work: Path) -> pd.DataFrame:

@@ -22,6 +22,12 @@ def as_bytes(hashes: list[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
 
 
+def differing(one: str, other: str) -> float:
+    """The share of the bits in which two hashes in hex differ."""
+    ones, others = as_bytes([one, other])
+    return float(_BITS[ones ^ others].mean() / 8)
+
+
 def pairs(hashes: np.ndarray, share: float) -> np.ndarray:
     """Find the pairs of clips that differ in at most `share` of the bits: ``[pairs, 2]``, lower number first."""
     count, width = hashes.shape
