@@ -263,6 +263,12 @@ def test_what_is_no_pool_is_a_sentence(tmp_path):
         datasets.opened(f"avsync:{tmp_path}")
     with pytest.raises(InputError, match="does not exist"):
         datasets.opened(f"avsync15:{tmp_path}/none")
+    clip = written(tmp_path / "x" / "a: the clip.mp4")
+    for pool in (str(clip), f"folder:{clip}"):
+        with pytest.raises(InputError, match=r"a: the clip.mp4 is a file; give the folder that it lies in"):
+            datasets.opened(pool)
+    written(tmp_path / "x" / "b: clips" / "one.mp4")
+    assert [one.id for one in datasets.opened(str(tmp_path / "x" / "b: clips")).entries()] == ["one"]
     for name in datasets.READERS.keys() - {"folder"}:
         with pytest.raises(InputError, match=r"not laid out as"):
             list(datasets.opened(f"{name}:{tmp_path}").entries())

@@ -91,6 +91,8 @@ def test_a_subset_in_order_has_no_findings(mine, quick):
         (prompt("b", "Two dogs race.", tags={"why": ""}), "the tag 'why' is ''; it must be text"),
         (prompt("b", "Two dogs race.", tags={"why": "../../clip.mp4"}), "a path that leads out of"),
         (prompt("b", "Two dogs race.", reference_clip="/etc/clip"), "reference_clip '/etc/clip' is a path that leads"),
+        (prompt("b", "Two dogs race.", tags={"why": "c:/clip.mp4"}), "a path that leads out of"),
+        (prompt("b", "Two dogs race.", tags={"why": "A: the ball"}), None),
         (prompt("b", "Two dogs race."), None),
         (b'{"id": "b", "video_caption": "Two d\xff"}', "not UTF-8: byte 36 is 0xff"),
         (b'{"id": "b", ', "a name in double quotes is missing"),
@@ -121,6 +123,11 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, message):
         ("[triples]\nrolls = 1", "[triples] cannot be used: "),
         ("lite = 3", "[lite] cannot be used: "),
         ("origin = 3", "[origin] cannot be used: "),
+        ("[origin]\nsplits = 'test'", "the splits of [origin] are 'test'; they must be a list"),
+        ("[cells]\ntags = ['material']\nmost = 1", "[cells] cannot be used: the field 'least_filled' is missing"),
+        ("[quotas]\nmaterial = 'all'", "the quota of 'material' is 'all'; it must be a whole number, or one for each"),
+        ("[counts]\nmaterial = 2", "[counts] cannot be used: material is 2; it must be an object"),
+        ("[optional_tags]\nplace = 'texts'", "the tag 'place' allows 'texts'; it must be a list of values, or one of"),
         ("beside = ['../mine', 3]", "beside names"),
     ],
 )
@@ -130,6 +137,25 @@ def test_what_a_card_promises_is_counted(mine, quick, added, message):
     found = sentences(mine)
     assert len(found) == (2 if "beside" in added else 1)
     assert all(one.startswith(f"{card}: ") and message in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message"),
+    [
+        (
+            "audio = [1, 20]",
+            "sound = [1, 20]",
+            "[captions] cannot be used: the field 'sound' is unknown; choices: audio, ",
+        ),
+        ("audio = [1, 20]", "audio = 20", "[captions] cannot be used: audio is 20; it must be a list"),
+        ("cosine = 0.75", "", "[near_copies] cannot be used: the field 'cosine' is missing"),
+    ],
+)
+def test_a_part_of_the_card_without_its_fields_is_one_sentence(mine, was, becomes, message):
+    card = mine / "card.toml"
+    card.write_text(card.read_text().replace(was, becomes))
+    (found,) = sentences(mine)
+    assert found.startswith(f"{card}: {message}")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from avbench.core import InputError, Prompt, counted, kind_and_first_line, nearest
-from avbench.storage.reading import read_bytes, read_toml, text_lines
+from avbench.storage.reading import read_bytes, read_toml, shaped_plain, text_lines
 from avbench.subsets.loading import SPLITS, folder_of, names
 from avbench.subsets.prompt_files import each_line
 
@@ -97,6 +97,57 @@ class Draft:
         return {**self.card.get("tags", {}), **self.card.get("optional_tags", {})}
 
 
+@dataclass(frozen=True)
+class _Words:
+    """[captions]: the smallest and the largest number of words of each kind of caption."""
+
+    video: tuple[int, int] | None = None
+    audio: tuple[int, int] | None = None
+    short: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class _Cells:
+    tags: list[str]
+    most: int
+    least_filled: int
+
+
+@dataclass(frozen=True)
+class _Triples:
+    roles: list[str]
+
+
+@dataclass(frozen=True)
+class _Balance:
+    tags: list[str]
+    within: float
+
+
+@dataclass(frozen=True)
+class _NearCopies:
+    shared_words: int
+    cosine: float
+
+
+_SHAPES: dict[str, Any] = {
+    "origin": dict[str, Any],
+    "captions": _Words,
+    "tags": dict[str, Any],
+    "optional_tags": dict[str, Any],
+    "prompts_sha256": str,
+    "counts": dict[str, dict[str, int]],
+    "quotas": dict[str, Any],
+    "cells": _Cells,
+    "triples": _Triples,
+    "lite": list[str],
+    "lite_balance": _Balance,
+    "near_copies": _NearCopies,
+}
+"""Part of the card → its form."""
+_ALSO_READ = {"tags": "optional_tags", "quotas": "tags", "lite": "lite_balance"}
+"""Part of the card → another part that its rule reads."""
+
 Found = Iterator[tuple[Line | None, str]]
 """The findings of a rule: the line, or None for the card, and the sentence."""
 
@@ -123,8 +174,10 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
         lacking = dict.fromkeys(needs for needs, _ in RULES.values() if needs and needs not in draft.card)
         if lacking:
             notes.append(f"{folder.name}: the card has no {', '.join(lacking)}, so their rules were not checked")
+        unusable = _misshapen(draft.card)
+        findings += [Finding("card", folder / "card.toml", None, sentence) for sentence in unusable.values()]
         for rule, (needs, check) in RULES.items():
-            if needs in lacking:
+            if needs in lacking or {*unusable} & {rule, needs, _ALSO_READ.get(needs)}:
                 continue
             try:
                 found = list(check(draft))
@@ -162,6 +215,18 @@ def read(folder: Path, against: tuple[Line, ...] = ()) -> Draft:
         else:
             beside += _lines(other)[0]
     return Draft(folder, card, tuple(lines), tuple(wrong), tuple(beside), against)
+
+
+def _misshapen(card: Mapping[str, Any]) -> dict[str, str]:
+    """The parts of a card that do not have the form of `_SHAPES`, each with a sentence that says what is wrong."""
+    found = {}
+    for part, shape in _SHAPES.items():
+        try:
+            if part in card:
+                shaped_plain(card[part], shape, "", by_user=True)
+        except InputError as error:
+            found[part] = f"[{part}] cannot be used: {error}"
+    return found
 
 
 def _lines(path: Path) -> tuple[list[Line], list[Finding]]:
@@ -219,6 +284,13 @@ def _captions(draft: Draft) -> Found:
 
 
 def _tags(draft: Draft) -> Found:
+    for tag, allowed in draft.schema.items():
+        if not isinstance(allowed, list) and allowed not in _KINDS:
+            yield (
+                None,
+                f"the tag {tag!r} allows {allowed!r}; it must be a list of values, or one of {', '.join(_KINDS)}",
+            )
+            return
     for line in draft.lines:
         for tag in draft.card["tags"]:
             if tag not in line.prompt.tags:
@@ -228,6 +300,9 @@ def _tags(draft: Draft) -> Found:
                 yield line, f"the tag {tag!r} is unknown; {nearest(tag, draft.schema)}"
             elif wrong := _unfit(value, draft.schema[tag]):
                 yield line, f"the tag {tag!r} is {wrong}"
+
+
+_KINDS = ("text", "count", "flag")
 
 
 def _unfit(value: Any, allowed: Any) -> str | None:
@@ -256,7 +331,8 @@ def _paths(draft: Draft) -> Found:
 
 
 def _leaves(text: str) -> bool:
-    return ".." in re.split(r"[/\\]", text) or PurePosixPath(text).is_absolute() or bool(PureWindowsPath(text).drive)
+    """Whether a text is a path that leads elsewhere; ``A: the ball`` is none, as a drive needs a slash after it."""
+    return ".." in re.split(r"[/\\]", text) or PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
 
 
 def _origin(draft: Draft) -> Found:
@@ -264,6 +340,9 @@ def _origin(draft: Draft) -> Found:
     if "origin" not in draft.card:
         return
     named = draft.card["origin"].get("splits", [])
+    if not isinstance(named, list):
+        yield None, f"the splits of [origin] are {named!r}; they must be a list"
+        return
     if "train" in named and len(named) > 1:
         yield None, f"the card's origin mixes training clips with others: {', '.join(named)}"
     for line in draft.lines:
@@ -311,6 +390,9 @@ def _key(value: Any) -> str:
 
 def _quotas(draft: Draft) -> Found:
     for tag, quota in draft.card["quotas"].items():
+        if not all(type(one) is int for one in (quota.values() if isinstance(quota, Mapping) else [quota])):
+            yield None, f"the quota of {tag!r} is {quota!r}; it must be a whole number, or one for each value"
+            continue
         found = counts(draft.lines, tag)
         least = quota if isinstance(quota, Mapping) else {value: quota for value in draft.schema.get(tag, ())}
         for value, count in least.items():

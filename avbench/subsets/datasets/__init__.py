@@ -22,7 +22,7 @@ from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
 from avbench.storage.content import hash_of
 from avbench.storage.plug_ins import Found, find
-from avbench.storage.reading import csv_lines
+from avbench.storage.reading import csv_lines, exists
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def opened(pool: str) -> Pool:
         InputError: the reader is unknown, or the folder does not exist.
     """
     name, colon, place = pool.partition(":")
-    if not colon:
+    if not colon or exists(Path(pool)):
         name, place = "folder", pool
     outside = plug_ins()
     if name not in READERS and name not in outside.usable:
@@ -188,8 +188,11 @@ def opened(pool: str) -> Pool:
         msg = f"pool {pool!r}: {outside.problems.get(name, unknown)}"
         raise InputError(msg)
     folder = Path(place)
-    if not folder.is_dir():
+    if not exists(folder):
         msg = f"pool {pool!r}: the folder {folder} does not exist"
+        raise InputError(msg)
+    if not folder.is_dir():
+        msg = f"pool {pool!r}: {folder} is a file; give the folder that it lies in"
         raise InputError(msg)
     return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
 
