@@ -50,6 +50,20 @@ def test_the_overlap_of_tags_is_the_shared_share():
     assert of(matches(asked, unlabelled, measured), "contacts").clips == {"1": 1.0}
 
 
+def test_words_of_a_data_set_count_as_the_prompts_words_for_the_same():
+    asked = Subset("asked", 1, prompts(*[{"action": one} for one in ("strike", "tap", "tap", "pour")]), None)
+    clips = Subset("clips", 1, prompts(*[{"actions": one} for one in (["hit"], ["hit"], ["hit"], ["scratch"])]), None)
+    measured = pd.DataFrame({"motion_amount": [0.1] * 4, "events": [1.0] * 4})
+    found = of(matches(asked, clips, measured), "action")
+    assert found.overlap == 0.75, "three of four prompts strike or tap, three of four clips hit, and nobody scrapes"
+    assert found.clips == {"hit": 0.75, "scratch": 0.25}
+    assert found.sentence.endswith("clips: hit (as strike or tap) 75 %, scratch 25 %)")
+    own = Subset("clips", 1, prompts({"actions": ["strike"]}), None)
+    assert of(matches(asked, own, measured), "action").overlap == 0.25
+    real = of(matches(load("object-contact"), clips, measured), "action")
+    assert real.overlap == pytest.approx(0.2 + 0.1), "strike, tap and scrape are a tenth of the prompts each"
+
+
 @pytest.mark.parametrize("name", ["object-contact", "large-motion", "ambient"])
 def test_a_headline_subset_has_the_tags_and_a_rule(name):
     from avbench.curation import rules
@@ -95,9 +109,10 @@ def test_one_command_builds_the_reference_of_a_subset(hits, tmp_path, monkeypatc
     assert 1 <= chosen < 5 and built.card["splits"] == {"test": chosen}
     assert built.card["made_for"] == {"subset": "object-contact", "digest": load("object-contact").digest}
     assert built.card["chosen"].startswith(f"{chosen} of 5 clips, 0 copies left out, of greatest-hits")
-    assert 0 < built.card["match"]["materials"] < 1 and built.card["match"]["action"] == 0
+    assert 0 < built.card["match"]["materials"] < 1 and built.card["match"]["action"] == 0.2
     assert f"{chosen} clips: {built.card['chosen']}; licence: the set's own terms" in done.stdout
-    assert "materials: overlap" in done.stdout and "clips: hit 100 %" in done.stdout
+    assert "materials: overlap" in done.stdout and "clips: hit (as strike or tap) 100 %" in done.stdout
+    assert "6 entries were found; greatest-hits should have 977" in done.stderr
     assert "the clips last 2 s in the median, and object-contact recommends 5 s" in done.stderr
     assert str(tmp_path) not in json.dumps(dict(built.card))
 

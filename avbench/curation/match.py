@@ -2,7 +2,8 @@
 
 Real clips are of other scenes than a subset's prompts, so a distance to them also measures that. For each tag that both
 have, the overlap is the sum of the smaller shares of each value: 1 if the values are equally frequent, 0 if they share
-none. The amount of motion is a tag of the prompts and a measurement of the clips; it is compared by the tag's limits.
+none. A data set's own word counts as the prompts' words for the same thing, in the proportion in which the prompts have
+them. The amount of motion is a tag of the prompts and a measurement of the clips; it is compared by the tag's limits.
 """
 
 from collections import defaultdict
@@ -18,6 +19,20 @@ AMOUNTS = {"still": 0.02, "small": 0.08, "medium": 0.25, "large": float("inf")}
 """Amount of motion → the largest, in frame diagonals a second. The comments in the subsets' cards state the same."""
 COMPARED = ("amount", "contacts", "materials", "action", "motion", "actors")
 """The tags that are compared, if the prompts have them."""
+WORDS = {
+    "hit": ("strike", "tap"),
+    "scratch": ("scrape",),
+    "carpet": ("textile",),
+    "cloth": ("textile",),
+    "dirt": ("earth",),
+    "grass": ("plant",),
+    "gravel": ("earth", "stone"),
+    "leaf": ("plant",),
+    "plastic-bag": ("plastic",),
+    "rock": ("stone",),
+    "tile": ("ceramic",),
+}
+"""Word of The Greatest Hits (Owens et al., 2016) → the words that the prompts of the headline subsets have for it."""
 _SHOWN = 4
 
 
@@ -34,16 +49,28 @@ class TagMatch:
     @property
     def overlap(self) -> float:
         """1 if the shares are equal, 0 if no value is shared."""
-        return sum(min(share, self.clips.get(value, 0.0)) for value, share in self.prompts.items())
+        found: dict[str, float] = defaultdict(float)
+        for word, share in self.clips.items():
+            words = self._words_of(word)
+            for one in words:
+                found[one] += share * self.prompts[one] / sum(self.prompts[each] for each in words)
+        return sum(min(share, found[value]) for value, share in self.prompts.items())
+
+    def _words_of(self, word: str) -> tuple[str, ...]:
+        """The prompts' words for a word of the clips."""
+        return tuple(one for one in ((word,) if word in self.prompts else WORDS.get(word, ())) if one in self.prompts)
 
     @property
     def sentence(self) -> str:
         """The match in words."""
         if not self.clips:
             return f"{self.tag}: the clips do not have this tag (prompts: {_shares(self.prompts)})"
-        return (
-            f"{self.tag}: overlap {self.overlap:.2f} (prompts: {_shares(self.prompts)}; clips: {_shares(self.clips)})"
-        )
+        clips = {f"{word}{self._in_words(word)}": share for word, share in self.clips.items()}
+        return f"{self.tag}: overlap {self.overlap:.2f} (prompts: {_shares(self.prompts)}; clips: {_shares(clips)})"
+
+    def _in_words(self, word: str) -> str:
+        words = self._words_of(word)
+        return f" (as {' or '.join(words)})" if words not in ((), (word,)) else ""
 
 
 def matches(asked: Subset, chosen: Subset, measured: pd.DataFrame) -> list[TagMatch]:
