@@ -54,8 +54,8 @@ def test_a_metric_prefers_the_better_side_and_ties_where_values_are_equal():
         found = agreement.prefers(left, right, direction)
         assert list(found[:3]) == expected
         assert np.isnan(found[3])
-    band = agreement.prefers(np.array([0.9, 3.0]), np.array([2.0, 1.2]), Direction.BAND, target=1.0)
-    assert list(band) == [1, 0]
+    band = agreement.prefers(np.array([0.9, 3.0, -3.0]), np.array([2.0, 1.2, 1.2]), Direction.BAND, target=1.0)
+    assert list(band) == [1, 0, 0], "nearer, from whichever side"
     assert np.isnan(agreement.prefers(left, right, Direction.BAND)).all()
     rounded = np.array([0.1 + 0.2, 3e8, 0.3001]), np.array([0.3, 3e8 + 1e-7, 0.3])
     assert list(agreement.prefers(*rounded, Direction.HIGHER)) == [0.5, 0.5, 1], "rounding prefers nothing"
@@ -68,6 +68,9 @@ def test_votes_for_neither_are_left_out_and_ties_of_the_metric_count_half():
     ).loc["m"]
     assert row["accuracy"] == pytest.approx((1 + 0 + 0.5) / 3)
     assert (row["votes"], row["equal"], row["unmeasured"]) == (3, 1, 1)
+    missing = "no clear vote is on clips that both have a value of it"
+    assert judged([("p", "u", 1)], np.array([np.nan])).loc["m", "missing"] == missing
+    assert judged([("p", "u", 0.5)], np.ones(1)).loc["m", "missing"] == "there is no clear vote"
 
 
 def test_a_note_counts_one_vote_and_several():
@@ -86,8 +89,15 @@ def test_people_are_compared_with_each_other_on_the_same_clips():
     assert found.loc[agreement.MAJORITY, "accuracy"] == pytest.approx((0.5 + 0.5 + 0 + 1 + 1) / 5)
     assert found.loc[agreement.PERSON, "votes"] == 5
     assert found.loc[agreement.MAJORITY, "equal"] == 0, "of people, no clips have one value"
+    votes, choice = votes_of([("p", rater, rater != "x") for rater in "uvwx"])
+    answer = agreement.verdict(agreement.table(votes, choice, {}), votes.assign(vote="left"))
+    assert "agree in 50% of clear votes, and the majority of the others predicts a vote in 75%: " in answer[1]
     alone = judged([("p", "u", 1), ("q", "u", 1)], np.ones(2))
     assert "no two raters" in alone.loc[agreement.PERSON, "missing"]
+    votes, choice = votes_of([("p", "u", 1), ("p", "v", 0)])
+    for column, values in (("seed", [0, 1]), ("subset", ["s", "t"])):
+        (missing,) = agreement.table(votes.assign(**{column: values}), choice, {})["missing"].unique()
+        assert "no two raters" in missing, "a clip of another seed or subset is another clip"
 
 
 def test_sides_do_not_matter_to_people():
@@ -136,10 +146,28 @@ def test_the_flip_test_is_exact_with_few_prompts():
     assert paired.flip_test(np.full(40, 0.5), list(range(40))) < 0.001
 
 
+def test_votes_on_one_prompt_are_one_throw_of_the_test():
+    votes, choice = votes_of([(f"p{k % 8}", f"u{k // 8}", 1) for k in range(32)])
+    row = agreement.table(votes, choice, {"m": np.ones(32)}).set_index("judge").loc["m"]
+    assert (row["votes"], row["prompts"], row["p"]) == (32, 8, 2 / 2**8)
+    assert (row["low"], row["high"]) == (wilson(1, 8, 8).expected[0], 1.0)
+
+
+def test_an_agreement_that_the_number_of_metrics_explains_is_not_shown():
+    votes, choice = votes_of([(f"p{k}", "u", 1) for k in range(60)])
+    chance = {f"m{k}": np.tile([0.0, 1.0], 30) for k in range(8)}
+    found = agreement.table(votes, choice, {"some": np.repeat([1.0, 0.0], [40, 20]), **chance})
+    row = found.set_index("judge").loc["some"]
+    assert 0.01 < row["p"] < 0.05 < row["p_holm"]
+    first = agreement.verdict(found, votes.assign(vote="left"))[0]
+    assert first == "No metric is shown to agree with the voters more often than chance."
+
+
 def test_holm_counts_every_metric():
     votes, choice = votes_of([(f"p{k}", "u", 1) for k in range(60)])
     chance = {f"m{k}": np.tile([0.0, 1.0], 30) for k in range(8)}
-    found = agreement.table(votes, choice, {"good": np.ones(60), **chance}).set_index("judge")
+    metrics = {"good": np.ones(60), **chance, "unable": "it has no value of a single clip"}
+    found = agreement.table(votes, choice, metrics).set_index("judge")
     assert found.loc["good", "p_holm"] == pytest.approx(9 * found.loc["good", "p"])
     assert found.index[0] == "good"
     sentences = agreement.verdict(found.reset_index(), votes.assign(vote="left"))
@@ -206,6 +234,8 @@ def test_every_two_of_the_runs_must_be_comparable_in_whatever_order_they_are_giv
         assert "--allow sampling.steps" in str(refused.value)
     found = agreement.agreement(votes, runs, allow=["sampling.steps"]).set_index("judge")
     assert found.loc["lpips_consecutive", "votes"] == 3
+    with pytest.raises(InputError, match="these runs have no field 'sampling.stepz'; did you mean 'sampling.steps'"):
+        agreement.agreement(votes, runs, allow=["sampling.stepz"])
 
 
 def test_a_run_without_values_hides_no_reference(runs, tmp_path, monkeypatch):
@@ -224,6 +254,20 @@ def test_a_run_without_values_hides_no_reference(runs, tmp_path, monkeypatch):
     found = agreement.agreement(votes, runs, metrics=["lpips_consecutive"]).set_index("judge")
     assert "reference" not in found.loc["lpips_consecutive", "missing"]
     assert found.loc["lpips_consecutive", "unmeasured"] == 1
+
+
+def test_of_runs_held_against_two_references_a_band_metric_prefers_no_clip(runs, tmp_path, monkeypatch):
+    class Held(Side):
+        def __init__(self, folder, metrics):
+            super().__init__(folder, metrics)
+            own = {"near": 0.1, "far": 0.2}[self.made.name]
+            self.scores = {where: replace(score, reference=own) for where, score in self.scores.items()}
+
+    (tmp_path / "study.csv").write_text(HEAD + f"{prompts_of(runs[0])[0].id},near,far,a,u")
+    votes = agreement.read([tmp_path / "study.csv"], runs).votes
+    monkeypatch.setattr(agreement, "Side", Held)
+    found = agreement.agreement(votes, runs, metrics=["lpips_consecutive"]).set_index("judge")
+    assert np.isnan(found.loc["lpips_consecutive", "accuracy"]) and found.loc["lpips_consecutive", "unmeasured"] == 1
 
 
 def test_without_a_reference_a_band_metric_says_why_it_prefers_nothing(runs, tmp_path, monkeypatch):
@@ -315,7 +359,7 @@ def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):
     path = tmp_path / "study.csv"
     path.write_text(HEAD + "\n".join(",".join(row) for row in rows))
     found = preferences.read([path], runs)
-    assert len(found.votes) == 1
+    assert len(found.votes) == 1 and agreement.read([path], runs).left_out == found.left_out
     message = " ".join(found.left_out)
     for part in (
         "1 of 8, because the same rater judged the same two clips in an earlier line (first in line 3",
@@ -367,9 +411,9 @@ def test_the_command_prints_the_answer_first(runs, tmp_path):
     assert {row["judge"] for row in rows} >= {"lpips_consecutive", agreement.PERSON}
     exported = {"subset": "toy-control", "prompt": prompts_of(runs[0])[0].id, "seed": 0, "left": "near"}
     ballot = {"avbench_votes": 2, "seed": 1, "runs": ["near", "far", "gone"], "subsets": {}}
-    ballot["votes"] = [exported | {"right": right, "vote": "left", "conformed": {}} for right in ("far", "gone")]
-    (tmp_path / "votes.json").write_text(json.dumps(ballot))
-    both = run_avbench(*command, tmp_path / "votes.json", code=None)
+    ballot["votes"] = [exported | {"right": right, "vote": "left", "conformed": {}} for right in ("gone", "far")]
+    (tmp_path / "votes.JSON").write_text(json.dumps(ballot))
+    both = run_avbench(*command, tmp_path / "votes.JSON")
     assert "1 of 98 votes are on runs that were not given: gone." in " ".join(both.output.split())
 
 

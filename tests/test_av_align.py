@@ -144,3 +144,13 @@ def test_excess_needs_another_clip_and_refuses_what_av_align_refuses():
     with pytest.raises(NotMeasurable, match="one clip has onsets and peaks of motion"):
         av_align_excess(stacked(both, still))
     assert np.isnan(av_align_excess(stacked(still, still))).all()
+
+
+def test_each_version_needs_the_peaks_that_it_counts():
+    """The second clip has peaks of motion, but none above the floor of today's version; the last one has no onset."""
+    counts = {"onsets": [2, 2, 0], "peaks": [3, 3, 3], "clear_peaks": [1, 0, 1]}
+    scores = dict.fromkeys(("av_align", "av_align_2024", "av_align_javisbench"), [0.25, 0.5, 0.75])
+    seen = {name: np.array(values, float) for name, values in (counts | scores).items()}
+    np.testing.assert_array_equal(av_align(seen), [0.25, np.nan, np.nan])
+    for earlier in (av_align_2024, av_align_javisbench):
+        np.testing.assert_array_equal(earlier(seen), [0.25, 0.5, np.nan])

@@ -1,6 +1,7 @@
 """The words refuse what they cannot mean, and keep what they promise."""
 
 import base64
+import datetime
 import re
 import urllib.parse
 from fractions import Fraction
@@ -23,6 +24,7 @@ from avbench.core import (
     Subset,
     clip_name,
     columns,
+    digest,
     field_differences,
     first_line,
     frame_rate,
@@ -69,13 +71,15 @@ WAVE = np.zeros((1, 100), np.float32)
         (np.float32(23.976), Fraction(24000, 1001)),
         (torch.tensor(23.976), Fraction(24000, 1001)),
         ("29.97", None),
+        (119.88, Fraction(120000, 1001)),
+        ("2997/125", Fraction(2997, 125)),  # 23.976, as a fraction exactly what it says
     ],
 )
 def test_frame_rates_are_exact(given, exact):
     assert frame_rate(given) == (exact or Fraction(30000, 1001))
 
 
-@pytest.mark.parametrize("given", [0, -1, "x", None, float("nan"), float("inf"), "1/0", 1001])
+@pytest.mark.parametrize("given", [0, -1, "x", None, float("nan"), float("inf"), "1/0", 1001, True])
 def test_impossible_frame_rates(given):
     with pytest.raises(InputError, match="fps is"):
         frame_rate(given)
@@ -88,6 +92,7 @@ def test_impossible_frame_rates(given):
         (FRAMES[0], "shape"),
         (FRAMES[:0], "not empty"),
         (FRAMES[..., :1], "shape"),
+        (FRAMES[..., [0, 1, 2, 0]], "shape"),
         ([[1]], "list"),
     ],
 )
@@ -107,7 +112,8 @@ def test_wrong_frames(frames, words):
         (WAVE[0], 16000, "channels, samples"),
         (WAVE[:, :0], 16000, "at least one"),
         (np.zeros((100, 2), np.float32), 16000, "transpose"),
-        (WAVE + np.nan, 16000, "NaN"),
+        (np.array([[0, np.nan, np.inf, -np.inf]], np.float32), 16000, "holds 3 samples that are NaN or infinite"),
+        (WAVE - 3, 16000, r"peaks at 3; .* \(scale or clip the model's output\)"),
         (WAVE + 1.5, 16000, r"peaks at 1\.5; .* \(scale or clip the model's output\)"),
         (
             WAVE + 20_000,
@@ -170,12 +176,14 @@ def test_a_clip_cannot_be_changed_but_its_source_can():
 
 def test_clip_spec_says_what_differs():
     spec = ClipSpec(8, 6, 4, Fraction(8), 16000)
-    assert spec.samples == 8000
+    assert spec.samples == ClipSpec(8, 6, 4, 8, 16000, channels=6).samples == 8000
     assert spec.objection(Clip(FRAMES, Fraction(8), Audio(np.zeros((1, 8000), np.float32), 16000))) is None
     assert spec.objection(Clip(FRAMES, Fraction(24))) == "fps 24 where 8 is asked for"
     assert ClipSpec.from_json(spec.to_json()) == spec
     with pytest.raises(InputError, match="unexpected keyword"):
         ClipSpec.from_json({**spec.to_json(), "colour": 1})
+    with pytest.raises(InputError, match="sample_rate is 0"):
+        ClipSpec(8, 6, 4, 8, 0)
 
 
 @pytest.mark.parametrize("identifier", ["", "../x", "a/b", "a b", ".hidden", "a..b", "x" * 121, 3])
@@ -193,6 +201,12 @@ def test_subsets():
     assert subset.limited(5) is subset
     with pytest.raises(InputError, match="two prompts with the id 'a'"):
         Subset("s", 1, (prompts[0], prompts[0]), None)
+
+
+def test_tags_become_what_json_can_hold():
+    assert Prompt("a", "one", tags={"at": datetime.time(8, 30)}).tags == {"at": "08:30:00"}
+    with pytest.raises(InputError, match="the tag 'n' of prompt 'a' is inf, a float; it must be text, a finite number"):
+        Prompt("a", "one", tags={"n": float("inf")})
 
 
 @pytest.mark.parametrize("kind", [list, tuple, iter])
@@ -221,6 +235,14 @@ def test_files_that_are_known_by_hashes_are_named_in_words():
     one, other = "a" * 64, "b" * 64
     ours = {"settings": {"weights": {"model": {"sha256": one, "bytes": 1}}, "files_sha256": {"x.py": one}, "steps": 4}}
     theirs = {"settings": {"weights": {"model": {"sha256": other, "bytes": 2}}, "steps": 5}}
+    commits = {"commit": "a" * 40}, {"commit": "b" * 40}
+    assert field_differences(*commits) == [f"commit: {'a' * 40!r} against {'b' * 40!r}"]
+    assert field_differences({"feature": {"reference_clips": one}}, {"feature": {"reference_clips": other}}) == [
+        "the reference clips: other content"
+    ]
+    assert field_differences({"weights": {"sha256": one, "hashed": "every byte", "files": 2}}, {}) == [
+        "the model's files: in one of the two only"
+    ]
     assert field_differences(ours, theirs) == [
         "the file x.py: in one of the two only",
         "settings.steps: 4 against 5",
@@ -235,6 +257,8 @@ def test_unlike_protocols_are_named_by_field():
     with pytest.raises(InputError, match="version: 1 against 2"):
         require_same_protocol(ours, theirs, "two scores")
     assert Protocol("i3d", 1).digest != Protocol("i3d", 2).digest
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest({"epsilon": float("nan")})
 
 
 def test_columns_do_not_depend_on_the_order_of_rows():
@@ -260,8 +284,11 @@ def test_rows_hold_numbers_or_a_reason():
 def test_scores_are_finite_or_absent():
     with pytest.raises(InputError, match="either a value or a sentence"):
         Score("s", "fvd", None, 0, "d")
-    with pytest.raises(InputError, match="finite or absent"):
-        Score("s", "fvd", float("nan"), 3, "d")
+    with pytest.raises(InputError, match="either a value or a sentence"):
+        Score("s", "fvd", 1.0, 3, "d", missing="too few")
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(InputError, match="finite or absent"):
+            Score("s", "fvd", value, 3, "d")
 
 
 def test_moments_merge_in_any_order():
@@ -272,10 +299,15 @@ def test_moments_merge_in_any_order():
             assert merged.n == 50
             np.testing.assert_allclose(merged.mean, whole.mean, rtol=1e-12)
             np.testing.assert_allclose(merged.scatter, whole.scatter, rtol=1e-11)
+    with pytest.raises(InputError, match="of 6 and of 1 dimensions cannot be merged"):
+        whole.merge(Moments.of(x[:, :1]))
+    with pytest.raises(InputError, match="all finite"):
+        Moments.of(np.where(x == x.max(), np.inf, x))
 
 
 def test_what_others_say_is_repeated_without_keys(monkeypatch):
     monkeypatch.setenv("SOME_TOKEN", "a/very+private=value")
+    monkeypatch.setenv("db_password", "correct-horse")
     key = "MyOwn/Key+With:Odd=Letters99"
     quoted, coded = urllib.parse.quote(key, safe=""), base64.b64encode(key.encode()).decode()
     for words, secret in (
@@ -285,7 +317,10 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
         (f"Authorization: {coded}", coded.rstrip("=")),
         (f"the key that begins with {key[:14]}… is unknown", key[:14]),
         ("the hub: a/very+private=value is not allowed", "a/very+private=value"),
+        ("login failed: correct-horse", "correct-horse"),
         ("https://me:hunter2@host/x", "hunter2"),
+        ("https://host/x?Api_Key=0123456789abcdef", "0123456789abcdef"),
+        ("AIzaSyabcdefghijklmnop is no key", "AIzaSyabcdefghijklmnop"),
         ("https://host/x?signature=0123456789abcdef&part=1", "0123456789abcdef"),
         ("Bearer abcdef0123456789", "abcdef0123456789"),
         ("hf_abcdefghijklmnop cannot read it", "hf_abcdefghijklmnop"),
@@ -310,6 +345,8 @@ def test_a_clip_is_called_by_its_prompt_and_by_its_seed_where_there_are_several(
         ("vido", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
         ("VIDEO", ("video", "audio"), "did you mean 'video'? choices: audio, video"),
         ("x", (), "choices: none"),
+        ("wan-ai", ("WAN-AI", "LTX"), "did you mean 'WAN-AI'? choices: LTX, WAN-AI"),
+        ("vidoe", ("video_1", "video"), "did you mean 'video'? choices: video, video_1"),
         (
             "frame_9",
             [f"frame_{number}" for number in range(9, 99)],

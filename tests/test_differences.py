@@ -11,6 +11,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
+from statsmodels.stats.power import TTestPower
 
 from avbench.comparison import plan
 from avbench.comparison.differences import (
@@ -25,8 +26,8 @@ from avbench.comparison.differences import (
 )
 from avbench.comparison.leaderboard import _best, _distances_compared, _ranked, _Table, find, leaderboard
 from avbench.comparison.power import planned
-from avbench.comparison.score_table import clip_values, scores_frame
-from avbench.core import InputError, Key, Sample
+from avbench.comparison.score_table import _said, clip_values, require_known_fields, scores_frame
+from avbench.core import InputError, Key, Null, Sample, Score, different_fields
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
@@ -374,6 +375,50 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
     assert f"({allowed} compares" in str(refused.value)
 
 
+def test_what_one_run_alone_has_is_said_once_and_with_its_side():
+    one, whole, part = 64 * "a", {"reference": {"clips.csv": 64 * "a"}}, {"reference": None}
+    for sides, words in (((whole, part), "first"), ((part, whole), "second")):
+        assert _said(different_fields(*sides)) == [f"the reference (the {words} run's only)"]
+    assert _said({"weights_sha256": (one, "(absent)")}) == ["the network's weights (the first run's only)"]
+
+
+def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
+    run = evaluated(made_run(tmp_path / "a", count=2, names=["toy-control"]))
+    outer = ("sampling", "feature", "subset", "clip_spec")
+    require_known_fields([run], [*outer, "sampling.dtype", "clip_spec.fps", "feature.version", "package", "clip_form"])
+    with pytest.raises(InputError, match="have no field 'feature.versio'; did you mean 'feature.version'"):
+        require_known_fields([run], ["feature", "feature.versio"])
+
+
+def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
+    run = evaluated(made_run(tmp_path / "a", names=["toy-control"]))
+    scores, protocols = run.scores()
+    place, protocol = tmp_path / "clips/x.mkv", scores[0].protocol
+    null = Null(100.0, 12.5, 0.25, 999, within_prompts=True)
+    beside = {"unmeasured": 5, "why_unmeasured": f"{place} is cut", "refused": 2, "shared": 3, "hygiene": "for training"}
+    made = [
+        Score("toy-control", "fvd", 130.0, 9000, protocol, null=null, floor=80.0, reference_clips=2, **beside),
+        Score("toy-control", "onset_rate", 2.0, 7, protocol, interval=(1.5, 2.75), reference=3.0),
+        Score("toy-control", "kvd", None, 0, protocol, missing=f"{place} is missing"),
+        Score("toy-control", "fad", 1.0, 9000, protocol, no_null="only moments", reference_clips=9000),
+    ]
+    run.write_scores(made, protocols, values_of(run))
+    found = scores_frame([run]).set_index("metric").astype(object)
+    found = found.where(found.notna(), None)
+    beside["why_unmeasured"] = "x.mkv is cut"
+    numbers = {"value": 130, "null": 100, "null_sd": 12.5, "p": 0.25, "excess": 30, "floor": 80, "n": 9000}
+    few = {"too_few": "n = 2 in the reference: too few for FVD", "direction": "lower", "model": "a", "no_null": None}
+    known = numbers | beside | few
+    assert {name: found.loc["fvd", name] for name in known} == known
+    known = {"value": 2, "low": 1.5, "high": 2.75, "reference": 3, "n": 7, "direction": "band", "unit": "1/s"}
+    assert {name: found.loc["onset_rate", name] for name in known} == known
+    assert found.loc["kvd", ["missing", "too_few", "value"]].tolist() == ["x.mkv is missing", None, None]
+    assert found.loc["fad", ["no_null", "null", "excess", "too_few"]].tolist() == ["only moments", None, None, None]
+    assert [*scores_frame([run], metrics=["kvd"])["metric"]] == ["kvd"]
+    with pytest.raises(InputError, match="several runs are called 'a'"):
+        scores_frame([run, RunFolder(tmp_path / "other/a")])
+
+
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
     board = leaderboard(find([tmp_path])).set_index(["subset", "metric", "model"]).sort_index()
     lpips = board.loc[("toy-object-contact", "lpips_consecutive")]
@@ -497,6 +542,28 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     assert alone["toy-control", "onset_rate"] == pytest.approx(more["toy-control", "onset_rate", 1], rel=0.4)
     with pytest.raises(InputError, match="3 pilot runs"):
         planned([*two, two[0]], [24], [1])
+
+
+def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
+    how = {"seeds": (0, 1), "count": 12, "names": ["toy-control"]}
+    pilots = [made_run(tmp_path / name, seed=seed, **how) for seed, name in ((3, "a"), (8, "b"))]
+    pilots = [evaluated(pilots[0]), evaluated(pilots[1], "lpips_consecutive")]
+    a, b = (clip_values(run)["toy-control", "lpips_consecutive"].unstack("seed").to_numpy() for run in pilots)
+    for values, given, runs_in_it in ((a - b, pilots, 1), (a, pilots[:1], 2)):
+        within = values.var(axis=1, ddof=1).mean()
+        between = values.mean(axis=1).var(ddof=1) - within / 2
+        assert between > 0
+        found = planned(given, [7, 24], [1, 4], family=4).set_index(["metric", "prompts", "seeds"])
+        assert len(found) == 4 * (3 - len(given)), "of two runs only what both have is planned"
+        for (prompts, seeds), row in found.loc["lpips_consecutive"].iterrows():
+            effect = TTestPower().solve_power(nobs=prompts, alpha=0.05 / 4, power=0.8)
+            known = effect * np.sqrt(runs_in_it * (between + within / seeds))
+            enough = prompts == 24  # 2 / 2⁷ is not below 0.05 / 4
+            assert row["detectable"] == pytest.approx(known, rel=1e-4) if enough else np.isnan(row["detectable"])
+    other = evaluated(made_run(tmp_path / "c", settings={"steps": 2}, **how))
+    fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
+    with pytest.raises(InputError, match="sampling.steps"):
+        planned([other, fast], [24], [1])
 
 
 def test_runs_of_two_references_are_not_ranked_by_the_distance_from_one(tmp_path, runs):

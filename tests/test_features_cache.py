@@ -47,6 +47,8 @@ def test_values_come_back_under_their_clip_and_protocol_only(cache):
     assert cache.find(PROTOCOL, "b") is None
     assert cache.find(Protocol("loudness", 2), "a") is None
     assert cache.find(Protocol("other", 1), "a") is None
+    cache.keep(PROTOCOL, "a", VALUES, gpu="card")
+    assert cache.find(PROTOCOL, "a")[1] == "card"
 
 
 @pytest.mark.parametrize(
@@ -72,8 +74,12 @@ def test_a_damaged_entry_is_removed_and_counts_as_none(cache, damage):
 def test_an_entry_in_another_ones_place_is_damaged(cache):
     cache.keep(PROTOCOL, "a", VALUES)
     cache.keep(PROTOCOL, "b", {"mean": 1.0})
-    cache._path(PROTOCOL, "b").replace(cache._path(PROTOCOL, "a"))
+    content = cache._path(PROTOCOL, "b").read_bytes()
+    cache._path(PROTOCOL, "a").write_bytes(content)
     assert cache.find(PROTOCOL, "a") is None
+    cache._path(PROTOCOL, "a").write_bytes(content)
+    good, bad = cache.verify()
+    assert good == 1 and bad == [f"{cache._path(PROTOCOL, 'a')} was changed after it was written"]
 
 
 def test_verify_removes_what_is_damaged(cache):
@@ -106,6 +112,25 @@ def test_prune_removes_what_was_unused_longest(cache):
     assert cache.find(PROTOCOL, "b") is None and same(cache.find(PROTOCOL, "c"))
     assert cache.prune(most_bytes=0)[0] == 2 and not [*cache.entries()]
     assert "nothing to remove was named" in run_avbench("cache", "prune", code=2).stderr
+
+
+def test_what_prune_finds_too_old_no_longer_counts_towards_the_size(cache):
+    for name in "ab":
+        cache.keep(PROTOCOL, name, VALUES)
+    os.utime(cache._path(PROTOCOL, "a"), (0, 0))
+    (size,) = {entry.size for entry in cache.entries()}
+    assert cache.sizes() == {f"loudness@{PROTOCOL.digest[:12]}": (2, 2 * size)}
+    assert cache.prune(unused_seconds=86_400, most_bytes=size) == (1, size)
+    assert same(cache.find(PROTOCOL, "b"))
+
+
+def test_the_day_of_the_last_use_is_written_once_a_day(cache):
+    cache.keep(PROTOCOL, "a", VALUES)
+    path, now = cache._path(PROTOCOL, "a"), time.time()
+    for hours, kept in ((23, True), (25, False)):
+        os.utime(path, (now - 3600 * hours,) * 2)
+        before = path.stat().st_mtime
+        assert same(cache.find(PROTOCOL, "a")) and (path.stat().st_mtime == before) == kept
 
 
 def test_prune_removes_what_a_killed_writer_left(cache):
@@ -168,6 +193,9 @@ def test_a_full_disk_costs_no_measuring(cache, monkeypatch):
     cache.keep(PROTOCOL, "a", VALUES)
     monkeypatch.undo()
     assert cache.find(PROTOCOL, "a") is None
+    cache._path(PROTOCOL, "b").mkdir(parents=True)  # so that the entry cannot be put there
+    cache.keep(PROTOCOL, "b", VALUES)
+    assert not [*cache.folder.rglob("*.part")]
 
 
 # ---- measuring with it

@@ -4,13 +4,15 @@ import dataclasses
 import json
 import re
 import shlex
+import shutil
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
 
-from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Row, Run, Sample, digest
+from avbench.core import Clip, InputError, Key, Moments, NotMeasurable, Prompt, Row, Run, Sample, Subset, digest
 from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
 from avbench.features.table import feature_class
@@ -20,6 +22,7 @@ from avbench.generation.table import Request
 from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.storage import shipped
+from avbench.storage.form import Form
 from avbench.storage.media import write_clip
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
@@ -133,6 +136,43 @@ def test_a_large_reference_keeps_moments_of_all_and_rows_of_some(shard):
     assert sorted(loaded.clips["onsets"].value_counts().to_dict().items()) == [(1, 50), (2, 150)]
     assert {tuple(row) for row in some["embedding"]} <= {tuple(row) for row in whole["embedding"]}
     assert loaded.moments(PROTOCOL, "embedding", SMALL.limited(2)) is None, "of two of its prompts only rows are known"
+    with pytest.raises(InputError, match=r"threshold: 9\.0 against 2\.5"):
+        loaded.moments(dataclasses.replace(PROTOCOL, threshold=9.0), "embedding", SMALL)
+
+
+def test_of_a_part_of_its_subset_a_reference_gives_the_rows(shard):
+    loaded, whole, _ = known(shard("a", range(4)))
+    part = SMALL.limited(2)
+    columns, prompts = loaded.columns(PROTOCOL, part)
+    inside = [key.prompt in [prompt.id for prompt in part.prompts] for key in loaded.keys(PROTOCOL, SMALL)]
+    assert sum(inside) == 2 * 4 and columns["embedding"].dtype == np.float64, "networks give float32"
+    np.testing.assert_array_equal(columns["embedding"], whole["embedding"][inside])
+    assert [*prompts] == [key.prompt for key in loaded.keys(PROTOCOL, part)]
+
+
+def test_the_first_clips_of_shards_are_all_known(shard):
+    loaded = reference.load(shard("a", range(2)))
+    one, other, third = (Form(8, 6, frames, Fraction(24), None) for frames in (1, 2, 3))
+    plain = [{**dataclasses.asdict(form), "rate": "24"} for form in (one, other, third)]
+    card = {**loaded.card, "first_clips": plain[:1], "shards": [{"first_clips": plain[1:2]}, {"first_clips": plain[2:]}]}
+    assert dataclasses.replace(loaded, card=card).first_clips == [one, other, third]
+
+
+def test_files_that_are_not_those_of_the_card_are_refused(shard):
+    place = shard("a", range(2))
+    card, path = json.loads((place / "card.json").read_text()), place / "card.json"
+    for sha256 in (
+        {name: one for name, one in card["sha256"].items() if name != "clips.csv"},
+        {**card["sha256"], "other.bin": "0" * 64},
+    ):
+        path.write_text(json.dumps({**card, "sha256": sha256}))
+        with pytest.raises(InputError, match=f"sha256 names {', '.join(sorted(sha256))}; the files of a reference are"):
+            reference.load(place)
+    path.write_text(json.dumps(card))
+    rows = (place / "clips.csv").read_text()
+    (place / "clips.csv").write_text(rows.replace(",1\n", ",0\n", 1))
+    with pytest.raises(InputError, match=r"clips\.csv is missing or not the file that its card describes"):
+        reference.load(place)
 
 
 @pytest.mark.parametrize("rows", [1000, 30])
@@ -301,26 +341,33 @@ def test_unlike_shards_are_not_merged(shard, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "words"),
+    ("changed", "words"),
     [
-        ("splits", None, r"card\.json: splits is None; it must be an object"),
-        ("left_out", ["onsets"], r"card\.json: left_out is \['onsets'\]; it must be an object"),
-        ("left_out", {"onsets": 3}, r"card\.json: left_out\.onsets is 3; it must be a text"),
-        ("seed", "9" * 30, r"clips\.csv, line 2: seed is '9{30}'; it must be a whole number below 10¹⁸"),
-        ("n", np.nan, r"moments\.safetensors: onsets/embedding holds NaN or infinity"),
+        ({"card": {"splits": None}}, r"card\.json: splits is None; it must be an object"),
+        ({"card": {"left_out": ["onsets"]}}, r"card\.json: left_out is \['onsets'\]; it must be an object"),
+        ({"card": {"left_out": {"onsets": 3}}}, r"card\.json: left_out\.onsets is 3; it must be a text"),
+        ({"clips": {"seed": "9" * 19}}, r"clips\.csv, line 2: seed is '9{19}'; it must be a whole number below 10¹⁸"),
+        ({"clips": {"onsets": 3}}, r"clips\.csv, line 2: onsets is '3'; it must be 0, 1 or 2"),
+        ({"rows": np.zeros((5, 6))}, r"onsets/embedding has the shape \[5, 6\], and clips\.csv has 4 clips with rows"),
+        ({"rows": np.full((4, 6), np.inf)}, r"columns\.safetensors: onsets/embedding holds NaN or infinity"),
+        ({"moments": {"n": np.nan}}, r"moments\.safetensors: onsets/embedding holds NaN or infinity"),
+        ({"moments": {"n": 0}}, r"\[\[1\], \[6\], \[6, 6\]\], which are no moments"),
+        ({"moments": {"scatter": np.zeros((6, 5))}}, r"\[\[1\], \[6\], \[6, 5\]\], which are no moments"),
+        ({"moments": {"scatter": np.full((6, 6), np.inf)}}, "onsets/embedding holds NaN or infinity"),
+        ({"unknown": "other"}, "'other' has values, but no protocol in the card"),
     ],
-    ids=["splits", "left_out", "a reason", "seed", "n"],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_field_that_cannot_be_is_said_when_a_reference_is_read(shard, tmp_path, field, value, words):
+def test_a_field_that_cannot_be_is_said_when_a_reference_is_read(shard, tmp_path, changed, words):
     good = reference.load(shard("a", range(4), rows=4))
-    card, clips, (onsets,) = dict(good.card), good.clips, good.known_moments.values()
-    if field == "n":
-        onsets = {name: dataclasses.replace(one, n=value) for name, one in onsets.items()}
-    elif field == "seed":
-        clips = clips.assign(seed=[value, *clips["seed"][1:]])
-    else:
-        card[field] = value
-    reference_building.write(tmp_path / "changed", card, good.values, {"onsets": onsets}, clips, good.protocols)
+    clips, (onsets,) = good.clips, good.known_moments.values()
+    for name, value in changed.get("clips", {}).items():
+        clips = clips.assign(**{name: [value, *clips[name][1:]]})
+    values = {"onsets": {**good.values["onsets"], "embedding": changed.get("rows", good.values["onsets"]["embedding"])}}
+    onsets = {name: dataclasses.replace(one, **changed.get("moments", {})) for name, one in onsets.items()}
+    moments = dict.fromkeys(("onsets", *([changed["unknown"]] if "unknown" in changed else [])), onsets)
+    card = {**good.card, **changed.get("card", {})}
+    reference_building.write(tmp_path / "changed", card, values, moments, clips, good.protocols)
     with pytest.raises(InputError, match=words):
         reference.load(tmp_path / "changed")
 
@@ -337,6 +384,8 @@ def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard
     with pytest.raises(InputError, match="holds no reference"):
         reference.find(subset, tmp_path / "runs")
     assert reference.find(loading.load("toy-control"), tmp_path).subset == "toy-control", "by the subset's name"
+    both = shutil.copytree(place, shard("both", range(2)) / "toy-control")
+    assert len(reference.find(loading.load("toy-control"), both.parent).clips) == 20, "its own stands before the folder's"
     found = reference.find(subset, place)
     columns, prompts = found.columns(PROTOCOL, subset)
     assert len(columns["embedding"]) == len(prompts) == 20, "other prompts: all of it"
@@ -446,6 +495,18 @@ def test_no_licence_is_claimed_for_clips_that_are_not_ours(silent, tmp_path):
     card = reference.load(tmp_path / "unstated").card
     assert card["licence"] == "not stated"
     assert reference.load(tmp_path / "mine").card["licence"] == "CC0"
+
+
+def test_clips_of_a_training_split_are_counted(shard):
+    tags = ({"split": "train"}, {"split": "test"}, {"split": "train"}, {})
+    subset = Subset("s", 1, [Prompt(f"p{number}", "a cat", tags=one) for number, one in enumerate(tags)], None)
+    whole = "2 of 4 prompts are from their data set's training split"
+    assert reference.hygiene(subset, None) == whole and reference.hygiene(SMALL, None) is None
+    real = reference.load(shard("a", range(1)))
+    assert reference.hygiene(subset, real) == whole, "of its own clips none are known to be for training"
+    real = dataclasses.replace(real, card={**real.card, "splits": {"train": 3, "test": 5}})
+    assert reference.hygiene(SMALL, real) == "the reference holds clips of 3 training prompts of its data set"
+    assert reference.hygiene(subset, real) == f"{whole}; {reference.hygiene(SMALL, real)}"
 
 
 def test_the_builder_is_told_of_metrics_for_which_clips_are_few(silent):

@@ -24,7 +24,7 @@ from avbench.features.table import Requires
 from avbench.storage.content import UNREADABLE
 from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_merge import merge
+from avbench.storage.run_merge import merge, take_share
 from avbench.storage.worker_pool import WorkerCrashed
 
 pytestmark = FORKS
@@ -72,6 +72,14 @@ def test_what_is_missing_is_said(tmp_path):
     assert "12 of 16 clips" in output and "missing: 2 of fall, 2 of walk" in output
     assert merge(tmp_path / "whole", [one]).missing == {}
     assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+
+
+def test_shards_that_were_not_given_are_named_where_all_are_of_one_number(tmp_path):
+    one, *_ = shards(tmp_path)
+    assert merge(tmp_path / "whole", [one]).absent == ("2/4", "3/4", "4/4")
+    half = part(tmp_path / "half", planned_keys(SUBSETS, SEEDS, Shard(1, 2)), shard="1/2").path
+    found = merge(tmp_path / "mixed", [one, half])
+    assert sum(found.missing.values()) > 0 and found.absent == ()
 
 
 def test_a_shard_that_no_prompt_falls_into_is_not_missing(tmp_path):
@@ -200,12 +208,14 @@ def test_a_clip_that_was_changed_is_refused(tmp_path):
         merge(tmp_path / "whole", [one])
 
 
-def test_a_clip_whose_place_is_not_its_own_is_refused(tmp_path):
+@pytest.mark.parametrize("path", ["scores.json", "clips/fall/f0-0.d/x.mkv"])
+def test_a_clip_whose_place_is_not_its_own_is_refused(tmp_path, path):
     one = part(tmp_path / "a", KEYS[:1], rows=False)
     sample = one.samples()[KEYS[0]]
-    shutil.copy(one.path / sample.path, one.path / "scores.json")
-    one.add_sample(replace(sample, path="scores.json"))
-    with pytest.raises(InputError, match=r"the clip of fall f0-0 is 'scores.json'; it must be clips/fall/f0-0\.…"):
+    (one.path / path).parent.mkdir(exist_ok=True)
+    shutil.copy(one.path / sample.path, one.path / path)
+    one.add_sample(replace(sample, path=path))
+    with pytest.raises(InputError, match=rf"the clip of fall f0-0 is '{path}'; it must be clips/fall/f0-0\.…"):
         merge(tmp_path / "whole", [one.path])
 
 
@@ -238,6 +248,43 @@ def test_a_clip_goes_before_a_refusal_and_a_failure(tmp_path):
             samples = RunFolder(tmp_path / f"{number}/whole").samples()
             assert [samples[key].failure for key in KEYS[:3]] == [None, "moderated", "out of memory"]
             assert (found.made, found.failed) == (1, 2)
+
+
+def test_a_clip_whose_file_is_there_goes_before_one_whose_file_is_gone(tmp_path):
+    """And one whose file is gone before a failure: it was made."""
+    gone, there, failed = part(tmp_path / "a", KEYS), part(tmp_path / "b", KEYS[1:]), part(tmp_path / "c", [])
+    for clip in gone.path.glob("clips/*/*.mkv"):
+        clip.unlink()
+    for key in KEYS:
+        failed.add_sample(Sample(key, None, None, 0.1, failure="out of memory"))
+    for number, order in enumerate(itertools.permutations([gone, there, failed])):
+        found = merge(tmp_path / f"{number}/whole", [one.path for one in order])
+        assert (found.made, found.failed) == (16, 0)
+        assert len([*(tmp_path / f"{number}/whole/clips").glob("*/*.mkv")]) == 15
+
+
+def test_a_clip_that_a_kill_left_without_its_line_is_replaced(tmp_path):
+    """A run may be killed when a clip's file is there, and before its line is written."""
+    out, other = part(tmp_path / "whole", KEYS[:4]), part(tmp_path / "b", KEYS[4:])
+    stale = out.path / other.samples()[KEYS[4]].path
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_bytes(b"of another sampling")
+    merge(out.path, [other.path])
+    assert content(out.path) == content(whole(tmp_path / "right").path)
+
+
+def test_a_share_is_taken_of_a_whole_unchanged_run_and_into_its_own_folder(tmp_path):
+    source, share, half = whole(tmp_path / "right"), tmp_path / "share", Shard(1, 2)
+    for _ in range(2):
+        take_share(source, half, share)
+        assert list(RunFolder(share).samples()) == planned_keys(SUBSETS, SEEDS, half)
+    with pytest.raises(InputError, match="share is shard 1/2 of a run already"):
+        take_share(RunFolder(share), Shard(1, 3), tmp_path / "third")
+    with pytest.raises(InputError, match=r"share belongs to another run .*settings\.steps: 4 there, 5 in \S*other"):
+        take_share(part(tmp_path / "other", KEYS, settings={"steps": 5}), half, share)
+    next(source.path.glob("clips/*/*.mkv")).write_bytes(b"other")
+    with pytest.raises(InputError, match=r"1 of 16 clips of .* is not what was sampled"):
+        take_share(source, half, tmp_path / "new")
 
 
 def test_what_another_command_adds_before_the_merge_has_the_lock_is_kept(tmp_path, monkeypatch):

@@ -37,6 +37,7 @@ def test_what_falls_together_agrees():
     assert sync.sync_agreement(table(([1, 2, 3], [1.05, 2, 2.95]))) == pytest.approx([1.0])
     assert sync.sync_agreement(table(([1, 2, 3], [1.5, 2.5]))) == pytest.approx([0.0])
     assert sync.sync_agreement(table(([1, 2], [1, 2.5, 3]))) == pytest.approx([2 / 5])
+    assert sync.sync_agreement(table(([3, 1, 2], [2.95, 1.05, 2]))) == pytest.approx([1.0]), "in whatever order"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,8 @@ def test_an_onset_just_outside_the_time_of_events_counts():
 def test_a_lag_of_half_a_second_is_found_wherever_its_onset_lies():
     late, early, reach = ([3.6], [3.95]), ([0.3], [0.05]), ([1.0, 2.5], [1.49, 2.99])
     assert sync.sync_lag(table(late, early, reach)) == pytest.approx([350, -250, 490])
+    fine, nearer = ([1.0, 2.5], [1.135, 2.635]), ([1.0, 2.0], [0.8, 1.7])
+    assert sync.sync_lag(table(fine, nearer)) == pytest.approx([135, -200])
 
 
 def test_the_sound_of_a_very_short_clip_is_shifted_by_a_quarter_of_it_at_least():
@@ -116,8 +119,15 @@ def test_silence_after_the_picture_changes_nothing():
     assert sync._FRAMES_BEFORE == tracks.SPAN // 2
     right = table(([1, 2, 3], [1, 2.1, 2.7]))
     longer = {**right, "sound_seconds": np.array([16.0])}
+    sounding = {**table(([1, 2, 3], [1, 2.1, 2.7, 10.5])), "sound_seconds": np.array([16.0])}
     for number in (sync.sync_excess, sync.sync_p, sync.sync_agreement):
-        assert number(longer) == pytest.approx(number(right))
+        assert number(longer) == number(sounding) == pytest.approx(number(right))
+
+
+def test_sound_that_ends_a_little_after_the_picture_is_shifted_around_its_own_length():
+    """In 4.08 s, five offsets bring either onset to 1 s, while the other is within reach as well: 2 · 1 / (1 + 2)."""
+    clip = {**table(([1.0], [2.0, 4.05])), "sound_seconds": np.array([4.08])}
+    assert sync.sync_excess(clip) == pytest.approx([0 - 10 * (2 / 3) / 99])
 
 
 def test_a_sound_that_is_near_no_event_has_no_lag():

@@ -20,6 +20,8 @@ def test_control_characters_are_named_and_the_rest_stays():
     assert visible(EVIL) == "a\\x1b[31m\\x07\\x9b2J[bold]x[/nope]\\u202e\\x0d\nb\\ud800\\uffff\\x00"
     assert one_line("a\n\n\tb") == "a b"
     assert visible(visible(EVIL)) == visible(EVIL)
+    marks = (0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    assert [visible(chr(mark)) for mark in marks] == [f"\\u{mark:04x}" for mark in marks]
 
 
 def test_the_first_few_are_listed_and_the_others_counted():

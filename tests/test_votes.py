@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from avbench.comparison import votes
 from avbench.core import InputError
@@ -104,6 +105,13 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval(tmp_path):
     assert two[0].high - two[0].low == pytest.approx(one[0].high - one[0].low), "a prompt of two subsets is one prompt"
 
 
+def test_two_prompts_show_an_interval(tmp_path):
+    """One vote for either: of the log odds 0 the information is 2/4, and the sandwich 2² · (1/4 + 1/4) · 2/1 = 4."""
+    one, _ = votes.strengths(read(tmp_path, ballot(("p", "a", "b", "left"), ("q", "a", "b", "right"))))
+    half = stats.t.ppf(0.975, 1) * math.sqrt(4) / 2  # of a strength, which is half of the log odds
+    assert (one.value, one.low, one.high) == pytest.approx((0, -half, half))
+
+
 def test_prompts_that_all_say_the_same_show_no_interval(tmp_path):
     both_ways = [(f"p{number}", *sides, "left") for number in range(3) for sides in (("a", "b"), ("b", "a"))]
     plain = ballot(*both_ways)
@@ -120,6 +128,7 @@ def test_who_never_lost_or_never_met_has_a_sentence(tmp_path):
     found = {one.run: one for one in votes.strengths(frame)}
     assert found["c"].value is None and "no vote contradicts" in found["c"].missing
     assert found["a"].group == found["b"].group != found["c"].group
+    assert [found[name].votes for name in "abc"] == [12, 8, 4]
     assert found["a"].value - found["b"].value == pytest.approx(math.log(5 / 3))
     assert found["a"].value + found["b"].value == pytest.approx(0), "whatever was voted on c"
     assert "b never met c." in votes.remarks(frame)
@@ -150,6 +159,7 @@ def test_what_was_done_to_stay_blind_is_counted(tmp_path):
     [
         ({"votes": []}, "not a file of votes"),
         (ballot(avbench_votes=3), "is of the format 3, and this avbench reads 2: use the avbench that made its page"),
+        (ballot(avbench_votes=1), "is of the format 1"),
         (ballot(("p", "a", "b", "both")), "must be one of left, tie, right"),
         (ballot(("p", "a", "x", "left")), "must be two of a, b, c"),
         (ballot(("p", "a", "a", "left")), "must be two of"),
@@ -163,6 +173,12 @@ def test_what_was_done_to_stay_blind_is_counted(tmp_path):
 def test_bad_files_are_refused(tmp_path, plain, message):
     with pytest.raises(InputError, match=message):
         read(tmp_path, plain)
+
+
+def test_a_prompt_may_be_in_two_subsets_of_one_ballot(tmp_path):
+    plain = ballot(("p", "a", "b", "left"), ("p", "a", "b", "right"))
+    plain["votes"][1]["subset"] = "t"
+    assert len(read(tmp_path, plain)) == 2
 
 
 def test_files_that_do_not_go_together_are_refused(tmp_path):

@@ -72,7 +72,7 @@ class FeaturesCache:
         path = self._path(protocol, seen)
         try:
             used = path.stat().st_mtime
-            found = _read(path, protocol.digest, seen)
+            found = _read(path)
         except OSError:  # it is not there, or this user may not read it
             return None
         except InputError:
@@ -167,16 +167,14 @@ def _plain(protocol: str, seen: str, values: Mapping[str, Any], gpu: str | None)
     return {"protocol": protocol, "seen": seen, "values": values, **({} if gpu is None else {"gpu": gpu})}
 
 
-def _read(path: Path, protocol: str | None = None, seen: str | None = None) -> tuple[dict[str, Value], str | None]:
+def _read(path: Path) -> tuple[dict[str, Value], str | None]:
     """Read an entry's values, and the name of the GPU that computed them.
 
     Raises OSError if it cannot be read, and InputError if it is damaged.
     """
     entry = parsed(path.read_bytes(), str(path), _Entry)
     plain = _plain(entry.protocol, entry.seen, entry.values, entry.gpu)
-    named = digest([entry.protocol, entry.seen]) == path.stem
-    asked = protocol in (None, entry.protocol) and seen in (None, entry.seen)
-    if digest(plain) != entry.sha256 or not named or not asked:
+    if digest(plain) != entry.sha256 or digest([entry.protocol, entry.seen]) != path.stem:
         msg = f"{path} was changed after it was written"
         raise InputError(msg)
     return values_from_json(entry.values, str(path)), entry.gpu
