@@ -149,7 +149,7 @@ def test_excess_needs_another_clip_and_refuses_what_av_align_refuses():
 def test_each_version_needs_the_peaks_that_it_counts():
     """The second clip has peaks of motion, but none above the floor of today's version; the last one has no onset."""
     counts = {"onsets": [2, 2, 0], "peaks": [3, 3, 3], "clear_peaks": [1, 0, 1]}
-    scores = dict.fromkeys(("av_align", "av_align_2024", "av_align_javisbench"), [0.25, 0.5, 0.75])
+    scores = {name: [0.25, 0.5, 0.75] for name in ("av_align", "av_align_2024", "av_align_javisbench")}
     seen = {name: np.array(values, float) for name, values in (counts | scores).items()}
     np.testing.assert_array_equal(av_align(seen), [0.25, np.nan, np.nan])
     for earlier in (av_align_2024, av_align_javisbench):

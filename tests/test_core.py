@@ -20,6 +20,7 @@ from avbench.core import (
     Prompt,
     Protocol,
     Row,
+    Run,
     Score,
     Subset,
     clip_name,
@@ -337,6 +338,29 @@ def test_what_others_say_is_repeated_without_keys(monkeypatch):
 def test_a_clip_is_called_by_its_prompt_and_by_its_seed_where_there_are_several():
     assert clip_name(Key("s", "c3", 0), [0]) == "c3"
     assert clip_name(Key("s", "c3", 0), [0, 1]) == "c3-0" and clip_name(Key("s", "c3", 1), [1]) == "c3-1"
+
+
+def test_a_run_is_the_same_from_other_paths_only_by_the_hashes_of_its_files():
+    def made(model, folder, **settings):
+        return Run("r", model.format(folder), settings, {}, (2, 0, 1), {}, {})
+
+    def alike(model, settings):
+        one, other = (made(model, folder, **settings(folder)) for folder in ("/here", "/there"))
+        return one.spelled_as(other) == other
+
+    sha256, other = 64 * "a", {"/here": 64 * "a", "/there": 64 * "b"}
+    assert alike("wan:{}/mine", lambda _: {"weights": {"sha256": sha256}})
+    assert alike("wan:{}/mine", lambda _: {"weights": {"model": {"sha256": sha256}}})
+    assert not alike("wan:{}/mine", lambda _: {"weights": {}}) and not alike("wan:{}/mine", lambda _: {})
+    assert not alike("wan:{}/mine", lambda folder: {"weights": {"sha256": other[folder]}})
+    script, picture = "{}/x.py".format, "{}/a.png".format
+    assert alike(
+        "cmd:python {}/x.py", lambda folder: {"command": [script(folder)], "files_sha256": {script(folder): sha256}}
+    )
+    assert not alike("cmd:python {}/x.py", lambda folder: {"command": [script(folder)], "files_sha256": {}})
+    inputs = {"sha256": sha256, "bytes": 1}
+    assert alike("wan:mine", lambda folder: {"image": picture(folder), "inputs": {picture(folder): inputs}})
+    assert made("wan:mine", "").to_json()["seeds"] == [2, 0, 1], "in the order in which they were asked for"
 
 
 @pytest.mark.parametrize(

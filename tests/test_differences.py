@@ -386,7 +386,7 @@ def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
     run = evaluated(made_run(tmp_path / "a", count=2, names=["toy-control"]))
     outer = ("sampling", "feature", "subset", "clip_spec")
     require_known_fields([run], [*outer, "sampling.dtype", "clip_spec.fps", "feature.version", "package", "clip_form"])
-    with pytest.raises(InputError, match="have no field 'feature.versio'; did you mean 'feature.version'"):
+    with pytest.raises(InputError, match=r"have no field 'feature\.versio'; did you mean 'feature\.version'"):
         require_known_fields([run], ["feature", "feature.versio"])
 
 
@@ -395,7 +395,7 @@ def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
     scores, protocols = run.scores()
     place, protocol = tmp_path / "clips/x.mkv", scores[0].protocol
     null = Null(100.0, 12.5, 0.25, 999, within_prompts=True)
-    beside = {"unmeasured": 5, "why_unmeasured": f"{place} is cut", "refused": 2, "shared": 3, "hygiene": "for training"}
+    beside = {"unmeasured": 5, "why_unmeasured": f"{place} is cut", "refused": 2, "shared": 3, "hygiene": "of training"}
     made = [
         Score("toy-control", "fvd", 130.0, 9000, protocol, null=null, floor=80.0, reference_clips=2, **beside),
         Score("toy-control", "onset_rate", 2.0, 7, protocol, interval=(1.5, 2.75), reference=3.0),
@@ -420,7 +420,11 @@ def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
 
 
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
+    assert [run.path.name for run in find([tmp_path, runs["same"].path])] == ["good", "same", "worse"], "each once"
     board = leaderboard(find([tmp_path])).set_index(["subset", "metric", "model"]).sort_index()
+    assert "micro" not in board.index.get_level_values("subset"), "of subsets of one size it is macro"
+    alone = leaderboard([runs["good"]])
+    assert alone["rank"].isna().all() and not alone["tested"].any() and not alone["best"].any()
     lpips = board.loc[("toy-object-contact", "lpips_consecutive")]
     assert lpips.loc["worse", ["rank", "rank_low", "rank_high"]].tolist() == [3, 3, 3]
     assert (lpips.loc[["good", "same"], "rank_high"] == 2).all() and lpips["best"].tolist() == [True, True, False]
@@ -464,6 +468,20 @@ def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
     expected = max(expected, float(t_test(known.value, known.error, known.dof)))
     assert p[0, 1] == p[1, 0] == pytest.approx(expected)
     assert differences[0, 1] == -differences[1, 0] == pytest.approx(known.value)
+
+
+def test_a_table_of_clips_knows_the_cells_and_each_subsets_target():
+    """The last prompt of one subset is the first of the next, and a target of 0 is one."""
+    index = [pd.MultiIndex.from_product([of, [0, 1]], names=["prompt", "seed"]) for of in (["p", "q"], ["q", "r"])]
+    one = {("a", name): pd.Series([-1.0, -3.0, -1.0, -1.0], at) for name, at in zip("st", index, strict=True)}
+    other = {("b", "s"): pd.Series([2.0], index[0][:1]), ("b", "t"): pd.Series([2.0], index[1][3:])}
+    table = _Table(one | other, {"s": 0.0, "t": -2.0})
+    assert table.cells.tolist() == [0, 2, 4, 6] and table.goal.tolist() == [0, -2]
+    nan = np.nan
+    np.testing.assert_array_equal(table.values[1], [2, nan, nan, nan, nan, nan, nan, 2])
+    np.testing.assert_array_equal(table.goals(), [[0, 0, 0, 0, -2, -2, -2, -2], [0, *[nan] * 6, -2]])
+    np.testing.assert_array_equal(table.off()[0], [1, 3, 1, 1, 1, -1, 1, 1], "its mean lies below 0, and above -2")
+    np.testing.assert_array_equal(table.off()[1], [2, nan, nan, nan, nan, nan, nan, 4])
 
 
 def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
@@ -562,7 +580,7 @@ def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
             assert row["detectable"] == pytest.approx(known, rel=1e-4) if enough else np.isnan(row["detectable"])
     other = evaluated(made_run(tmp_path / "c", settings={"steps": 2}, **how))
     fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
-    with pytest.raises(InputError, match="sampling.steps"):
+    with pytest.raises(InputError, match=r"sampling\.steps"):
         planned([other, fast], [24], [1])
 
 
@@ -579,14 +597,22 @@ def test_runs_of_two_references_are_not_ranked_by_the_distance_from_one(tmp_path
 
 def test_a_pool_counts_the_refusals_of_all_its_subsets(tmp_path):
     folders = []
-    for name in ("a", "b"):
-        run = made_run(tmp_path / name, count=23)
-        for subset in SUBSETS.values():
-            key = Key(subset.name, subset.prompts[23].id, 0)
-            run.add_sample(Sample(key, None, None, 0.0, failure="it was refused", refused=True))
+    for name, refused in (("b", 1), ("a", 2)):
+        run = made_run(tmp_path / name, count=21, settings={"steps": refused})
+        for place, subset in enumerate(SUBSETS.values()):
+            for prompt in subset.prompts[24 - refused :]:
+                key = Key(subset.name, prompt.id, 0)
+                run.add_sample(Sample(key, None, None, 0.0, failure="it was refused", refused=True))
+            if place:
+                key = Key(subset.name, subset.prompts[21].id, 0)
+                run.add_sample(Sample(key, None, None, 0.0, failure="no memory"))
         folders.append(evaluated(run))
-    pooled = leaderboard(folders).query("subset == 'macro' and metric == 'lpips_consecutive'")
-    assert [*pooled["refused"]] == [*pooled["unmeasured"]] == [2, 2]
+    board = leaderboard(folders, allow=["sampling"])
+    pooled = board.query("subset == 'macro' and metric == 'lpips_consecutive'").set_index("model").astype(object)
+    columns, unsampled = ["refused", "unmeasured", "n", "why_unmeasured"], "the clip was not sampled"
+    assert pooled.loc["b", columns].tolist() == [2, 6, 42, f"{unsampled} (2) and no clip (1), {unsampled} (1)"]
+    assert pooled.loc["a", columns].tolist() == [4, 6, 42, f"{unsampled} (1) and no clip (1)"]
+    assert board["mark"].notna().any() and pooled["mark"].isna().all(), "the subsets' rows have it"
 
 
 def test_distances_are_ranked_whatever_other_metrics_differ(tmp_path, monkeypatch):
@@ -634,12 +660,16 @@ def test_micro_counts_every_clip_alike(tmp_path):
         for key in [key for key in sorted(run.samples()) if key.subset == "toy-control"][12:]:
             run.add_sample(Sample(key, None, None, 0.0, failure="out of memory"))
         evaluated(run)
-    board = leaderboard(folders).set_index(["subset", "metric", "model"]).sort_index()
+    whole = evaluated(made_run(tmp_path / "c", seed=5))
+    board = leaderboard([*folders, whole]).set_index(["subset", "metric", "model"]).sort_index()
     for run in folders:
         values = [clip_values(run)[name, "lpips_consecutive"] for name in SUBSETS]
         micro, macro = (board.loc[(pool, "lpips_consecutive", run.path.name)] for pool in ("micro", "macro"))
         assert micro["n"] == 36 and micro["value"] == pytest.approx(pd.concat(values).mean())
         assert macro["value"] == pytest.approx(np.mean([part.mean() for part in values]))
+        goals = [board.loc[(name, "lpips_consecutive", run.path.name), "reference"] for name in SUBSETS]
+        assert macro["reference"] == pytest.approx(np.mean(goals))
+        assert micro["reference"] == pytest.approx(np.average(goals, weights=[12, 24]))
         for pool, weights in ((macro, np.array([1, 1]) / 2), (micro, np.array([12, 24]) / 36)):
             variances = (weights * [part.sem() for part in values]) ** 2
             dof = variances.sum() ** 2 / np.sum(variances**2 / (np.array([12, 24]) - 1))

@@ -209,6 +209,7 @@ def test_draws_hold_where_few_directions_have_most_of_the_variance():
 def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
     x, y = features(28, 300, 4), features(28, 300, 4)[::-1]
     assert abs(frechet_infinity(x, y)) < 0.05 * x.var(axis=0).sum()
+    assert frechet_infinity(x, y, ddof=0) != frechet_infinity(x, y)
     random = np.random.default_rng(0)
     values = []
     for _ in range(20):

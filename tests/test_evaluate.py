@@ -1,6 +1,7 @@
 """What a score says of a distance, of near copies, and of what cannot be computed, on made-up rows."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
 from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import _most_frequent as most_frequent
-from avbench.metrics.evaluate import chosen_metrics, evaluate, fvd_metrics
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.report.tables import subset_tables
@@ -102,6 +103,61 @@ def test_metrics_of_one_feature_stack_its_rows_once(tmp_path, real, monkeypatch)
     found = scored(folder, real, "fvd", "kvd", "precision")
     assert all(score.value is not None for score in found.values())
     assert read == ["i3d-k400"] and stacked == [[]], "one list of rows, which was emptied"
+
+
+def test_names_of_metrics_may_stand_in_one_text_and_in_any_order():
+    assert [metric.name for metric in chosen_metrics("kvd, fvd")] == ["fvd", "kvd"]
+    assert features_of(chosen_metrics(["sync_excess", "onset_rate"])) == ["flow-dis", "onsets"]
+
+
+def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
+    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
+    scored(folder, real, "fvd", "kvd")
+    scores, protocols = folder.scores()
+    for score in scores:
+        held, (metric,) = protocols[score.protocol], chosen_metrics([score.metric])
+        assert held["metric"] == metric.name and held | metric.settings == held and "package" not in held
+        assert held["feature"] == PROTOCOL.describe() and held["column"] == held["reference_column"] == "logits"
+        assert held["subset"] == {"name": SUBSET.name, "digest": SUBSET.digest, "prompts": 40}
+        assert held["reference"] == reference.load(real).card["sha256"]
+    run = made_run(tmp_path / "sound", names=["toy-control"], count=6)
+    for key, sample in run.samples().items():
+        times = {"event_seconds": np.array([1.0]), "event_strength": np.ones(1)}
+        spans = {"event_from": 0.2, "event_until": 3.7, "sound_seconds": 4.0}
+        run.add_row(protocol_of("flow-dis"), Row(key, sample.sha256, times | spans))
+        sounds = {"onset_seconds": np.array([1.0]), "onset_level": np.ones(1), "onset_rate": 0.25}
+        run.add_row(protocol_of("onsets"), Row(key, sample.sha256, sounds))
+    (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
+    held = run.scores()[1][score.protocol]
+    assert held["beside"] == protocol_of("onsets").describe() and held["reference"] is None, "nothing is right for it"
+
+
+def test_which_gpu_measured_is_a_note_on_clips_with_values_and_changes_no_protocol(tmp_path):
+    protocol, digests = protocol_of("onsets"), []
+    for name, gpus in (("with", ["card", None, None, "card"]), ("without", [None] * 4)):
+        run = RunFolder(tmp_path / name)
+        run.start(Run(name, "clips:x", {}, {SUBSET.name: SUBSET.digest}, (0,), {}, {}), [SUBSET])
+        for number, gpu in enumerate(gpus):
+            key = Key(SUBSET.name, SUBSET.prompts[number].id, 0)
+            values, missing = ({"onset_rate": 1.0}, None) if number < 3 else (None, "it is silent")
+            run.add_sample(Sample(key, f"{number}.mkv", digest([*key]), 0.0))
+            run.add_row(protocol, Row(key, digest([*key]), values, missing, gpu))
+        (score,) = evaluate(run, chosen_metrics(["onset_rate"]))
+        digests.append(score.protocol)
+        note = {"device": "Measured by CUDA on card (1 clip), on the CPU (2 clips)."} if name == "with" else None
+        assert run.scores()[1][score.protocol].get("notes") == note
+    assert digests[0] == digests[1]
+
+
+def test_clips_that_were_changed_are_not_scored_nor_compared_with(tmp_path):
+    run, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b"))
+    assert evaluate(run, chosen_metrics(["onset_rate"]), against=other)
+    place = other.path / min(other.samples().items())[1].path
+    place.parent.mkdir()
+    place.write_bytes(b"other")
+    for folder, against in ((run, other), (other, None)):
+        with pytest.raises(InputError, match=r"b\S* is not what was sampled"):
+            evaluate(folder, chosen_metrics(["onset_rate"]), against=against)
 
 
 def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatch):
@@ -209,22 +265,35 @@ def test_which_model_is_nearer_is_told_with_its_chance(tmp_path, real):
     assert found.loc[("kvd", "far"), "pairs"] == 35, "clips that both have"
 
 
+def test_distances_of_two_runs_are_ranked_where_they_are_tested(tmp_path, real):
+    folders = [
+        made_up(tmp_path / name, logits(seed, 40, [0], shift=seed - 1)) for seed, name in ((2, "far"), (1, "near"))
+    ]
+    for folder in folders:
+        evaluate(folder, chosen_metrics(["fvd"]), place=real)
+    assert leaderboard(folders, place=real)["rank"].isna().all()
+    board = leaderboard(folders, test_distances=True, place=real).set_index("model")
+    assert board["rank"].to_dict() == {"far": 2, "near": 1} and board["best"].to_dict() == {"far": False, "near": True}
+
+
 def test_copies_of_reference_clips_are_named(tmp_path, real):
     rows = logits(1, 40, [0])
     known = reference.load(real)
     copied = known.values["i3d-k400"]["logits"][[0, 8]]
     rows[5, 0], rows[6, 0] = ({"logits": one.astype(np.float32)} for one in copied)
     folder = made_up(tmp_path / "run", rows, hashes={(7, 0): known.clips["clip_sha256"][3]})
+    unmeasured = Key(SUBSET.name, SUBSET.prompts[39].id, 0)
+    folder.add_sample(Sample(unmeasured, "clips/x.mkv", known.clips["clip_sha256"][4], 0.0))
     score = scored(folder, real, "near_copies")["near_copies"]
     assert 2 / 40 <= score.value <= 4 / 40
-    assert score.shared == 1, "one clip is a reference clip, byte for byte"
+    assert score.shared == 1, "one clip is a reference clip, byte for byte; another is, and was not measured"
     table = pd.read_csv(folder.path / "near_copies.csv")
     first = table.iloc[:2]
     assert set(first["prompt"]) == {SUBSET.prompts[5].id, SUBSET.prompts[6].id} and first["near_copy"].all()
     assert set(zip(first["nearest_prompt"], first["nearest_seed"], strict=True)) == {
         (row.prompt, row.seed) for row in known.clips.iloc[[0, 8]].itertuples()
     }
-    assert len(table) == 40 and table["nearness"].is_monotonic_increasing
+    assert len(table) == score.n == 39 and table["nearness"].is_monotonic_increasing
 
 
 def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
@@ -239,6 +308,7 @@ def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
     assert less["fvd"].value == pytest.approx(whole["fvd"].value, rel=1e-6)
     assert less["fvd"].null is None and less["fvd"].floor is None and less["fvd"].excess is None
     assert "kvd needs every row of the reference" in less["kvd"].missing
+    assert whole["fvd"].reference_clips == less["fvd"].reference_clips == 160 and whole["fvd"].n == 40
 
 
 def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
@@ -258,6 +328,14 @@ def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
     score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
     assert score.value > 0 and score.null is None and score.floor is None
     assert score.no_null == "of real clips, other frames are taken than of generated ones"
+
+
+def test_a_reference_with_one_clip_of_each_prompt_shows_no_near_copies_of_its_prompts(tmp_path):
+    reference_building.pack(
+        made_up(tmp_path / "real", logits(0, 40, [100])), SUBSET, [PROTOCOL], tmp_path / "reference", "CC0"
+    )
+    score = scored(made_up(tmp_path / "run", logits(1, 40, [0])), tmp_path / "reference", "near_copies")["near_copies"]
+    assert score.value is None and score.missing.startswith("the reference has one clip of each prompt")
 
 
 def test_clips_of_one_prompt_have_no_null_across_prompts(tmp_path):
@@ -383,10 +461,18 @@ def _note(folder):
 
 
 def test_an_evaluation_adds_to_the_earlier_one(tmp_path, real):
-    folder = made_up(tmp_path / "run", logits(1, 40, [0]))
-    scored(folder, real, "near_copies")
+    folder = made_up(tmp_path / "run", logits(1, 39, [0]))
+    failed = Key(SUBSET.name, SUBSET.prompts[39].id, 0)
+    folder.add_sample(Sample(failed, None, None, 0.0, failure="no memory"))
+    evaluate(folder, chosen_metrics(["near_copies"]), place=real, given="my clips")
     folder.require_one_evaluation("near_copies.csv")
     scored(folder, None, "fvd")
     assert {score.metric for score in folder.scores() if score.value is not None} == {"near_copies", "fvd"}
     assert folder.scored_with() == {"reference": str(real)}, "the reference is remembered"
+    assert folder.given_with() == {"reference": "my clips"}, "as the user named it"
     folder.require_one_evaluation("near_copies.csv")
+    own = dataclasses.replace(chosen_metrics(["fvd"])[0], name="own")
+    assert [score.metric for score in evaluate(folder, [own])] == ["fvd", "near_copies", "own"]
+    shutil.rmtree(real)
+    with pytest.raises(InputError, match="was scored with the reference my clips, which no longer exists"):
+        scored(folder, None, "fvd")

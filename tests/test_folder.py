@@ -2,6 +2,7 @@
 
 import errno
 import multiprocessing
+import resource
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from avbench.generation.worker import no_space
 from avbench.report.page import clips
 from avbench.storage.reading import read_json, read_lines, with_checksum
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import append_line, line_of, write_json, write_sealed, write_whole
+from avbench.storage.writing import append_line, line_of, replacing, write_json, write_sealed, write_whole
 
 KEY = Key("s", "p", 0)
 SHA256 = "0" * 64
@@ -163,6 +164,37 @@ def test_whole_files_replace_whole_files(tmp_path):
     write_whole(tmp_path / "x" / "y.json", b"new")
     assert (tmp_path / "x" / "y.json").read_bytes() == b"new"
     assert len(list((tmp_path / "x").iterdir())) == 1
+    (tmp_path / "x" / ".y.json.part").write_bytes(b"of a longer file, whose writer was killed")
+    write_whole(tmp_path / "x" / "y.json", b"new")
+    assert (tmp_path / "x" / "y.json").read_bytes() == b"new"
+    with replacing(tmp_path / "x" / "y.json") as part:
+        part.write_bytes(b"other")
+    assert (tmp_path / "x" / "y.json").read_bytes() == b"other"
+    with pytest.raises(KeyError), replacing(tmp_path / "x" / "y.json") as part:
+        part.write_bytes(b"half")
+        raise KeyError
+    assert (tmp_path / "x" / "y.json").read_bytes() == b"other" and len(list((tmp_path / "x").iterdir())) == 1
+
+
+@pytest.mark.parametrize("write", [append_line, write_json, write_sealed])
+def test_no_file_gets_a_number_that_json_does_not_have(tmp_path, write):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path / "x.json", {"value": float("nan")})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_line_of_which_the_disk_takes_a_part_is_an_error_and_is_dropped_by_the_next(tmp_path):
+    """A limit on the size of files stands for the disk's."""
+    path, limits = tmp_path / "x.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    append_line(path, {"a": 1})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"x\.jsonl cannot be written: No space left on device"):
+            append_line(path, {"b": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    append_line(path, {"c": 3})
+    assert read_lines(path) == [{"a": 1}, {"c": 3}]
 
 
 def started(tmp_path):

@@ -154,7 +154,8 @@ def test_the_first_clips_of_shards_are_all_known(shard):
     loaded = reference.load(shard("a", range(2)))
     one, other, third = (Form(8, 6, frames, Fraction(24), None) for frames in (1, 2, 3))
     plain = [{**dataclasses.asdict(form), "rate": "24"} for form in (one, other, third)]
-    card = {**loaded.card, "first_clips": plain[:1], "shards": [{"first_clips": plain[1:2]}, {"first_clips": plain[2:]}]}
+    shards = [{"first_clips": plain[1:2]}, {"first_clips": plain[2:]}]
+    card = {**loaded.card, "first_clips": plain[:1], "shards": shards}
     assert dataclasses.replace(loaded, card=card).first_clips == [one, other, third]
 
 
@@ -385,7 +386,8 @@ def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard
         reference.find(subset, tmp_path / "runs")
     assert reference.find(loading.load("toy-control"), tmp_path).subset == "toy-control", "by the subset's name"
     both = shutil.copytree(place, shard("both", range(2)) / "toy-control")
-    assert len(reference.find(loading.load("toy-control"), both.parent).clips) == 20, "its own stands before the folder's"
+    found = reference.find(loading.load("toy-control"), both.parent)
+    assert len(found.clips) == 20, "its own stands before the folder's"
     found = reference.find(subset, place)
     columns, prompts = found.columns(PROTOCOL, subset)
     assert len(columns["embedding"]) == len(prompts) == 20, "other prompts: all of it"
