@@ -276,6 +276,18 @@ def test_distances_of_two_runs_are_ranked_where_they_are_tested(tmp_path, real):
     assert board["rank"].to_dict() == {"far": 2, "near": 1} and board["best"].to_dict() == {"far": False, "near": True}
 
 
+def test_a_difference_of_distances_has_the_degrees_of_freedom_of_its_t_test(tmp_path, real):
+    """With 30 groups of the models' prompts and 30 of the reference's: between those of one and those of both."""
+    folders = [made_up(tmp_path / name, logits(seed, 40, [0], seed)) for seed, name in enumerate("ab")]
+    for folder in folders:
+        evaluate(folder, chosen_metrics(["kvd"]), place=real)
+    (row,) = differences(folders, place=real).itertuples()
+    assert 29 < row.dof < 58
+    assert row.p >= 2 * stats.t.sf(abs(row.difference) / row.error, row.dof)
+    shift = (stats.t.isf(0.025, row.dof) + stats.t.isf(0.2, row.dof)) * row.error
+    assert row.detectable == pytest.approx(shift, rel=0.01)
+
+
 def test_copies_of_reference_clips_are_named(tmp_path, real):
     rows = logits(1, 40, [0])
     known = reference.load(real)

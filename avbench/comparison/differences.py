@@ -269,9 +269,10 @@ def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path |
         found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}
-    error = found.error if row["prompts"] > 1 else None  # clips of one prompt do not show how much prompts differ
-    numbers = {"difference": found.value, "error": error, "p": found.p, "pairs": found.pairs}
-    return row | numbers | {"dropped": len(either) - len(both)}
+    numbers = {"difference": found.value, "p": found.p, "pairs": found.pairs, "dropped": len(either) - len(both)}
+    if row["prompts"] > 1:  # clips of one prompt do not show how much prompts differ
+        numbers |= {"error": found.error, "dof": found.dof}
+    return row | numbers
 
 
 def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.DataFrame:
@@ -337,7 +338,7 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
 
 
 def freedom(row: Any) -> float:
-    """Degrees of freedom of a row's error; of a distance those of the jackknife."""
+    """Degrees of freedom of a row's error; of a distance without a t test those of the jackknife's groups."""
     return min(row.prompts, uncertainty.GROUPS) - 1 if np.isnan(row.dof) else row.dof
 
 

@@ -182,6 +182,8 @@ class Difference:
     """Two-sided."""
     error: float
     """Standard error: the larger of the deviation over the permutations and the jackknife's."""
+    dof: float | None
+    """Degrees of freedom of the t test; None where the swap test alone counts."""
     pairs: int
     permutations: int
 
@@ -255,13 +257,14 @@ def swap_test(
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
     sd = float(drawn.std(ddof=1))
     error, dof = _jackknife(pooled, number, _numbered(real_prompts))
-    if measured and error > rounding:
+    known = error > rounding
+    if measured and known:
         by_error = 2 * stats.t.sf(abs(measured) / error, dof)
         p = by_error if measured * tested < 0 else max(p, by_error)
     elif measured * tested <= 0:
         p = 1.0
     error = max(sd, error)
-    return Difference(measured, float(p), error if error > rounding else 0.0, pairs, len(drawn))
+    return Difference(measured, float(p), error if error > rounding else 0.0, dof if known else None, pairs, len(drawn))
 
 
 def _jackknife(pooled: Pooled, prompt: np.ndarray, real_prompt: np.ndarray) -> tuple[float, float]:
