@@ -24,7 +24,7 @@ UNMET = (
     "No difference shown in any pair that was compared; b and c were not compared with each other "
     "(`avbench compare --all-pairs` does that)."
 )
-VALUES = {"a": 480.0, "b": 360.0, "c": 700.0}
+VALUES = {"a": 480.0, "b": 360.0, "c": 700.0, "d": 500.0}
 
 
 def frames(rows, subset="s", run="b", against="a"):
@@ -401,6 +401,17 @@ def test_one_reason_of_several_runs_is_said_once():
     frame["missing"] = frame["model"].map({"a": None, "b": unable, "c": unable})
     assert verdict(frame, found)[-1] == (
         "2 comparisons could not be made: none of 24 clips can be measured, in b and c (2)."
+    )
+
+
+def test_where_not_all_pairs_have_too_few_clips_those_are_named():
+    few = ("lpips", "lower", "clips", -0.1, "", 0.001, NAN, 30, None, None, FEW)
+    pairs = [frames([few, OPEN], run="b"), frames([few], run="c"), frames([OPEN], run="d")]
+    said = "2 comparisons could not be made: only 4 prompts of at least 6"
+    assert verdict(*together(*pairs))[-1] == f"{said}, between a and b and between a and c (2)."
+    assert verdict(*together(*pairs[:2]))[-1] == f"{said} (2).", "all pairs have"
+    assert verdict(*together(pairs[0], frames([SILENT], run="c")))[-1] == (
+        "2 comparisons could not be made: only 4 prompts of at least 6, between a and b (1), a has no sound (1)."
     )
 
 

@@ -410,17 +410,25 @@ def _settling(row: Any) -> tuple[float, str] | None:
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     lost = own[~could_be_made(own)]
     if len(lost):
-        causes: defaultdict[tuple[str, bool], list[str | None]] = defaultdict(list)
+        causes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for row in lost.itertuples():
             why, run = reason(row, frame)
-            causes[why, run is None].append(run)
+            causes[why, "in " if run else ""].append(run or _between(row, frame))
+        pairs = {f"between {against} and {run}" for run, against in by_pair(own)}
         named = []
-        for (why, _), runs in sorted(causes.items(), key=lambda cause: -len(cause[1])):
-            alone = [*dict.fromkeys(run for run in runs if run)]
-            named.append(f"{why}{f', in {all_of(alone)}' if alone else ''} ({len(runs)})")
+        for (why, where), places in sorted(causes.items(), key=lambda cause: -len(cause[1])):
+            alone = [*dict.fromkeys(filter(None, places))] if {*places} != pairs else []
+            named.append(f"{why}{f', {where}{all_of(alone)}' if alone else ''} ({len(places)})")
         one_pair = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
         what = ("metric", "compared") if one_pair else ("comparison", "made")
         yield f"{counted(len(lost), what[0])} could not be {what[1]}: {', '.join(named)}."
+
+
+def _between(row: Any, frame: pd.DataFrame) -> str:
+    """Names the runs of a comparison that could not be made though both have a value; else an empty string."""
+    here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
+    values = frame.loc[here & frame["model"].isin((row.run, row.against)), "value"]
+    return f"between {row.against} and {row.run}" if values.notna().all() else ""
 
 
 def percent(share: float) -> str:
