@@ -8,7 +8,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
-from avbench.report.page.forest import WIDE, _captions, _Mark, _Plot, _Row
+from avbench.report.page.forest import WIDE, _captions, _Mark, _Plot, _Row, forest
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -20,6 +20,14 @@ def runs(tmp_path_factory):
         evaluated(made_run(place / name, seed=seed, lpips=0.01 * seed, names=["toy-control"])).path
         for seed, name in enumerate("abc")
     ]
+
+
+def test_what_no_subset_can_compare_has_the_reasons_of_all(tmp_path):
+    rows = pd.DataFrame({"subset": ["s", "t"], "missing": [None, "t has no reference"]})
+    rows = rows.assign(metric="kvd", run="b", against="a", p=[0.1, None], too_few=["n = 8: too few for KVD", None])
+    scores = pd.DataFrame({"subset": ["s", "t"], "metric": "kvd", "model": "a", "missing": rows["missing"]})
+    drawn = forest(rows.assign(prompts=8.0, family=1.0, paired=True), scores, {})
+    assert "not compared: too few clips, n = 8; no reference: kvd" in drawn
 
 
 def test_svg_is_drawn_for_print(runs, tmp_path):

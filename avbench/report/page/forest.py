@@ -111,8 +111,9 @@ def _mark(row: Any) -> _Mark:
 
 def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], frame: pd.DataFrame) -> str:
     if not made:
-        why, run = reason(rows[0], frame)
-        return f"not compared: {why}" + (f", in {run}" if run else "")
+        reasons = (reason(row, frame) for row in rows)
+        whys = dict.fromkeys(f"{why}, in {run}" if run else why for why, run in reasons)
+        return f"not compared: {'; '.join(whys)}"
     shown = [mark for mark in marks if mark.winner is not None]
     if len(rows) == 1:
         p = made[0].p_holm if pd.notna(made[0].p_holm) else made[0].p
