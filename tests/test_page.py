@@ -280,6 +280,26 @@ def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
 
 
 @pytest.mark.browser
+def test_the_best_clip_of_a_run_is_nearest_to_its_own_reference(browser, report):
+    opened = Opened(browser, report)
+    tab = opened.page
+    tab.evaluate(
+        """() => data.scores.filter((one) => one.metric === "motion_amount").forEach((one) => {
+          one.reference = one.model === runNames[0] ? 1000 : -1000;  // the highest is nearest; the lowest
+        })"""
+    )
+    strip = tab.locator(".strip").first
+    strip.scroll_into_view_if_needed()
+    strip.locator("select").select_option(label="motion amount")
+    heads, values = zip(*(text.split(": ") for text in strip.locator(".thumb").all_inner_texts()), strict=True)
+    numbers = [float(value) for value in values]
+    assert heads == ("best", "median", "worst") * 3
+    assert numbers[:3] == sorted(numbers[:3], reverse=True) and numbers[3:6] == sorted(numbers[3:6])
+    assert numbers[0] > numbers[2] and numbers[3] < numbers[5]
+    opened.context.close()
+
+
+@pytest.mark.browser
 def test_a_thumbnail_opens_the_clip_of_its_own_seed(browser, report):
     opened = Opened(browser, report)
     tab = opened.page

@@ -8,11 +8,12 @@ function strip(box) {
   if (!metrics.length) { box.hidden = true; return; }
   function fill() {
     retire(made);
-    const metric = metrics[select.value], target = data.scores.find((one) => one.subset === name && one.metric === metric && one.reference !== null)?.reference;
-    const matched = way(metric) === "band" && target !== undefined, sided = matched || ["lower", "higher"].includes(way(metric));
-    const cost = (value) => (matched ? Math.abs(value - target) : way(metric) === "higher" ? -value : value);
-    const heads = sided ? ["best", "median", "worst"] : ["least", "median", "most"];
+    const metric = metrics[select.value];
     thumbs.replaceChildren(...data.runs.flatMap((run, index) => {
+      const target = data.scores.find((one) => one.subset === name && one.metric === metric && one.model === run.name)?.reference ?? null;
+      const matched = way(metric) === "band" && target !== null, sided = matched || ["lower", "higher"].includes(way(metric));
+      const cost = (value) => (matched ? Math.abs(value - target) : way(metric) === "higher" ? -value : value);
+      const heads = sided ? ["best", "median", "worst"] : ["least", "median", "most"];
       const ranked = items(at).map((one, item) => ({ one, value: known[metric][index][item], clip: clipsOf(at, one)[index] }))
         .filter(({ value, clip }) => value !== null && clip && data.cards[clip.sha256]).sort((a, b) => cost(a.value) - cost(b.value));
       if (!ranked.length) return [];
