@@ -32,6 +32,8 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
+from avbench.report import paper
+from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
@@ -593,6 +595,23 @@ def test_runs_of_two_references_are_not_ranked_by_the_distance_from_one(tmp_path
     board = leaderboard([run, runs["good"]], allow=["reference"]).set_index(["subset", "metric"])
     both = board.loc[("toy-control", "onset_rate")]
     assert len(both) == 2 and both["reference"].nunique() == 2 and both["rank"].isna().all()
+
+
+@pytest.mark.parametrize(("seeds", "of_others"), [([(0,), (1,)], [24, 24]), ([(0, 1), (0,)], [0, 24])])
+def test_numbers_of_other_clips_than_the_models_beside_them_are_marked(tmp_path, seeds, of_others):
+    runs = [evaluated(made_run(tmp_path / name, seeds=own)) for name, own in zip("ab", seeds, strict=True)]
+    board = leaderboard(runs)
+    counts: dict = board.groupby(["subset", "model"])["of_others"].unique().to_dict()
+    for subset, times in [*((name, 1) for name in SUBSETS), ("macro", 2)]:
+        assert [[*counts[subset, name]] for name in "ab"] == [[times * count] for count in of_others]
+    table = paper.paper_table(board)
+    for _, rows in table.subsets:
+        marked = [["‡" in cell.short for cell in cells] for name, cells in rows if name in "ab"]
+        assert marked == [[count > 0] * 2 for count in of_others]
+    assert "b: rests on 24 clips, other models alone were asked for 24 more" in table.footnote.replace("a and b", "b")
+    assert next(subset_tables(board)).notes == ["rests on 24 clips; other models alone were asked for 24 more"]
+    alone = subset_tables(leaderboard(runs[1:]))
+    assert not any(cell.partial for one in alone for _, cells in one.rows for cell in cells)
 
 
 def test_a_pool_counts_the_refusals_of_all_its_subsets(tmp_path):

@@ -2,11 +2,14 @@
 
 import dataclasses
 import shutil
+import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_runs import METRICS, SUBSETS, evaluated, made_run
+from rich.console import Console
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
@@ -24,7 +27,9 @@ from avbench.metrics.evaluate import _most_frequent as most_frequent
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, fvd_metrics
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
-from avbench.report.tables import subset_tables
+from avbench.report import tables
+from avbench.report.page import plots
+from avbench.report.tables import Cell, protocols, subset_tables
 from avbench.storage import run_folder as folder_stage
 from avbench.storage import writing
 from avbench.storage.run_folder import RunFolder
@@ -33,6 +38,7 @@ from avbench.subsets import loading
 PROTOCOL = I3DLogits.protocol
 SUBSET = loading.load("toy-control").limited(40)
 WIDTH = 12
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def made_up(place, rows, protocol=PROTOCOL, hashes=None):
@@ -286,6 +292,48 @@ def test_a_difference_of_distances_has_the_degrees_of_freedom_of_its_t_test(tmp_
     assert row.p >= 2 * stats.t.sf(abs(row.difference) / row.error, row.dof)
     shift = (stats.t.isf(0.025, row.dof) + stats.t.isf(0.2, row.dof)) * row.error
     assert row.detectable == pytest.approx(shift, rel=0.01)
+
+
+def test_nulls_of_two_kinds_in_one_column_are_said(tmp_path):
+    """Half of the clips of a and all of alike's are of prompts that the reference has, and fewer of b's."""
+    numbers = {"real": range(26), "a": range(13, 39), "alike": range(26), "b": range(14, 40)}
+    folders = {}
+    for seed, (name, prompts) in enumerate(numbers.items()):
+        rows = logits(seed, 40, [100 if name == "real" else 0])
+        folders[name] = made_up(tmp_path / name, {key: row for key, row in rows.items() if key[0] in prompts})
+    reference_building.pack(folders.pop("real"), SUBSET, [PROTOCOL], tmp_path / "reference", "CC0")
+    for folder in folders.values():
+        scored(folder, tmp_path / "reference", "fvd")
+    both = leaderboard([folders["a"], folders["b"]])
+    assert [*both["null_within_prompts"]] == [True, False]
+    (table,) = subset_tables(both)
+    for note, own, other in zip(table.notes, ("within", "across"), ("across", "within"), strict=True):
+        exchanged = f"its null exchanges clips {own} prompts, another model's {other} prompts"
+        assert note.endswith(f"; {exchanged}: excess and p cannot be compared")
+    (figure,) = plots.distances(both, ["a", "b"], SUBSET.name)
+    assert figure.drawing.count(" within prompts<") == figure.drawing.count(" across prompts<") == 1
+    screen = Console(width=1000, record=True, file=io.StringIO())
+    screen.print(protocols(both, {"ours": "fvd"}))
+    assert "a: its null exchanges clips within prompts" in screen.export_text()
+    alike = leaderboard([folders["a"], folders["alike"]])
+    (table,) = subset_tables(alike)
+    (figure,) = plots.distances(alike, ["a", "alike"], SUBSET.name)
+    assert "null" not in "".join(table.notes) and "within prompts" not in figure.drawing
+
+
+def test_each_model_is_read_against_the_floor_of_its_own_number_of_clips(tmp_path, real):
+    folders = [made_up(tmp_path / name, logits(1, count, [0])) for name, count in (("a", 40), ("b", 24))]
+    for folder in folders:
+        scored(folder, real, "fvd")
+    board = leaderboard(folders)
+    of_all, of_few = board["floor"]
+    assert of_all < of_few
+    (table,) = subset_tables(board)
+    assert table.rows[-1] == ("reference", [Cell(f"{tables.number(of_all)} to {tables.number(of_few)}")])
+    (figure,) = plots.distances(board, ["a", "b"], SUBSET.name)
+    lines = [line for line in ElementTree.fromstring(figure.drawing).iter(f"{SVG}line") if line.get("class") == "floor"]
+    (first, second) = [[float(line.get(name)) for name in ("x1", "y1", "y2")] for line in lines]
+    assert first[0] < second[0] and first[1:] == [0, 44] and second[1:] == [44, 88]
 
 
 def test_copies_of_reference_clips_are_named(tmp_path, real):

@@ -48,8 +48,10 @@ def frame():
         subset="s",
         n=40,
         unmeasured=0,
+        of_others=0,
         refused=0,
         shared=0,
+        null_within_prompts=None,
         unit="",
         rank=1.0,
         rank_high=2.0,
@@ -150,7 +152,7 @@ def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame)
         screen = Console(width=1000, record=True, file=io.StringIO())
         screen.print(compact(rows, None, 1000))
         text.append(screen.export_text())
-    assert "†" not in text[0] and text[1].count("†") == 2 and "† rests on a part of the clips" in text[1]
+    assert "‡" not in text[0] and text[1].count("‡") == 2 and "‡ rests on a part of the clips" in text[1]
 
 
 def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):

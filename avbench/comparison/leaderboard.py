@@ -215,7 +215,7 @@ def _pooled(
     board = kept.drop_duplicates("model").set_index("model").loc[table.models].reset_index()
     n = np.count_nonzero(~np.isnan(table.values), axis=1)
     nothing = dict.fromkeys(("null", "null_sd", "p", "excess", "floor"), np.nan)
-    nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene", "no_null"))
+    nothing |= dict.fromkeys(("missing", "mark", "protocol", "hygiene", "no_null", "null_within_prompts"))
     pooled = {
         "subset": MICRO if micro else MACRO,
         "value": found.mean,
@@ -225,7 +225,7 @@ def _pooled(
         "reference": table.means(table.goals(), micro=micro).mean,
     }
     board = board.assign(**nothing, **pooled, **_UNRANKED)
-    clips: Any = kept.groupby("model")[["unmeasured", "refused", "shared"]].sum()
+    clips: Any = kept.groupby("model")[["unmeasured", "of_others", "refused", "shared"]].sum()
     board[[*clips.columns]] = clips.loc[table.models].to_numpy()
     reasons: Any = kept.dropna(subset="why_unmeasured").groupby("model")["why_unmeasured"].unique()
     board["why_unmeasured"] = [" and ".join(reasons.get(model, ())) or None for model in table.models]

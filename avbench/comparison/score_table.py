@@ -6,6 +6,7 @@ stand beside clips that had that form: on those the rule does nothing. `over_mot
 little moves. Whether a difference is more than chance: differences.py.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -187,6 +188,8 @@ def scores_frame(
 ) -> pd.DataFrame:
     """One row per (subset, metric, model): value, interval, n, null, p, excess, floor, reference, missing and more.
 
+    `of_others` counts the clips of the subset that other runs were asked for, and this one was not.
+
     Args:
         folders: evaluated runs.
         allow: fields in which they may differ all the same.
@@ -201,7 +204,10 @@ def scores_frame(
         raise InputError(msg)
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None
-    for folder in folders:
+    asked = [{*folder.planned_keys()} for folder in folders]
+    every = set().union(*asked)
+    for folder, own in zip(folders, asked, strict=True):
+        of_others = Counter(key.subset for key in every - own)
         one = made(folder, metrics)
         marks = check_comparable(one, earlier, allow) if earlier else {}
         earlier = one.beside(earlier) if earlier else one
@@ -209,7 +215,8 @@ def scores_frame(
             metric = scored_by(folder, score.metric)
             row = _row(folder.path.name, score, metric.direction, metric.unit)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
-            rows.append(row | {"mark": marks.get(score.where), "too_few": too_few})
+            told = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
+            rows.append(row | told)
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
@@ -307,6 +314,7 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
         "hygiene": score.hygiene,
         "null": null and null.mean,
         "null_sd": null and null.sd,
+        "null_within_prompts": null and null.within_prompts,
         "p": null and null.p,
         "no_null": score.no_null,
         "excess": score.excess,

@@ -16,8 +16,8 @@ from avbench.storage.writing import write_whole
 
 FIGURES_LEGEND = (
     "A dot is a training. Below the dots stand the arm's mean and its 95 % interval, over trainings and prompts (of a "
-    "distance, over trainings). The dashed line is the reference's value, which should be matched. Whether two arms "
-    "differ, the tables say: intervals of arms may overlap where paired trainings differ surely."
+    "distance, over trainings). The dashed line in an arm's row is the reference's value, which should be matched. "
+    "Whether two arms differ, the tables say: intervals of arms may overlap where paired trainings differ surely."
 )
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -15,6 +15,7 @@ import pandas as pd
 from avbench.core import all_of, counted, csv_text
 from avbench.report.tables import (
     ARROWS,
+    PART,
     POOLED,
     STANDARD,
     Cell,
@@ -27,8 +28,7 @@ from avbench.report.tables import (
 )
 
 DAGGER = "†"
-PART = "‡"
-"""Marks a number of a part of the clips."""
+"""Marks a number that is not the best, to which none is shown to be better."""
 _ACRONYMS = ("fad", "fvd", "kad", "kvd", "lpips")
 
 

@@ -73,9 +73,16 @@ RANKS_LEGEND = (
     "in the order of their mean rank over the columns in which all ranked rows have one, which is no test; where there "
     "is no such column, in the order given."
 )
-_PARTIAL = "† rests on a part of the clips: the page and the tables in files say on how many."
+PART = "‡"
+"""Marks a number of a part of the clips, in the compact table and in that for a paper."""
+_PARTIAL = f"{PART} rests on a part of the clips: the page and the tables in files say on how many."
 STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
 """Explains the star of the compact table."""
+_NULL_KINDS = {
+    True: "its null exchanges clips within prompts, another model's across prompts: excess and p cannot be compared",
+    False: "its null exchanges clips across prompts, another model's within prompts: excess and p cannot be compared",
+}
+"""`null_within_prompts` → what to say where nulls of one column are of both kinds."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
 POOLED = {MACRO: "all subsets, each counted alike", MICRO: "all subsets, each clip counted alike"}
@@ -94,7 +101,7 @@ class Cell:
     note: int | None = None
     """Number of a note below the table."""
     partial: bool = False
-    """Whether it rests on a part of the clips."""
+    """Whether it rests on a part of the clips of all models."""
 
     @property
     def text(self) -> str:
@@ -121,7 +128,7 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
 
     With `ranks`, cells include ranks, and models are in the order of `_by_rank`.
     """
-    for subset, of_subset in frame.groupby("subset", sort=False):
+    for subset, of_subset in frame.assign(other_null=other_null(frame)).groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
         models = _by_rank(of_subset) if ranks else [*of_subset["model"].unique()]
         cells: Any = of_subset.set_index(["model", "metric"])
@@ -144,6 +151,13 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         sided = {*of_subset.loc[(of_subset["direction"] != "band") | of_subset["reference"].notna(), "metric"]}
         shown = [column_head(heads.loc[one], sided=one in sided) for one in metrics]
         yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
+
+
+def other_null(frame: pd.DataFrame) -> pd.Series:
+    """What to say of each row's null where those of its metric on its subset are of two kinds; NaN elsewhere."""
+    kinds = frame["null_within_prompts"].where(frame["too_few"].isna())
+    count = kinds.groupby([frame["subset"], frame["metric"]]).transform("nunique")
+    return kinds.map(_NULL_KINDS).where(count > 1)
 
 
 def _by_rank(of_subset: pd.DataFrame) -> list[Any]:
@@ -200,7 +214,7 @@ def compact(
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None, width) for columns in blocks]
     message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
-    message += f" {_PARTIAL}" if "†" in str(rows) else ""
+    message += f" {_PARTIAL}" if PART in str(rows) else ""
     there = {order[place] for columns in blocks for place in columns}
     left_out = [name for name in names if name not in there]
     if left_out:
@@ -230,7 +244,7 @@ def _dotted(cell: Cell) -> Cell:
 
 def _starred(cell: Cell) -> Cell:
     """Return the cell without excess and notes, which only the long tables explain."""
-    return Cell(cell.short + ("*" if cell.best else "") + ("†" if cell.partial else ""), cell.best)
+    return Cell(cell.short + ("*" if cell.best else "") + (PART if cell.partial else ""), cell.best)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -314,6 +328,7 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     """Show a distance under several protocols, ``protocol → metric``: one row per protocol, and the spread."""
     parts: list[RichTable | Text] = []
     shown = frame.loc[frame["metric"].isin([*metrics.values()])]  # no pool among them: distances are not pooled
+    shown = shown.assign(other_null=other_null(shown))
     for subset, of_subset in shown.groupby("subset", sort=False):
         models = list(dict.fromkeys(of_subset["model"]))
         title = Text(f"{subset}: FVD by protocol", style="bold")
@@ -329,7 +344,8 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
         table.add_row("largest / smallest", *spread, style="dim")
         missing = of_subset.loc[:, ["metric", "missing"]].dropna()
         reasons: list[Any] = [*missing.drop_duplicates().itertuples()]
-        parts += [table, *(Text(f"{row.metric}: {row.missing}", style="dim") for row in reasons)]
+        notes = [f"{row.metric}: {row.missing}" for row in reasons] + [*collected(of_subset, _other_null)]
+        parts += [table, *(Text(note, style="dim") for note in notes)]
     return Group(*parts)
 
 
@@ -355,13 +371,13 @@ def _cell(row: Any, notes: list[str], ranks: bool = False) -> Cell:
     if pd.isna(row["value"]):
         return Cell("–", bool(row["best"]), note=_place(str(row["missing"]), notes))
     no_null = [f"no null: {row['no_null']}"] if isinstance(row.get("no_null"), str) else []
-    said = "; ".join([*remarks(row), *no_null])
+    said = "; ".join([*remarks(row), *no_null, *_other_null(row)])
     note = _place(said, notes) if said else None
     if isinstance(row["too_few"], str):
         return Cell(row["too_few"], bool(row["best"]), note=note)
     worth = "" if pd.isna(row["p"]) else f" ({number(row['excess'], row['value'], '+')}, p {p_value(row['p'])})"
     more = worth + (_rank(row) if ranks else "")
-    return Cell(_measured(row), bool(row["best"]), more, note, partial=bool(row["unmeasured"]))
+    return Cell(_measured(row), bool(row["best"]), more, note, partial=bool(row["unmeasured"] or row["of_others"]))
 
 
 def _measured(row: Any) -> str:
@@ -402,11 +418,20 @@ def _allowed(row: Any) -> list[str]:
     return [str(row["mark"])] if isinstance(row.get("mark"), str) else []
 
 
+def _other_null(row: Any) -> list[str]:
+    return [row["other_null"]] if isinstance(row["other_null"], str) else []
+
+
 def remarks(row: Any) -> Iterator[str]:
     """Yield what a reader must know about the clips behind a number."""
+    lacking = []
     if row["unmeasured"]:
         why = f": {row['why_unmeasured']}" if isinstance(row.get("why_unmeasured"), str) else ""
-        yield f"rests on {counted(row['n'], 'clip')}; {row['unmeasured']} could not be measured{why}"
+        lacking.append(f"{row['unmeasured']} could not be measured{why}")
+    if row["of_others"]:
+        lacking.append(f"other models alone were asked for {row['of_others']} more")
+    if lacking:
+        yield "; ".join([f"rests on {counted(row['n'], 'clip')}", *lacking])
     yield from _allowed(row)
     if row["refused"]:
         yield f"the model refused {counted(row['refused'], 'clip')}"
@@ -424,12 +449,16 @@ def _rank(row: Any) -> str:
 
 
 def _standard(of_metric: pd.DataFrame) -> Cell:
-    """What to compare a column with; nothing if its numbers have different references (`--allow reference`)."""
+    """What to compare a column with; nothing if its numbers have different references (`--allow reference`).
+
+    Of a distance it is a range where models have different numbers of clips.
+    """
     for column in ("floor", "reference"):
         known: Any = of_metric.dropna(subset=column)
         if len(known):
             differ = known[column].nunique() > 1 and known["protocol"].nunique() > 1
-            return Cell("" if differ else number(float(known[column].iloc[0])))
+            ends = dict.fromkeys(number(float(one)) for one in (known[column].min(), known[column].max()))
+            return Cell("" if differ else " to ".join(ends))
     return Cell("")
 
 

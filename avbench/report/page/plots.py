@@ -65,24 +65,27 @@ def paired(
 
 
 def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator[Figure]:
-    """One figure per distance of a subset: every run's value, the null of its n (mean ± 2 sd), and the floor.
+    """One figure per distance of a subset: every run's value, the null of its n (mean ± 2 sd), and its floor.
 
     `frame` is `leaderboard.leaderboard`.
     """
     shown = frame["value"].notna() & frame["null"].notna() & frame["too_few"].isna()
     for metric, of_metric in frame[(frame["subset"] == subset) & shown].groupby("metric", sort=False):
         rows: list[Any] = [*of_metric.itertuples()]
-        floors = [row.floor for row in rows if not pd.isna(row.floor)][:1]
         ends = [row.null + side * 2 * row.null_sd for row in rows for side in (-1, 1)]
+        floors = [row.floor for row in rows if not pd.isna(row.floor)]
+        several_kinds = of_metric["null_within_prompts"].nunique() > 1
         axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
         bottom = 44.0 * len(rows)
         parts = [svg.across(axis, 0, bottom, f"{_named(metric)}: lower is nearer to the reference")]
-        parts += [svg.line(axis(floor), 0, axis(floor), bottom, "floor") for floor in floors]
         for place, row in enumerate(rows):
             y = 44.0 * place
+            parts += _standard(axis, row.floor, y, y + 44)
             low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
+            kind = (" within prompts" if row.null_within_prompts else " across prompts") if several_kinds else ""
+            told = f"{row.model}: {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
             parts += [
-                svg.text(_LEFT, y + 15, f"{row.model}: {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}"),
+                svg.text(_LEFT, y + 15, told),
                 svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
@@ -148,16 +151,16 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
     of_subset = scores.loc[(scores["subset"] == subset) & scores["value"].notna()]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
         rows: list[Any] = [*of_metric.itertuples()]
-        references = [row.reference for row in rows if not pd.isna(row.reference)][:1]
+        references = [row.reference for row in rows if not pd.isna(row.reference)]
         here = trainings.loc[(trainings["subset"] == subset) & (trainings["metric"] == metric)]
         ends = [end for row in rows for end in (row.low, row.high)]
         axis = svg.scale([*here.dropna(subset="value")["value"], *ends, *references], _LEFT, _RIGHT)
         bottom = 60.0 * len(rows)
         parts = [svg.across(axis, 0, bottom, ", ".join([_named(metric), *_unit_and_way(str(metric))]))]
-        parts += [svg.line(axis(value), 0, axis(value), bottom, "floor") for value in references]
         texts = []
         for place, row in enumerate(rows):
             look, y = colour(arms.index(row.model)), 60.0 * place
+            parts += _standard(axis, row.reference, y, y + 60)
             dots: list[Any] = [*here.loc[here["arm"] == row.model].itertuples()]
             parts.append(svg.text(_LEFT, y + 15, f"{row.model}, {row.trainings} trainings"))
             parts.append(
@@ -227,6 +230,12 @@ def _mean_with_interval(axis: svg.Scale, ends: tuple[float, float, float], y: fl
         yield svg.line(axis(low), y, axis(high), y, "reach", stroke=look)
     x = axis(mean)
     yield svg.polygon([(x - 7, y), (x, y - 7), (x + 7, y), (x, y + 7)], fill=look)
+
+
+def _standard(axis: svg.Scale, value: float, top: float, bottom: float) -> Iterator[Markup]:
+    """The value that a row is read against, as a line across the row; nothing where it is not known."""
+    if not pd.isna(value):
+        yield svg.line(axis(value), top, axis(value), bottom, "floor")
 
 
 def _training(x: float, y: float, dot: Any) -> Markup:

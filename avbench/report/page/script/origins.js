@@ -16,8 +16,9 @@ function originOf(score) {
     ["value", score.missing ?? [score.value, metric.unit].filter((part) => part !== "").join(" ")],
     ["too few clips", score.too_few],
     ["95 % interval", score.low === null ? null : `${score.low} … ${score.high}`],
-    ["n", `${score.n} clips` + (score.unmeasured ? `; ${score.unmeasured} without a number` : "") + (score.why_unmeasured ? `: ${score.why_unmeasured}` : "")],
-    ["null", score.null === null ? null : `${score.null} ± ${score.null_sd} (sd); p ${score.p}; excess ${score.excess}`],
+    ["n", `${score.n} clips` + (score.unmeasured ? `; ${score.unmeasured} without a number` : "") + (score.why_unmeasured ? `: ${score.why_unmeasured}` : "")
+      + (score.of_others ? `; other models alone were asked for ${score.of_others} more` : "")],
+    ["null", score.null === null ? null : `${score.null} ± ${score.null_sd} (sd); p ${score.p}; excess ${score.excess}; exchanges ${score.null_within_prompts ? "within" : "across"} prompts`],
     ["floor", score.floor], ["reference", score.reference],
     ["in the reference as well", score.shared ? `${score.shared} clips` : null],
     ["protocol", score.protocol], ["subset", subset && subset.digest],
