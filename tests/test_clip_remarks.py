@@ -17,8 +17,9 @@ from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
-from avbench.storage.reading import file_sha256
+from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_json
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
 COPIES = "2 of 3 clips of b are copies of one another, for example c0 and c2."
@@ -130,7 +131,7 @@ def test_another_rate_is_said_and_clips_that_are_gone_are_passed_over(folders, t
 
 
 def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_path, monkeypatch):
-    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(folders[0], tmp_path / "real")
     (folders[1] / "c2.mkv").unlink()
 
@@ -173,6 +174,21 @@ def test_another_reference_than_the_one_of_the_scores_has_a_remark_of_its_own(fo
     with mock.patch.object(reference, "load", wraps=reference.load) as load:
         remarks([*scored["alike"], *scored["faster"]], built["alike"])
     assert sorted(call.args[0] for call in load.call_args_list) == sorted(built.values()), "each is read once"
+
+
+def test_a_reference_that_does_not_know_its_clips_form_says_so_until_they_are_read(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    shutil.copytree(folders[0], tmp_path / "real")
+    how = {"reference": tmp_path / "real", "metrics": "motion_amount", "workers": 0, "out": tmp_path / "out"}
+    unknown = "card does not say which form its clips have, so they may have another than those of a and b. An earlier"
+    assert unknown not in "\n".join(avbench.score([*folders], **how).verdict)
+    (card,) = (tmp_path / "cache").glob("avbench/references/*/card.json")
+    plain = read_json(card)
+    known = plain.pop("first_clips")
+    write_json(card, plain)
+    assert "\n".join(avbench.compare([tmp_path / "out/a", tmp_path / "out/b"]).verdict).count(unknown) == 1
+    assert unknown not in "\n".join(avbench.score([*folders], **how).verdict)
+    assert read_json(card) == {**plain, "first_clips": known}
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,9 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterab
         with _alone(place, path, work):
             if not (place / "card.json").is_file():  # another command may have built it meanwhile
                 _build_in_cache(path, subset, able, place, work)
+    ordered = sorted(subset.prompts, key=lambda prompt: prompt.id)
+    with suppress(OSError):  # of a cache that is only read; then a remark says that the forms are not known
+        reference_building.note_first_clips(place, (path / str(prompt.tags["file"]) for prompt in ordered))
     return place
 
 

@@ -157,20 +157,25 @@ def _beside_reference(
 ) -> Iterator[str]:
     """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts.
 
-    Not of subsets with a clip spec, to which the clips of both were conformed.
+    Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
+    not known is said, unless it was imported and lists no clips.
     """
     unlike: dict[tuple[str, str, str], list[str]] = {}
+    unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
     find, references = _finder(), _references(runs, given)
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
             of_subset = {key: one for key, one in clips.items() if key.subset == subset.name}
-            ours, own = first_forms(run.path, of_subset.values()), {key.prompt for key in of_subset}
+            ours = first_forms(run.path / str(one.path) for one in of_subset.values())
+            own = {key.prompt for key in of_subset}
             for whose, place in references.items():
                 with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
                     if (real := find(subset, reference_to_use([run], place))) is None:
                         continue
                     theirs, known = real.first_clips, {*real.clips["prompt"]}
+                    if not theirs and known:
+                        unknown[run.path.name] = None
                     if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
                         unlike.setdefault((whose, str(odd[0]), str(theirs[0])), []).append(run.path.name)
                     shared = len(own & known)
@@ -181,6 +186,12 @@ def _beside_reference(
         yield (
             f"Clips of {all_of(names)} have another form than {whose} ({ours} against {theirs}), and numbers depend on "
             "it: what is read against the reference may differ by the form alone."
+        )
+    if unknown:
+        yield (
+            f"{'The' if len(references) == 1 else 'A'} reference's card does not say which form its clips have, so they "
+            f"may have another than those of {all_of([*unknown])}. An earlier version built it, or its clips were "
+            "conformed to a clip spec."
         )
     which = "The reference" if len(references) == 1 else "The reference that the runs were scored with"
     for (whole, shared), names in part.items():

@@ -36,7 +36,7 @@ from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, FIRST_CLIPS, KEPT, 
 from avbench.metrics.table import known_metrics
 from avbench.storage.conform import ClipForm
 from avbench.storage.form import first_forms
-from avbench.storage.reading import file_sha256
+from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
 from avbench.storage.writing import write_json, write_whole
@@ -119,11 +119,25 @@ def pack(
     }
     noted = {"left_out": left_out, "gpus": gpus, "splits": splits_of(subset)}
     if subset.clip_spec is None:
-        noted[FIRST_CLIPS] = [{**asdict(one), "rate": str(one.rate)} for one in first_forms(folder.path, made)]
+        noted[FIRST_CLIPS] = _first_clips(folder.path / str(one.path) for one in made if one.path is not None)
     card |= {name: known for name, known in noted.items() if known}
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
+
+
+def note_first_clips(place: Path, clips: Iterable[Path]) -> None:
+    """Put the forms of the first clips on the card of a reference that an earlier version built of them without these.
+
+    No file that the card's hashes name is changed. Raises OSError if the card cannot be written.
+    """
+    card = read_json(place / "card.json")
+    if FIRST_CLIPS not in card and (known := _first_clips(clips)):
+        write_json(place / "card.json", {**card, FIRST_CLIPS: known})
+
+
+def _first_clips(clips: Iterable[Path]) -> list[dict[str, Any]]:
+    return [{**asdict(one), "rate": str(one.rate)} for one in first_forms(clips)]
 
 
 def write(

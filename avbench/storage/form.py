@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from avbench.core import InputError, Sample, counted
+from avbench.core import InputError, counted
 from avbench.storage.media import read_clip
 
 FIRST = 3
@@ -60,12 +60,12 @@ def _as_long(one: float, other: float) -> bool:
     return max(one, other) <= _LENGTH * min(one, other)
 
 
-def first_forms(run: Path, samples: Iterable[Sample]) -> list[Form]:
-    """The forms of the first of these clips of a run folder, without files that are gone or damaged."""
+def first_forms(clips: Iterable[Path]) -> list[Form]:
+    """The forms of the first of these clips, without files that are gone or damaged."""
     found: list[Form] = []
-    for sample in itertools.islice((one for one in samples if one.path is not None), FIRST):
+    for path in itertools.islice(clips, FIRST):
         with suppress(InputError):
-            found.append(form_of(run / str(sample.path)))
+            found.append(form_of(path))
     return found
 
 
