@@ -1,8 +1,8 @@
 """What a score says of a distance, of near copies, and of what cannot be computed, on made-up rows."""
 
 import dataclasses
-import shutil
 import io
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np

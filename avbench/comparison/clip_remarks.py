@@ -188,10 +188,10 @@ def _beside_reference(
             "it: what is read against the reference may differ by the form alone."
         )
     if unknown:
+        which = "The" if len(references) == 1 else "A"
         yield (
-            f"{'The' if len(references) == 1 else 'A'} reference's card does not say which form its clips have, so they "
-            f"may have another than those of {all_of([*unknown])}. An earlier version built it, or its clips were "
-            "conformed to a clip spec."
+            f"{which} reference's card does not say which form its clips have, so they may have another than those of "
+            f"{all_of([*unknown])}. An earlier version built it, or its clips were conformed to a clip spec."
         )
     which = "The reference" if len(references) == 1 else "The reference that the runs were scored with"
     for (whole, shared), names in part.items():
