@@ -119,7 +119,7 @@ def test_names_of_metrics_may_stand_in_one_text_and_in_any_order():
 def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     scored(folder, real, "fvd", "kvd")
-    scores, protocols = folder.scores()
+    scores, protocols = folder.scores(), folder.score_protocols()
     for score in scores:
         held, (metric,) = protocols[score.protocol], chosen_metrics([score.metric])
         assert held["metric"] == metric.name and held | metric.settings == held and "package" not in held
@@ -134,7 +134,7 @@ def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
         sounds = {"onset_seconds": np.array([1.0]), "onset_level": np.ones(1), "onset_rate": 0.25}
         run.add_row(protocol_of("onsets"), Row(key, sample.sha256, sounds))
     (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
-    held = run.scores()[1][score.protocol]
+    held = run.score_protocols()[score.protocol]
     assert held["beside"] == protocol_of("onsets").describe() and held["reference"] is None, "nothing is right for it"
 
 
@@ -151,7 +151,7 @@ def test_which_gpu_measured_is_a_note_on_clips_with_values_and_changes_no_protoc
         (score,) = evaluate(run, chosen_metrics(["onset_rate"]))
         digests.append(score.protocol)
         note = {"device": "Measured by CUDA on card (1 clip), on the CPU (2 clips)."} if name == "with" else None
-        assert run.scores()[1][score.protocol].get("notes") == note
+        assert run.score_protocols()[score.protocol].get("notes") == note
     assert digests[0] == digests[1]
 
 

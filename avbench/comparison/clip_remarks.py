@@ -167,21 +167,19 @@ def _beside_reference(
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
             of_subset = {key: one for key, one in clips.items() if key.subset == subset.name}
-            ours = first_forms(run.path / str(one.path) for one in of_subset.values())
-            own = {key.prompt for key in of_subset}
             for whose, place in references.items():
                 with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
                     if (real := find(subset, reference_to_use([run], place))) is None:
                         continue
-                    theirs, known = real.first_clips, {*real.clips["prompt"]}
+                    ours, theirs = first_forms(run.path / str(one.path) for one in of_subset.values()), real.first_clips
+                    known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
                     if not theirs and known:
                         unknown[run.path.name] = None
                     if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
                         unlike.setdefault((whose, str(odd[0]), str(theirs[0])), []).append(run.path.name)
-                    shared = len(own & known)
                     of_values = place is None and subset.whole_digest != real.subset_digest
-                    if of_values and shared > len(own) / 2 and known - own:
-                        part.setdefault((len(known), shared), []).append(run.path.name)
+                    if of_values and len(own & known) > len(own) / 2 and known - own:
+                        part.setdefault((len(known), len(own & known)), []).append(run.path.name)
     for (whose, ours, theirs), names in unlike.items():
         yield (
             f"Clips of {all_of(names)} have another form than {whose} ({ours} against {theirs}), and numbers depend on "
@@ -207,10 +205,15 @@ def _references(runs: Sequence[RunFolder], given: Path | None) -> dict[str, Path
 
     Values rest on that one, and differences of distances on the given one.
     """
-    with suppress(InputError):  # of a run whose reference is gone
-        used = [reference_to_use([run], given) for run in runs]
-        if given is None or [one and one.absolute() for one in used] == [reference_to_use([run], None) for run in runs]:
-            return {"the reference's": None}
+
+    def places(asked: Path | None) -> set[Path | None]:
+        return {one and one.resolve() for one in (reference_to_use([run], asked) for run in runs)}
+
+    same = given is None
+    with suppress(InputError):  # that of a run is gone
+        same = same or places(given) == places(None)
+    if same:
+        return {"the reference's": None}
     return {
         "those of the reference that they were scored with": None,
         "those of the reference of this comparison": given,
