@@ -434,6 +434,127 @@ def test_a_package_adds_a_subset_a_data_set_and_a_generator(tmp_path, install):
     assert json.loads(written.read_text())["versions"]["shelf"] == "1.5"
 
 
+LEAVING = """
+import os, sys
+import numpy as np
+from avbench.core import Clip, Direction, Protocol
+from avbench.metrics.table import Metric
+from avbench.subsets.datasets import Entry, Reader
+
+class Stop(BaseException):
+    pass
+
+def leave():
+    raise Stop("no gpu")
+
+class Leaves:
+    protocol = Protocol("leaves", 1)
+    def __call__(self, clip):
+        sys.exit(0)
+
+class Moves:
+    protocol = Protocol("moves", 1)
+    def __call__(self, clip):
+        os.chdir("/")
+        return {"value": 1.0}
+
+class Model:
+    def __init__(self, target):
+        self.settings = {}
+        if target == "build":
+            sys.exit(0)
+    def generate(self, requests):
+        sys.exit(0)
+
+def entries(folder):
+    yield Entry("one", None, "a ball")
+    sys.exit(0)
+
+def exits(columns):
+    sys.exit(0)
+
+def stops(columns):
+    leave()
+
+def moves(columns):
+    os.chdir("/")
+    return np.ones(len(columns["loudness"]))
+
+SET = Reader("one prompt", "nobody", entries)
+def metric(name, feature, function):
+    return Metric(name, feature, function, Direction.BAND, "", "?", usual=False)
+LEFT, MOVED = metric("left", "leaves", "value"), metric("moved", "moves", "value")
+EXITS, STOPS, MOVES = (metric(name, "levels", f"PLACE:{name}") for name in ("exits", "stops", "moves"))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "why"),
+    [
+        ("doors", "import sys\nsys.exit(0)", "SystemExit: 0"),
+        ("skips", "import pytest\npytest.skip('no gpu', allow_module_level=True)", "Skipped: no gpu"),
+    ],
+)
+@pytest.mark.parametrize("group", ["metrics", "subsets", "datasets", "generators"])
+def test_a_package_that_ends_the_program_at_import_is_left_out(tmp_path, install, group, name, code, why):
+    install(name, {group: [f"door = {name}:DOOR"]}, code)
+    listed = run_avbench("list", group.replace("generators", "models"))
+    if group != "generators":  # they are listed without being imported
+        assert f"({name}:DOOR) of the package {name} 1.5 cannot be used: it cannot be loaded: {why}" in listed.stderr
+    asked = {
+        "metrics": ("score", clips(tmp_path / "a"), "--metric", "door"),
+        "subsets": ("run", "toyworld:", "--subset", "door"),
+        "datasets": ("subsets", "import", f"door:{tmp_path}"),
+        "generators": ("sample", "door:", "--subset", "toy-control"),
+    }
+    assert why in run_avbench(*asked[group], "--out", tmp_path / "out", code=2).stderr
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_code_of_a_package_that_ends_the_program_costs_its_metric_only(tmp_path, install, workers):
+    metrics = ["left = exits_:LEFT", "exits = exits_:EXITS", "stops = exits_:STOPS"]
+    install("exits_", {"metrics": metrics, "features": ["leaves = exits_:Leaves"]}, LEAVING)
+    asked = [part for name in ("left", "exits", "stops", "loudness") for part in ("--metric", name)]
+    words = ("score", clips(tmp_path / "a"), *asked, "--workers", workers, "--out", tmp_path / "out")
+    run_avbench(*words, code=1)
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert scores["loudness"].value is not None
+    failed = "failed in the package exits_ 1.5: "
+    assert {name: one.missing for name, one in scores.items() if one.value is None} == {
+        "left": f"{failed}SystemExit: 0 (2 of 2 clips)",
+        "exits": f"{failed}SystemExit: 0",
+        "stops": f"{failed}Stop: no gpu",
+    }
+
+
+def test_a_generator_or_a_reader_that_ends_the_program_is_an_error(tmp_path, install, monkeypatch):
+    install("gates", {"generators": ["gate = gates:Model"], "datasets": ["set = gates:SET"]}, LEAVING)
+    rest = ("--subset", "toy-control", "--limit", 1, "--workers", 0, "--out", tmp_path / "out")
+    assert "SystemExit: 0" in run_avbench("sample", "gate:", *rest, code=1).stderr
+    assert "failed in the package gates 1.5: SystemExit: 0" in run_avbench("sample", "gate:build", *rest, code=2).stderr
+    said = run_avbench("subsets", "import", f"set:{tmp_path}", "--out", tmp_path / "set", code=2).stderr
+    assert said == f"avbench: reading {tmp_path} by set failed in the package gates 1.5: SystemExit: 0\n"
+    monkeypatch.chdir(tmp_path)
+    in_init = "import sys\nclass Model:\n    def __init__(self):\n        sys.exit(0)"
+    for name, code in (("leaver", "import sys\nsys.exit(0)"), ("builder", in_init)):
+        (tmp_path / f"{name}.py").write_text(code)
+        said = run_avbench("sample", f"python:{name}:Model", *rest, code=2).stderr
+        assert said.endswith("failed: SystemExit: 0\n")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_code_of_a_package_may_not_move_avbench(tmp_path, install, monkeypatch, workers):
+    entries = {"metrics": ["moved = wheels:MOVED", "moves = wheels:MOVES"], "features": ["moves = wheels:Moves"]}
+    install("wheels", entries, f"import os\nos.chdir('/')\n{LEAVING}")
+    clips(tmp_path / "a")
+    monkeypatch.chdir(tmp_path)
+    asked = [part for name in ("moved", "moves", "loudness") for part in ("--metric", name)]
+    run_avbench("score", "a", *asked, "--workers", workers, "--out", "out")
+    scores = {score.metric: score.value for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert (scores.pop("loudness") is not None, scores) == (True, {"moved": 1.0, "moves": 1.0})
+    assert Path.cwd() == tmp_path
+
+
 @pytest.mark.slow
 def test_the_example_of_the_docs_installs_and_scores(tmp_path):
     package, site = tmp_path / "package", tmp_path / "site"

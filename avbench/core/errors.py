@@ -51,6 +51,10 @@ class NotMeasurable(Exception):
     """A number does not exist for this clip or set of clips. The message is shown in place of the number."""
 
 
+class ProgramEnd(Exception):
+    """A model's or another package's code raised what would end the program. The message is its kind and first line."""
+
+
 @contextmanager
 def if_missing(sentence: str) -> Iterator[None]:
     """Turn the ImportError of a package that is not installed into an InputError with a sentence on how to get it."""
@@ -100,6 +104,8 @@ def first_line(error: BaseException) -> str:
 
 def kind_and_first_line(error: BaseException) -> str:
     """Return the kind of an unforeseen error, and its first line where it has a message."""
+    if isinstance(error, ProgramEnd):
+        return first_line(error)
     kind, words = type(error).__name__, first_line(error)
     return kind if words == kind else f"{kind}: {words}"
 

@@ -16,6 +16,7 @@ from avbench.features.requirements import needs_sound, requires
 from avbench.features.table import NO_SOUND, Requires, feature_class, package_of
 from avbench.storage import plug_ins, worker_pool
 from avbench.storage.conform import ClipForm, in_form
+from avbench.storage.contained import contained
 from avbench.storage.content import UNREADABLE, holds
 from avbench.storage.media import StoredClip, read_clip
 from avbench.storage.mirror import Place, WorkerFolder
@@ -71,9 +72,11 @@ def worker(
                 kind: Any = feature_class(feature)
                 how = {"device": place} if place != devices.CPU else {}
                 built[feature, place] = kind(**how, **({"precision": devices.BFLOAT16} if feature in half else {}))
-            return built[feature, place](*of_clip)
+            measured = built[feature, place](*of_clip)
+            return [*measured] if requires(feature) is Requires.SEEDS else measured
 
-        rows = _rows(feature, look, *seen)
+        with contained(), worker_pool.default_settings():  # a feature of another package may have left others
+            rows = _rows(feature, look, *seen)
         gpu = devices.card(place)
         return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
 

@@ -17,11 +17,11 @@ from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, neare
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
 from avbench.generation.settings import check_settings
-from avbench.generation.working_folder import WorkingFolder, after_import, working_folder_of
-from avbench.storage.forks import ends_forks
-from avbench.storage.plug_ins import Found, PlugIn, find
+from avbench.storage.contained import contained
+from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import exists
 from avbench.storage.worker_pool import default_settings
+from avbench.storage.working_folder import WorkingFolder, after_import, working_folder_of
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",
@@ -133,12 +133,20 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         journal: folder for generators that keep files of their own.
 
     Raises:
-        InputError: the provider or a setting is unknown, or the target is wrong.
+        InputError: the provider or a setting is unknown, the target is wrong, or another package's class fails.
     """
     kind, target, parameters = known_as(model, settings)
     own = _left_by_import(model)
-    with ends_forks(), (own or WorkingFolder()).entered():
-        generator: Any = kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+    try:
+        with contained(own):
+            generator: Any = kind(target, **settings, **({"journal": journal} if "journal" in parameters else {}))
+    except InputError:
+        raise
+    except Exception as error:
+        if (package := package_of(model)) is None:
+            raise
+        msg = f"model {model!r} {failure(package, error)}"
+        raise InputError(msg) from error
     if own and not hasattr(generator, "working_folder"):
         with suppress(AttributeError):  # it takes no further attributes
             generator.working_folder = own
@@ -183,8 +191,7 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
 
 def _loaded(plug_in: PlugIn) -> Callable[..., Generator]:
     folder = WorkingFolder()
-    with ends_forks(), folder.entered():
-        kind = plug_in.load()
+    kind = plug_in.load(folder=folder)
     after_import(sys.modules[plug_in.point.module], folder)
     return kind
 
@@ -198,11 +205,10 @@ def _left_by_import(model: str) -> WorkingFolder | None:
 
 def ready(build: Callable[[], Generator]) -> Generator:
     """Build a generator and prepare it for its first clip."""
-    with ends_forks():
-        generator = build()
-        if prepare := getattr(generator, "prepare", None):
-            with working_folder_of(generator).entered():
-                prepare()
+    generator = build()
+    if prepare := getattr(generator, "prepare", None):
+        with contained(working_folder_of(generator)):
+            prepare()
     return generator
 
 
@@ -213,7 +219,7 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
         InputError: it did not return one result for each request.
     """
     folder = working_folder_of(generator)
-    with ends_forks(), folder.entered():
+    with contained(folder):
         made = generator.generate(requests)
         if not isinstance(made, Iterable):
             msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"

@@ -56,7 +56,7 @@ def worker(
             made = first.inspect(made_by(generator, requests))
         except HopelessError:
             raise
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
             again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
             if not again:

@@ -46,8 +46,8 @@ from avbench.metrics import distances, neighbours, reference
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
+from avbench.storage.contained import contained
 from avbench.storage.content import require_unchanged
-from avbench.storage.forks import ends_forks
 from avbench.storage.plug_ins import FAILED, failure
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
@@ -290,7 +290,7 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
         protocol["beside"] = protocol_in(run.folder, metric.beside, run.against).describe()
     task = _Task(metric, feature, subset, digest(without_notes(protocol)), real, measured)
     try:
-        with ends_forks():
+        with contained():
             score, per_clip = _score(task, run.samples)
         asked_for = metric.name == NEAR_COPIES and score.value is not None
         return _Found(score, protocol, per_clip, _near_copies(task) if asked_for else None)

@@ -28,7 +28,7 @@ import numpy as np
 
 from avbench.core import Columns, Direction, InputError, digest, first_line, nearest, resolve
 from avbench.features.table import feature_class
-from avbench.storage.plug_ins import PlugIn, find
+from avbench.storage.plug_ins import PlugIn, find, importing
 
 
 @dataclass(frozen=True)
@@ -853,7 +853,8 @@ def _checked(plug_in: PlugIn) -> Metric:
     functions = [metric.function] if metric.column or ":" in metric.function else []
     for place in (*functions, metric.pooled, metric.moments):
         try:
-            known = not place or callable(resolve(place))
+            with importing(place.partition(":")[0]):
+                known = not place or callable(resolve(place))
         except Exception as error:  # whatever the other package's code raises
             raise InputError(plug_in.unusable(f"{place} cannot be loaded: {first_line(error)}")) from error
         if not known:

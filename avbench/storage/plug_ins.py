@@ -11,14 +11,17 @@ There is one group for each kind of thing, and each kind's table calls `find` wi
 A plug-in that cannot be used is reported in one sentence; everything else goes on working.
 """
 
+import contextlib
 import functools
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from avbench.core import InputError, first_line, kind_and_first_line
+from avbench.storage.contained import contained
+from avbench.storage.working_folder import WorkingFolder
 
 FAILED = "failed in the package "
 """Beginning of the sentence that replaces a number if a plug-in's code raised an error."""
@@ -37,14 +40,19 @@ class PlugIn:
     """Name and version, such as ``broadcast-loudness 0.1``."""
     point: EntryPoint = field(repr=False, compare=False)
 
-    def load(self, of: type | tuple[type, ...] = object) -> Any:
+    def load(self, of: type | tuple[type, ...] = object, folder: WorkingFolder | None = None) -> Any:
         """Import the object.
+
+        Args:
+            of: what it must be an instance of.
+            folder: where its code works; the user's folder if not given.
 
         Raises:
             InputError: the package cannot be imported, or the object is not an instance of `of`.
         """
         try:
-            found = self.point.load()
+            with importing(self.point.module, folder):
+                found = self.point.load()
         except Exception as error:  # whatever the other package's code raises
             raise InputError(self.unusable(f"it cannot be loaded: {first_line(error)}")) from error
         if not isinstance(found, of):
@@ -98,6 +106,16 @@ def _registered(group: str, path: tuple[str, ...]) -> tuple[PlugIn, ...]:
         PlugIn(one.name, kind, one.value, f"{one.dist.name} {one.dist.version}" if one.dist else "?", one)
         for one in entry_points(group=group)
     )
+
+
+@contextlib.contextmanager
+def importing(module: str, folder: WorkingFolder | None = None) -> Iterator[None]:
+    """Import a module of another package in the block, `contained`; what it prints then is no result of a command."""
+    if module in sys.modules:  # no code of it runs, and another thread may work in another folder now
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr), contained(folder):
+        yield
 
 
 def failure(package: str, error: BaseException) -> str:

@@ -19,7 +19,8 @@ from avbench.core import Clip, InputError, first_line, kind_and_first_line, near
 from avbench.generation.identity import identity
 from avbench.generation.settings import check_counts, check_settings
 from avbench.generation.table import Made, Request
-from avbench.generation.working_folder import WorkingFolder, after_import
+from avbench.storage.contained import contained
+from avbench.storage.working_folder import WorkingFolder, after_import
 
 
 class OwnModel:
@@ -34,7 +35,7 @@ class OwnModel:
         kind = _kind(model)
         if inspect.isclass(model):
             check_settings(model, settings, f"python:{target}")
-            with _own_error(f"building {target}"), self.working_folder.entered():
+            with _own_error(f"building {target}"), contained(self.working_folder):
                 model = model(**settings)
         elif settings:
             msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
@@ -73,7 +74,7 @@ class OwnModel:
         """A method of the user's object, whose errors are said to be its own."""
 
         def called(given: Any) -> Any:
-            with _own_error(f"{name} of {_kind(self._model).__name__}"), self.working_folder.entered():
+            with _own_error(f"{name} of {_kind(self._model).__name__}"), contained(self.working_folder):
                 return getattr(self._model, name)(given)
 
         return called
@@ -141,7 +142,7 @@ def _imported(target: str) -> tuple[Any, WorkingFolder]:
         sys.path.append(str(Path.cwd()))
     folder = WorkingFolder()
     try:
-        with folder.entered():
+        with contained(folder):
             found = importlib.import_module(module)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):

@@ -20,8 +20,9 @@ from typing import Any
 from avbench.core import InputError, all_of, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
+from avbench.storage.contained import contained
 from avbench.storage.content import hash_of
-from avbench.storage.plug_ins import Found, find
+from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import csv_lines, exists
 
 
@@ -194,7 +195,24 @@ def opened(pool: str) -> Pool:
     if not folder.is_dir():
         msg = f"pool {pool!r}: {folder} is a file; give the folder that it lies in"
         raise InputError(msg)
-    return Pool(name, READERS[name] if name in READERS else outside.usable[name].load(Reader), folder)
+    return Pool(name, READERS[name] if name in READERS else _reader_of(outside.usable[name]), folder)
+
+
+def _reader_of(plug_in: PlugIn) -> Reader:
+    """The reader of another package; an error that it raises becomes an InputError that names the package."""
+    reader: Reader = plug_in.load(Reader)
+
+    def read(folder: Path) -> Iterator[Entry]:
+        try:
+            with contained():
+                return iter([*reader.entries(folder)])
+        except InputError:
+            raise
+        except Exception as error:
+            msg = f"reading {folder} by {plug_in.name} {failure(plug_in.package, error)}"
+            raise InputError(msg) from error
+
+    return replace(reader, read=read)
 
 
 def of_split(pool: Pool, split: str | None) -> Pool:
