@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 
+import avbench
 from avbench.core import Audio, Clip, InputError, Moments
 from avbench.generation.contract import check
 from avbench.generation.table import build
@@ -553,6 +554,72 @@ def test_code_of_a_package_may_not_move_avbench(tmp_path, install, monkeypatch, 
     scores = {score.metric: score.value for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
     assert (scores.pop("loudness") is not None, scores) == (True, {"moved": 1.0, "moves": 1.0})
     assert Path.cwd() == tmp_path
+
+
+APART = """
+import sys
+import numpy as np
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+
+class Grey:
+    protocol = Protocol("grey", 1)
+    def __call__(self, clip):
+        return {"grey": float(clip.frames.mean())}
+
+def apart(x, y, otherwise=None):
+    if otherwise and x.min() < 50 and x.max() > 150:  # clips of both models: so it is in their comparison alone
+        return {"nan": lambda: float("nan"), "masked": lambda: np.ma.masked, "text": lambda: "far",
+                "raises": lambda: 1 / 0, "exits": lambda: sys.exit(0)}[otherwise]()
+    return abs(x.mean() - y.mean())
+
+class Pooled:
+    def __init__(self, features, otherwise):
+        self.features = features
+    def __call__(self, first, second):
+        return abs(self.features[first] - self.features[second].mean(1, keepdims=True))
+
+def metric(name, settings, **options):
+    return Metric(name, "grey", "PLACE:apart", Direction.LOWER, "", "?", per_clip=False, column="grey", usual=False,
+                  settings=settings, **options)
+OK = metric("ok", {})
+NAN, MASKED, TEXT, RAISES, EXITS = (metric(one, {"otherwise": one}) for one in "nan masked text raises exits".split())
+POOLED = metric("pooled", {"otherwise": ""}, pooled="PLACE:Pooled")
+"""
+
+
+def test_a_distance_that_fails_in_the_comparison_costs_its_metric_only(tmp_path, install):
+    names = ["ok", "nan", "masked", "text", "raises", "exits", "pooled"]
+    install(
+        "miles",
+        {"metrics": [f"{one} = miles:{one.upper()}" for one in names], "features": ["grey = miles:Grey"]},
+        APART,
+    )
+    for folder, grey in (("a", 10), ("b", 190), ("real", 100)):
+        (tmp_path / folder).mkdir()
+        for number in range(6):
+            frames = np.full((8, 32, 32, 3), grey + number, np.uint8)
+            frames[:, :8] += np.uint8(9)  # no clip is of one colour
+            write_clip(Clip(frames, 8), tmp_path / folder / f"{number}.mkv")
+    found = avbench.score(
+        [tmp_path / "a", tmp_path / "b"], metrics=names, reference=tmp_path / "real", out=tmp_path / "out", workers=0
+    )
+    rows = found.differences.set_index("metric")
+    assert rows.loc["ok", "difference"] == pytest.approx((190 - 100) - (100 - 10))
+    failed, returned = "failed in the package miles 1.5: ", "ValueError: miles:apart returned "
+    rule = "; it must return one finite number, or raise NotMeasurable"
+    assert rows["missing"].drop("pooled").dropna().to_dict() == {
+        "nan": f"{failed}{returned}nan{rule}",
+        "masked": f"{failed}{returned}masked{rule}",
+        "text": f"{failed}{returned}'far'{rule}",
+        "raises": f"{failed}ZeroDivisionError: division by zero",
+        "exits": f"{failed}SystemExit: 0",
+    }
+    scores = found.scores.set_index(["metric", "model"])
+    assert scores.loc[("pooled", "a"), "missing"] == (
+        f"{failed}ValueError: miles:Pooled did not return one finite number for each of 50 draws"
+    )
+    assert scores.loc[("raises", "a"), "value"] == 90
 
 
 @pytest.mark.slow

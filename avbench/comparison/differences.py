@@ -35,9 +35,10 @@ from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
-from avbench.metrics.evaluate import reference_to_use
+from avbench.metrics.evaluate import failed, reference_to_use
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, uncertainty
+from avbench.storage.contained import contained
 from avbench.storage.run_folder import RunFolder
 
 MACRO, MICRO = "macro", "micro"
@@ -266,9 +267,12 @@ def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path |
         real = reference.find(subset, place)
         if real is None:
             return row | {"missing": f"{subset.name} has no reference"}
-        found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
+        with contained():
+            found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:
         return row | {"missing": str(reason)}
+    except Exception as error:  # as in evaluate: the other metrics have their differences
+        return row | {"missing": failed(metric, error)}
     numbers = {"difference": found.value, "p": found.p, "pairs": found.pairs, "dropped": len(either) - len(both)}
     if row["prompts"] > 1:  # clips of one prompt do not show how much prompts differ
         numbers |= {"error": found.error, "dof": found.dof}

@@ -60,7 +60,7 @@ def value(metric: Metric, x: np.ndarray, y: np.ndarray) -> Any:
 def _finite(function: str, found: Any) -> float:
     """What the function of a distance returned. Raises ValueError unless it is one finite number."""
     number = np.asarray(found)
-    if number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
+    if np.ma.is_masked(found) or number.ndim or number.dtype.kind not in "biuf" or not np.isfinite(number):
         msg = f"{function} returned {found!r}; it must return one finite number, or raise NotMeasurable"
         raise ValueError(msg)
     return float(number)
@@ -95,7 +95,7 @@ def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:
         statistic: Pooled = resolve(metric.pooled)(features, **metric.settings)
     else:
         statistic = _one_by_one(metric, features)
-    return _OfClips(statistic, windows)
+    return _OfClips(statistic, windows, metric.pooled or metric.function)
 
 
 def null(metric: Metric, x: np.ndarray, prompts: Sequence[str], y: np.ndarray, real_prompts: np.ndarray) -> Null:
@@ -157,9 +157,18 @@ class _OfClips:
 
     statistic: Pooled
     windows: int
+    place: str
+    """``module:object``."""
 
     def __call__(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        return self.statistic(_windows(first, self.windows), _windows(second, self.windows))
+        """The distances. Raises ValueError unless they are one finite number for each draw."""
+        found = self.statistic(_windows(first, self.windows), _windows(second, self.windows))
+        numbers = np.asarray(found)
+        right = numbers.shape == (len(first),) and numbers.dtype.kind in "biuf" and not np.ma.is_masked(found)
+        if not right or not np.isfinite(numbers).all():
+            msg = f"{self.place} did not return one finite number for each of {len(first)} draws"
+            raise ValueError(msg)
+        return numbers.astype(np.float64)
 
     @property
     def rounding(self) -> float:
@@ -201,6 +210,7 @@ def _one_by_one(metric: Metric, features: np.ndarray) -> Pooled:
 
     def statistic(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         pairs = zip(first, second, strict=True)
-        return np.array([function(features[one], features[other], **metric.settings) for one, other in pairs])
+        found = (function(features[one], features[other], **metric.settings) for one, other in pairs)
+        return np.array([_finite(metric.function, one) for one in found])
 
     return statistic

@@ -297,9 +297,13 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
-        own = f"{metric.name} failed: {kind_and_first_line(error)}"
-        sentence = failure(metric.package, error) if metric.package else own
+        sentence = failed(metric, error)
     return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
+
+
+def failed(metric: Metric, error: Exception) -> str:
+    """The sentence that replaces a number of a metric whose code raised an error."""
+    return failure(metric.package, error) if metric.package else f"{metric.name} failed: {kind_and_first_line(error)}"
 
 
 def failures(scores: pd.DataFrame, metrics: Sequence[str]) -> dict[str, str]:
