@@ -67,6 +67,11 @@ class Text(Brightness):
     def __call__(self, clip):
         return {"brightness": "light"}
 
+class Masked(Brightness):
+    protocol = Protocol("masked", 1)
+    def __call__(self, clip):
+        return {"brightness": np.ma.masked_array([999.0, 2.0], mask=[True, False])}
+
 class NaN(Brightness):
     protocol = Protocol("nan", 1)
     def __call__(self, clip):
@@ -112,8 +117,8 @@ TEXT, ONE_BOUND, OBJECT = (
         ("text", {"direction": "lower"}), ("bound", {"bounds": (0,)}), ("object", {"settings": {"a": HERE}})
     )
 )
-SCALAR, OF_NUMBER, OF_TEXT, OF_NAN = metric("scalar", function="mean"), *(
-    metric(name, name) for name in ("number", "text", "nan")
+SCALAR, OF_NUMBER, OF_TEXT, OF_NAN, OF_MASKED = metric("scalar", function="mean"), *(
+    metric(name, name) for name in ("number", "text", "nan", "masked")
 )
 COLUMN, NO_COLUMN = (
     Metric(name, "brightness", column, Direction.BAND, "grey levels", "How bright?")
@@ -250,8 +255,9 @@ def test_a_metric_asked_for_by_name_that_failed_is_exit_code_one(tmp_path, insta
 
 
 def test_what_plug_ins_return_wrongly_is_said(tmp_path, install):
-    features = ["brightness = sparks:Brightness", "number = sparks:Number", "text = sparks:Text", "nan = sparks:NaN"]
-    metrics = ["scalar = sparks:SCALAR", *(f"{name} = sparks:OF_{name.upper()}" for name in ("number", "text", "nan"))]
+    wrong = {"number": "Number", "text": "Text", "nan": "NaN", "masked": "Masked"}
+    features = ["brightness = sparks:Brightness", *(f"{name} = sparks:{kind}" for name, kind in wrong.items())]
+    metrics = ["scalar = sparks:SCALAR", *(f"{name} = sparks:OF_{name.upper()}" for name in wrong)]
     install("sparks", {"metrics": metrics, "features": features})
     asked = [part for one in metrics for part in ("--metric", one.split()[0])]
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
@@ -265,6 +271,7 @@ def test_what_plug_ins_return_wrongly_is_said(tmp_path, install):
         "number": "it returned a float; it must return a dict of names and floats or float arrays",
         "text": "brightness is 'light'; it must be a float or a float array",
         "nan": 'brightness is NaN or infinite; a feature raises NotMeasurable("why") for a clip without a value',
+        "masked": 'brightness has masked values; a feature raises NotMeasurable("why") for a clip without a value',
     }
 
 
@@ -312,6 +319,13 @@ def test_numbers_per_clip_of_a_metric_with_a_reference_become_float64(monkeypatc
     monkeypatch.setitem(globals(), "returns_numbers", lambda x, y, **settings: returned)
     found = distances.value(metric, np.zeros((3, 4)), np.ones((5, 4)))
     assert found.dtype == np.float64 and found.tolist() == [0.0, 1.0, 2.0]
+
+
+def test_what_a_metric_masks_is_not_measured():
+    """Of 9, 1 and 2 the first is masked: two clips are left, whose mean is 1.5."""
+    metric = dataclasses.replace(known_metrics()["near_copies"], function=f"{__name__}:clips")
+    found = metric.one_per_clip(np.ma.masked_array([9, 1, 2], mask=[True, False, False]), 3)
+    assert np.isnan(found).tolist() == [True, False, False] and np.nanmean(found) == 1.5
 
 
 @pytest.mark.parametrize(

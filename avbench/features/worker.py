@@ -210,6 +210,9 @@ def _named(values: Any) -> Mapping[str, Value]:
         if not isinstance(value, int | float | np.number | np.ndarray) or np.asarray(value).dtype.kind not in "biuf":
             msg = f"{name} is {value!r:.80}; it must be a float or a float array"
             raise InputError(msg)
+        if np.ma.is_masked(value):
+            msg = f'{name} has masked values; a feature raises NotMeasurable("why") for a clip without a value'
+            raise InputError(msg)
     return values
 
 

@@ -103,13 +103,16 @@ class Metric:
         return np.asarray(column, dtype=np.float64)
 
     def one_per_clip(self, returned: Any, clips: int) -> np.ndarray:
-        """What the function returned, as float64 ``[clips]``. Raises ValueError unless it is one number per clip."""
+        """What the function returned, as float64 ``[clips]``, NaN where it is masked.
+
+        Raises ValueError unless it is one number per clip.
+        """
         values = np.asarray(returned)
         if values.shape != (clips,) or values.dtype.kind not in "biuf":
             what = f"an array of shape {values.shape} and type {values.dtype}" if values.ndim else f"{values}"
             msg = f"{self.function} returned {what}; it must return an array of shape ({clips},), one number per clip"
             raise ValueError(msg)
-        return values.astype(np.float64)
+        return np.where(np.ma.getmaskarray(returned), np.nan, values.astype(np.float64))
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
