@@ -354,7 +354,7 @@ def test_the_latex_table_is_that_of_the_command_line(tmp_path):
 
 def test_text_where_a_list_belongs_is_one_item(tmp_path):
     assert [one.name for one in chosen_metrics("motion_amount, onset_rate")] == ["motion_amount", "onset_rate"]
-    for wrong in (3, [len], [None]):
+    for wrong in (3, [len], [None], b"motion_amount"):
         with pytest.raises(InputError, match="is no name of a metric: name metrics as text"):
             chosen_metrics(wrong)
     run = evaluated(made_run(tmp_path / "runs" / "a", names=["toy-control"])).path
@@ -366,6 +366,30 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
     with pytest.raises(InputError, match="folder 5 is neither text nor a path: give a path"):
         api.score(5, out=tmp_path / "out")
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
+
+
+def test_names_of_metrics_may_come_from_a_generator_and_must_name_one(tmp_path):
+    """A generator can be read once only: what is read twice would be no metric the second time."""
+    names = ["motion_amount", "onset_rate"]
+    assert [one.name for one in chosen_metrics(one for one in names)] == names
+    runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
+    found = api.compare(runs, metrics=(one for one in ["lpips_consecutive"]))
+    assert {*found.scores["metric"]} == {*found.differences["metric"]} == {"lpips_consecutive"}
+    every = api.compare(runs)
+    assert every.to_latex(one for one in ["lpips_consecutive"]) == every.to_latex("lpips_consecutive")
+    folder = clips(tmp_path / "model", *"ab")
+    scored = api.score(folder, metrics=map(str, names), out=tmp_path / "out", workers=0)
+    assert {*scored.scores["metric"]} == {*names}
+    scores = training_hook(runs[0], metrics=(one for one in ["onset_rate"]))
+    assert {*scores, *scores.missing} >= {"toy-control/onset_rate"}
+    for asked in (
+        lambda: api.compare(runs, metrics=[]),
+        lambda: api.compare_arms({"a": runs, "b": runs}, metrics=()),
+        lambda: every.to_latex([]),
+        lambda: training_hook(runs[0], metrics=iter([])),
+    ):
+        with pytest.raises(InputError, match="metrics is empty: name at least one, or leave metrics out"):
+            asked()
 
 
 def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):

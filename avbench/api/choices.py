@@ -15,6 +15,7 @@ from avbench.generation.detect import detect
 from avbench.generation.names import run_name, split_name
 from avbench.generation.settings import check_counts
 from avbench.metrics.columns import columns_named
+from avbench.metrics.evaluate import listed_names
 from avbench.storage.fetching import Fetching
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import take_share
@@ -117,6 +118,15 @@ def subset_names(subsets: Any) -> list[str | Subset] | None:
             )
             raise InputError(msg)
     return [one if isinstance(one, Subset) else str(one) for one in given]
+
+
+def metric_names(metrics: Any) -> list[str] | None:
+    """Names of metrics as a list; None for None. Raises InputError on what is no name, and where there is none."""
+    names = None if metrics is None else listed_names(metrics)
+    if names == []:
+        msg = "metrics is empty: name at least one, or leave metrics out"
+        raise InputError(msg)
+    return names
 
 
 def _one_or_several(given: Any) -> list[Any]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from avbench.api.choices import paths_of, require_kinds, shared_columns, texts_of
+from avbench.api.choices import metric_names, paths_of, require_kinds, shared_columns, texts_of
 from avbench.api.references import require_built
 from avbench.api.results import ArmComparison, Comparison
 from avbench.comparison.arm_differences import arm_differences
@@ -47,7 +47,7 @@ def compare(
             none of them has an allowed field.
     """
     require_kinds(reference=reference, columns=columns, plan=plan)
-    allow = texts_of(allow, "allow")
+    allow, metrics = texts_of(allow, "allow"), metric_names(metrics)
     views = [RunView(Path(path)) for path in paths_of(runs, "run", "give a run folder or several")]
     if not views:
         msg = "give at least one run folder"
@@ -91,6 +91,7 @@ def compare_arms(
         InputError: an arm has fewer than two trainings, or its trainings were not made and measured alike.
     """
     require_kinds(plan=plan)
+    metrics = metric_names(metrics)
     if not isinstance(arms, Mapping):
         msg = f"arms is {shown(arms)}; it must be a dictionary such as {{'a': 'runs/a-*', 'b': 'runs/b-*'}}"
         raise InputError(msg)
@@ -102,7 +103,7 @@ def compare_arms(
         pairs=pairs,
         plan=plan,
         allow=texts_of(allow, "allow"),
-        metrics=None if metrics is None else listed_names(metrics),
+        metrics=metrics,
         paired_trainings=paired_trainings,
     )
     answer = arm_verdict(found.scores, found.differences, found.notes)

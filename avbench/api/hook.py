@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 import torch
 
-from avbench.api.choices import require_counts, require_kinds, subset_names
+from avbench.api.choices import metric_names, require_counts, require_kinds, subset_names
 from avbench.api.references import real_clips_in, reference_of
 from avbench.api.stages import sampling_remarks
 from avbench.api.work import Work, workers_asked
@@ -97,7 +97,7 @@ def training_hook(
         raise InputError(msg)
     require_counts(limit=limit, seeds=seeds)
     require_kinds(reference=reference, out=out, settings=settings)
-    work, chosen = Work(workers_asked(workers)), chosen_metrics(metrics)
+    work, chosen = Work(workers_asked(workers)), chosen_metrics(metric_names(metrics))
     several = [] if isinstance(model, Path) else subset_names([subset] if subset is None else subset) or []
     if reference is not None:
         real_clips_in(Path(reference))

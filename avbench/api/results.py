@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from avbench.api.choices import metric_names
 from avbench.api.work import Reporter, Silent
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
-from avbench.metrics.evaluate import chosen_metrics, listed_names, values_of
+from avbench.metrics.evaluate import chosen_metrics, values_of
 from avbench.report import arm_report, arm_tables, paper, tables
 from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
@@ -78,9 +79,9 @@ class Comparison:
         are not tested, so that their columns have no marks.
 
         Raises:
-            InputError: a metric is unknown or was not computed.
+            InputError: a metric is unknown or was not computed, or none is named.
         """
-        names = None if metrics is None else listed_names(metrics)
+        names = metric_names(metrics)
         return paper.as_latex(paper.paper_table(of_metrics(self.scores, names), names))
 
     def save_figure(self, path: str | Path) -> list[Path]:

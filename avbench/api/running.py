@@ -29,7 +29,7 @@ from avbench.core import InputError, Shard, Subset
 from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.generation import table as generators
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
-from avbench.metrics.evaluate import features_of, fvd_metrics
+from avbench.metrics.evaluate import features_of, fvd_metrics, listed_names
 from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
 from avbench.storage.run_folder import RunFolder
@@ -114,6 +114,7 @@ def run(
     require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan, settings=settings)
     require_kinds(precision=precision, shard=shard, mirror=mirror, preset=preset, against=against)
     views, allow = texts_of(views, "views"), texts_of(allow, "allow")
+    metrics = None if metrics is None else listed_names(metrics)
     fvd_protocols = texts_of(fvd_protocols, "fvd_protocols")
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)

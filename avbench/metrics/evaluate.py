@@ -56,20 +56,21 @@ NO_REFERENCE = "has no reference statistics"
 """Words in the reason for a distance without a value: no real clips are known of its subset."""
 
 
-def listed_names(names: str | Sequence[str]) -> Sequence[str]:
+def listed_names(names: str | Iterable[str]) -> list[str]:
     """Names as a list; ``"a,b"`` counts as two. Raises InputError on what is no name, for example a function."""
     if isinstance(names, str):
         return [name.strip() for name in names.split(",")]
-    for name in names if isinstance(names, Iterable) else [names]:
+    listed: list[Any] = [*names] if isinstance(names, Iterable) and not isinstance(names, bytes) else [names]
+    for name in listed:
         if not isinstance(name, str):
             msg = (
                 f"{name!r} is no name of a metric: name metrics as text, such as 'fvd'; `avbench list metrics` has all"
             )
             raise InputError(msg)
-    return [*names]
+    return listed
 
 
-def chosen_metrics(names: str | Sequence[str] | None) -> list[Metric]:
+def chosen_metrics(names: str | Iterable[str] | None) -> list[Metric]:
     """The metrics with these names, in the table's order; the default ones for None. ``"a,b"`` counts as two names.
 
     Raises:
