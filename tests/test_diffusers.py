@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +21,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from avbench.core import ClipSpec, InputError, Key, Prompt, Subset
+from avbench.core import ClipSpec, InputError, Key, Prompt, Subset, UnusableError
 from avbench.generation import table as generators
+from avbench.generation.contract import check
 from avbench.generation.detect import detect, fingerprint, index_of
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.loading import Placement, Source, load, local_folder
@@ -405,11 +407,13 @@ def test_arguments_are_named_as_each_class_has_them(name, frames, fps, guidance)
 def test_outputs_of_every_layout_are_read():
     """Cosmos 3 has no batch, Kandinsky 6 one channel; a part of the pipeline knows the sample rate."""
     frames = np.full((3, 16, 16, 3), 0.5, np.float32)
-    wave = torch.linspace(-2, 2, 40, dtype=torch.bfloat16)
+    wave = torch.linspace(-1, 1, 40, dtype=torch.bfloat16)
     rate = {"audio_vae": SimpleNamespace(config={"sample_rate": 16_000})}
     for output, parts, shape, hertz in (
         ({"video": frames, "sound": torch.stack([wave, wave])}, {"sampling_rate": 48_000}, (2, 40), 48_000),
         ({"frames": frames[None], "audio": wave[None]}, rate, (1, 40), 16_000),
+        ({"frames": frames[None], "audio": wave}, rate, (1, 40), 16_000),
+        ({"frames": frames[None], "audio": torch.stack([wave, -wave])}, rate, (2, 40), 16_000),
         (
             {"frames": frames[None], "audio": wave[None, None]},
             {**rate, "vocoder": SimpleNamespace(config={"output_sampling_rate": 24_000})},
@@ -424,6 +428,98 @@ def test_outputs_of_every_layout_are_read():
         assert np.abs(made.audio.waveform).max() == 1
     with pytest.raises(InputError, match="no part of it gives the sample rate"):
         calling.clip_of(SimpleNamespace(frames=frames[None], audio=wave[None]), SimpleNamespace(), Fraction(24))
+
+
+GREY = np.arange(3 * 4 * 4 * 3).reshape(1, 3, 4, 4, 3) % 256
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        GREY.astype(np.uint8),
+        torch.tensor(GREY.astype(np.uint8)),
+        [[Image.fromarray(one.astype(np.uint8)) for one in GREY[0]]],
+        [*GREY[0].astype(np.uint8)],
+        GREY / 255,
+        torch.tensor(GREY / 255, dtype=torch.float32)[0],
+        [torch.tensor(one / 255) for one in GREY[0]],
+    ],
+)
+def test_frames_of_8_bits_are_as_they_are_and_those_in_0_to_1_are_scaled(frames):
+    assert np.array_equal(calling.clip_of(SimpleNamespace(frames=frames), None, 8).frames, GREY[0])
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        (GREY.astype(np.float32), r"frames lie in 0\.\.\.143; they must be uint8, or real .* divide .* by 255"),
+        (
+            GREY / 71.5 - 1,
+            r"frames lie in -1\.\.\.1; .* real numbers in 0\.\.\.1: .* \(x \+ 1\) / 2",
+        ),
+        (GREY, r"frames are int64; they must be .*: convert numbers in 0\.\.\.255 with \.astype\(np\.uint8\)"),
+        (np.where(GREY > 9, np.nan, 0.5), "frames hold 134 values of 144 that are NaN"),
+    ],
+)
+def test_frames_of_another_range_are_refused(frames, words):
+    with pytest.raises(UnusableError, match=f"^the model's {words}"):
+        calling.clip_of(SimpleNamespace(frames=frames), None, 8)
+
+
+def test_frames_just_outside_their_range_are_clipped():
+    frames = np.zeros((2, 4, 4, 3), np.float32)
+    frames[0], frames[1] = -0.04, 1.04
+    assert calling.clip_of(SimpleNamespace(frames=frames), None, 8).frames.reshape(2, -1).T.tolist() == [[0, 255]] * 48
+
+
+def test_sound_out_of_range_is_clipped_with_a_remark_or_refused():
+    pipe = SimpleNamespace(audio_vae=SimpleNamespace(config={"sample_rate": 16_000}))
+    wave = np.linspace(-1, 1, 41, dtype=np.float32)[None]
+
+    def made(sound):
+        return calling.clip_of(SimpleNamespace(frames=GREY.astype(np.uint8), audio=sound), pipe, Fraction(8))
+
+    assert np.array_equal(made(wave).audio.waveform, wave) and made(wave).remarks == ()
+    loud = made(1.5 * wave)
+    assert loud.remarks == ("the model's sound peaks at 1.5 and was clipped to -1...1",)
+    assert np.array_equal(loud.audio.waveform, np.clip(1.5 * wave, -1, 1))
+    for sound, words in (
+        (3 * wave, r"waveform peaks at 3; samples must lie in -1\.\.\.1"),
+        (32767 * wave, "waveform peaks at 3.277e.04.* by 32768 of 16 bits"),
+        ((32767 * wave).astype(np.int16), "waveform is int16 array; .* divide by 32768"),
+        (np.zeros((1, 16_000, 2), np.float32), "has 16000 channels; the order .* so transpose it"),
+    ):
+        with pytest.raises(UnusableError, match=f"^the model's sound: .*{words}"):
+            made(sound)
+
+
+@pytest.mark.parametrize(("scale", "words"), [("* 255", r"lie in 0\.\.\.2\d\d"), ("* 2 - 1", r"lie in -1\.\.\.")])
+def test_doctor_and_a_run_find_a_pipeline_whose_frames_have_another_range(built, tmp_path, monkeypatch, scale, words):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = shutil.copytree(built("wan2.1"), tmp_path / "own")
+    code = f"""
+        from diffusers import WanPipeline
+
+        class Mine(WanPipeline):
+            def __call__(self, prompt=None, num_frames=5, width=16, height=16, num_inference_steps=1, generator=None,
+                         output_type="np", **other):
+                made = super().__call__(prompt, num_frames=num_frames, width=width, height=height, guidance_scale=1.0,
+                                        num_inference_steps=1, generator=generator, output_type=output_type)
+                low, high = made.frames.min(), made.frames.max()
+                made.frames = (made.frames - low) / (high - low) {scale}
+                return made
+    """
+    (folder / "pipeline.py").write_text(textwrap.dedent(code))
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
+    settings = {"trust_remote_code": True, "preset": "none", "fps": 16}
+    subset = Subset("small", 1, (Prompt("one", "a ball"), Prompt("two", "a cup")), None)
+    *_, last = check(lambda: generators.build(str(folder), settings), subset)
+    assert (last.name, last.ok) == ("clips", False)
+    assert re.fullmatch(rf"3 of 3 clips could not be made: the model's frames {words}.*", last.words)
+    _, made, _ = sample(RunFolder(tmp_path / "run"), str(folder), settings, [subset], (0,))
+    with pytest.raises(InputError, match=rf"first 2 clips cannot be used \(.*{words}.*, so the run stops$"):
+        list(made)
 
 
 def test_presets_fit_the_classes_that_they_are_for(built):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from avbench.core import InputError, Key, Prompt, Subset
+from avbench.core import InputError, Key, Prompt, Subset, UnusableError
 from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.names import run_name
@@ -121,6 +121,31 @@ def test_what_is_wrong_is_said(fastvideo):
             generators.build("fastvideo:known/model", settings)
     with pytest.raises(InputError, match=r"fastvideo:known/model cannot be loaded: .*there is one GPU only"):
         generators.build("fastvideo:known/model", {"load": {"num_gpus": 2}}).prepare()
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        ("frames / 256 * 2 - 1", r"frames lie in -1\.\.\..* take \(x \+ 1\) / 2"),
+        ("frames.astype(np.float32)", "frames lie in 0.* divide pictures in 0...255 by 255"),
+        ("frames, sound * 32767", "sound: waveform peaks at .* by 32768 of 16 bits"),
+    ],
+)
+def test_what_lies_outside_its_range_is_refused(fastvideo, monkeypatch, made, words):
+    import fastvideo as package
+
+    whole = package.VideoGenerator.generate_video
+
+    def changed(self, *args, **kwargs):
+        given = whole(self, *args, **kwargs)
+        frames, sound = np.stack(given["frames"]), given["audio"]
+        found = eval(made, {"frames": frames, "sound": sound, "np": np})
+        frames, sound = found if isinstance(found, tuple) else (found, sound)
+        return {**given, "frames": list(frames), "audio": sound}
+
+    monkeypatch.setattr(package.VideoGenerator, "generate_video", changed)
+    with pytest.raises(UnusableError, match=f"^the model's {words}"):
+        generators.build("fastvideo:known/model", {}).generate([request()])
 
 
 def test_without_the_package(monkeypatch):

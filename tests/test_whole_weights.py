@@ -759,7 +759,7 @@ def test_a_run_whose_first_clips_hold_nothing_stops(tmp_path, monkeypatch, names
         if stops is None:
             assert sum(one.failure is not None for one in made) == failed
             return
-        with pytest.raises(InputError, match=rf"the first 2 clips are empty \({stops}"):
+        with pytest.raises(InputError, match=rf"the first 2 clips cannot be used \({stops}"):
             list(made)
         assert list(dict.fromkeys(Barren.calls)) == names[:failed], "the third is not asked for"
         assert all(one.failure for one in folder.samples().values())

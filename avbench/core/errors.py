@@ -39,6 +39,10 @@ class UnusableError(InputError):
     """A model's output cannot be used, for example because it holds NaN. Sampling tries once more."""
 
 
+class WrongRangeError(UnusableError):
+    """A model's output lies in another range than it must. The message says how to bring it there."""
+
+
 class HopelessError(InputError):
     """Every further clip of this model would fail too. It ends the command, where another error fails one clip."""
 

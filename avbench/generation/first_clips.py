@@ -1,4 +1,4 @@
-"""Stops a run whose first clips are all black or NaN, before hours are spent on more.
+"""Stops a run whose first clips are all black, NaN or out of range, before hours are spent on more.
 
 Pictures in 0…1 that become uint8, weights that were not loaded, a precision that overflows, or a filter that blanks
 everything give NaN or black frames for every prompt. A single such clip may be due to its prompt, so only that clip
@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from avbench.core import Clip, HopelessError, InputError, UnusableError
+from avbench.core import Clip, HopelessError, InputError, UnusableError, WrongRangeError
 from avbench.generation.table import Made
 
 _ENOUGH = 2
@@ -50,8 +50,8 @@ class FirstClips:
             faults = [one for one in inspected if isinstance(one, UnusableError)]
             self._nothing += len(faults)
             if self._stops and self._nothing >= _ENOUGH and faults:
-                msg = f"the first {self._nothing} clips are empty ({faults[0]}), so the run stops"
-                if str(faults[0]) != _UNSCALED:
+                msg = f"the first {self._nothing} clips cannot be used ({faults[0]}), so the run stops"
+                if not isinstance(faults[0], WrongRangeError):
                     msg += (
                         ". Possible reasons are pictures in 0...1 that are not multiplied by 255, weights that do not "
                         f"belong together, {self._precision} or a filter in the model"
@@ -72,4 +72,5 @@ def _unless_empty(made: Made) -> Made | InputError:
         clip = made.read()
     except InputError as error:  # a file that cannot be read
         return error
-    return UnusableError(words) if (words := nothing_in(clip)) else made
+    words = nothing_in(clip)
+    return made if words is None else (WrongRangeError if words == _UNSCALED else UnusableError)(words)

@@ -19,6 +19,7 @@ import numpy as np
 
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
+from avbench.generation.model_output import array_of, audio_of, pixels_of
 from avbench.generation.settings import captioned, check_counts, check_finite, check_template
 from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
@@ -127,24 +128,21 @@ class FastVideo:
         if found.get("frames") is None or not len(found["frames"]):
             msg = f"fastvideo:{self._target} returned no frames"
             raise UnusableError(msg)
-        frames = np.stack([np.asarray(frame, np.uint8) for frame in found["frames"]])
-        return Made(Clip(frames, self._fps, _audio(found.get("audio"), found.get("audio_sample_rate"))))
+        pixels = pixels_of(array_of(found["frames"]))
+        audio, remarks = _audio(found.get("audio"), found.get("audio_sample_rate"))
+        return Made(Clip(pixels, self._fps, audio, remarks))
 
 
-def _audio(sound: Any, rate: Any) -> Audio | None:
+def _audio(sound: Any, rate: Any) -> tuple[Audio | None, tuple[str, ...]]:
     """A waveform ``[samples]``, ``[samples, channels]`` or ``[channels, samples]`` as FastVideo returns it."""
     if sound is None or rate is None:
-        return None
-    wave = np.asarray(sound.detach().cpu().float().numpy() if hasattr(sound, "detach") else sound, np.float32)
+        return None, ()
+    wave = array_of(sound)
     wave = np.atleast_2d(wave.squeeze(0) if wave.ndim == 3 else wave)
     if wave.ndim != 2:
         msg = f"FastVideo's sound has the shape {wave.shape}; it must be samples, or samples and channels"
         raise UnusableError(msg)
-    wave = wave.T if wave.shape[0] > _MOST_CHANNELS else wave
-    if bad := np.count_nonzero(~np.isfinite(wave)):
-        msg = f"the model's sound holds {bad} values of {wave.size} that are NaN or infinite"
-        raise UnusableError(msg)
-    return Audio(np.ascontiguousarray(np.clip(wave, -1, 1)), int(rate))
+    return audio_of(wave.T if wave.shape[0] > _MOST_CHANNELS else wave, int(rate))
 
 
 def _package() -> Any:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import Audio, Clip, InputError, UnusableError
+from avbench.core import Clip, InputError
+from avbench.generation.model_output import array_of, audio_of, pixels_of
 
 NAMES: dict[str, tuple[str, ...]] = {
     "width": ("width",),
@@ -100,32 +101,17 @@ def snapped(pipe: Any, setting: str, value: int) -> int:
 
 
 def clip_of(output: Any, pipe: Any, fps: Fraction) -> Clip:
-    """Read a pipeline's output. Raises UnusableError if it holds NaN."""
+    """Read a pipeline's output. Raises UnusableError if it holds NaN, or values outside its range."""
     named = dict(output) if isinstance(output, Mapping) else vars(output)
-    frames = _array(
-        next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None), "frames"
-    )
-    frames = frames[0] if frames.ndim == 5 else frames
-    pixels = np.clip(np.round(frames * 255), 0, 255).astype(np.uint8)
-    sound = next(((name, named[name]) for name in ("audio", "sound") if named.get(name) is not None), None)
-    return Clip(pixels, fps, None if sound is None else _audio(*sound, rate=_sample_rate(output, pipe)))
-
-
-def _audio(name: str, sound: Any, rate: int) -> Audio:
-    wave = _array(sound, "sound")
-    if wave.ndim == 3:
-        wave = wave[0]
-    elif wave.ndim == 1 or name == "audio":  # a batch of one mono waveform
-        wave = wave.reshape(1, -1)
-    return Audio(np.ascontiguousarray(np.clip(wave, -1, 1)), rate)
-
-
-def _array(values: Any, what: str) -> np.ndarray:
-    array = np.asarray(values.float().cpu().numpy() if hasattr(values, "cpu") else values, dtype=np.float32)
-    if bad := np.count_nonzero(~np.isfinite(array)):
-        msg = f"the model's {what} hold {bad} values of {array.size} that are NaN or infinite"
-        raise UnusableError(msg)
-    return array
+    frames = array_of(next(named[name] for name in ("frames", "video", "videos") if named.get(name) is not None))
+    pixels = pixels_of(frames[0] if frames.ndim == 5 else frames)
+    sound = next((named[name] for name in ("audio", "sound") if named.get(name) is not None), None)
+    if sound is None:
+        return Clip(pixels, fps)
+    wave = array_of(sound)
+    wave = wave[0] if wave.ndim == 3 else np.atleast_2d(wave)
+    audio, remarks = audio_of(wave, _sample_rate(output, pipe))
+    return Clip(pixels, fps, audio, remarks)
 
 
 def _sample_rate(output: Any, pipe: Any) -> int:
