@@ -139,6 +139,31 @@ def test_names_that_look_like_seeds_are_said_with_what_makes_them_seeds(tmp_path
     }
 
 
+@pytest.mark.parametrize(
+    ("files", "captions", "found"),
+    [
+        ("dog dog-1 dog-2", "a b c", "dog:0 dog-1:0 dog-2:0"),
+        ("dog dog-1 dog-2", "dog dog dog", "dog:0 dog-1:0 dog-2:0"),
+        ("dog-0 dog-1 dog-1-0 dog-1-1 dog-2-0 dog-2-1", "a b c", "dog:0 dog:1 dog-1:0 dog-1:1 dog-2:0 dog-2:1"),
+        ("dog/0 dog/1 dog-1/0 dog-1/1 dog-2", "a b c", "dog:0 dog:1 dog-1:0 dog-1:1 dog-2:0"),
+        ("s/dog-0 s/dog-1 s/dog-1-0 s/dog-1-1", "a b c", "dog:0 dog:1 dog-1:0 dog-1:1"),
+    ],
+)
+def test_the_file_of_a_prompt_is_no_seed_of_another(tmp_path, files, captions, found):
+    for number, stem in enumerate(files.split()):
+        (tmp_path / "made" / stem).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(noise(number), tmp_path / "made" / f"{stem}.mkv")
+    lines = zip(("dog", "dog-1", "dog-2"), captions.split(), strict=True)
+    (tmp_path / "s.jsonl").write_text("".join(f'{{"id": "{name}", "prompt": "{said}"}}\n' for name, said in lines))
+    scored = api.score(
+        tmp_path / "made", prompts=tmp_path / "s.jsonl", metrics=["motion_amount"], out=tmp_path / "out", workers=0
+    )
+    made = [one for one in RunFolder(tmp_path / "out" / "made").samples().values() if one.path]
+    assert {f"{one.key.prompt}:{one.key.seed}" for one in made} == {*found.split()}
+    assert len({one.sha256 for one in made}) == len(made), "no file counts twice"
+    assert not [note for note in scored.notes if "belong to no prompt" in note]
+
+
 def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")

@@ -11,6 +11,7 @@ import numpy as np
 
 from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, digest, kind_and_first_line, one_line
 from avbench.generation.first_clips import nothing_in
+from avbench.generation.sample import plan
 from avbench.generation.table import Generator, Request, made_by, ready
 from avbench.storage.conform import ClipForm, in_form
 
@@ -44,8 +45,9 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
         return
     yield Check("settings", True, f"{counted(len(generator.settings), 'setting')}, all plain values")
     first, *others = subset.prompts
+    asked = {request.key: request for request in plan([subset], [0, 1])}
     prompts = [(first, 0), (first, 1), *[(prompt, 0) for prompt in others[:1]]]
-    requests = [Request(Key(subset.name, one.id, seed), one, subset.clip_spec) for one, seed in prompts]
+    requests = [asked[Key(subset.name, prompt.id, seed)] for prompt, seed in prompts]
     made = [_clip(generator, [request])[0] for request in requests]
     del generator  # two generators may not fit into memory
     if wrong := [one for one in made if isinstance(one, str)]:

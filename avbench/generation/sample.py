@@ -44,7 +44,14 @@ _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 def plan(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard | None = None) -> list[Request]:
     """Return a request for every clip that a run, or a shard of it, should have, in the order of making."""
     asked = {(subset.name, prompt.id): (prompt, subset.clip_spec) for subset in subsets for prompt in subset.prompts}
-    return [Request(key, *asked[key[:2]]) for key in planned_keys(subsets, seeds, shard)]
+    ids = {prompt.id for subset in subsets for prompt in subset.prompts}
+
+    def request(key: Key) -> Request:
+        prompt, spec = asked[key[:2]]
+        names = {f"{text}-{key.seed}" for text in (prompt.id, prompt.video_caption)}
+        return Request(key, prompt, spec, tuple(sorted(names & ids)))
+
+    return [request(key) for key in planned_keys(subsets, seeds, shard)]
 
 
 def sample(

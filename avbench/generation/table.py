@@ -55,6 +55,8 @@ class Request:
     prompt: Prompt
     clip_spec: ClipSpec | None
     """None if any size, length and rate is accepted."""
+    taken: tuple[str, ...] = ()
+    """Those of ``<id>-<seed>`` and ``<caption>-<seed>`` that are ids of prompts themselves."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,9 @@ A prompt's clip is looked up in this order: for seed 0, by the path in the promp
 ``<caption>-<seed>``; for seed 0, by the end of that path, as ``c1`` for ``out/x/c1.mp4``. Suffixes are those that
 `read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt without a file
 is recorded as a failure; files that match no prompt and files that are skipped are reported.
+
+The file ``dog-1`` is seed 0 of the prompt ``dog-1``, where there is one, and not seed 1 of ``dog``, unless a file
+``dog-1-0`` shows that seeds are written out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,6 +99,8 @@ class ClipsFolder:
             return f"looked in {self._folder} for {named}, with any suffix"
         also = " with or without the '-0'" if key.seed == 0 else ""
         looked = f"looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
+        if others := [one for one in request.taken if one in self._by_stem]:
+            looked += f"; {others[0]} is the clip of the prompt with this id"
         if named:
             return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
         values = {name: value for name, value in request.prompt.tags.items() if value and isinstance(value, str)}
@@ -118,9 +123,13 @@ class ClipsFolder:
             key.prompt if key.seed == 0 else "",
             same_name(f"{prompt.video_caption}-{key.seed}"),
         ):
-            if found := self._clips.by_stem.get(stem):
+            if (found := self._clips.by_stem.get(stem)) and not self._of_another(stem, request):
                 return found
         return self._clips.at_end_of(named)
+
+    def _of_another(self, stem: str, request: Request) -> bool:
+        """Whether a file is seed 0 of the prompt whose id is its name, and not the request's seed."""
+        return stem in request.taken and f"{stem}-0" not in self._clips.by_stem
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()
