@@ -123,6 +123,20 @@ def test_size_and_length_follow_the_subset_where_nothing_else_says(built):
     assert made.call == {"width": 96, "height": 64, "num_frames": 57}
 
 
+def test_a_size_and_length_that_the_model_cannot_make_are_remarked(built, tmp_path):
+    subset = Subset("one", 1, (Prompt("one", "a ball"),), None)
+    for form, remark in (
+        (
+            {"width": 60, "height": 64, "frames": 10},
+            "not as it was requested: width 64 where 60 is asked for, frames 13 where 10 is asked for",
+        ),
+        ({"width": 64, "height": 64, "frames": 13}, None),
+    ):
+        folder = RunFolder(tmp_path / str(form["frames"]))
+        (made,) = sample(folder, str(built("wan2.1")), {"preset": "none", "steps": 1, **form}, [subset], (0,))[1]
+        assert made.path and made.remark == remark
+
+
 def test_a_caption_that_is_longer_than_the_model_reads_is_reported(built):
     model = generators.build(str(built("ltx")), SMALL)
     long = request(caption=129 * "b")  # each byte is a token

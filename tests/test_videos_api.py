@@ -235,6 +235,18 @@ def test_json_is_sent_where_asked_and_fields_are_added_and_left_out(service, tmp
     assert asked["num_frames"] == 8 and asked["num_inference_steps"] == 3 and "generate_sound" not in asked
 
 
+def test_a_server_that_ignores_what_was_requested_is_noticed(service, tmp_path):
+    """Without these fields in the request, the server makes its own 8 frames of 64×64 at 8 fps."""
+    ignored = {"num_frames": None, "size": None, "fps": None}
+    asked = {"frames": 20, "fps": 24, "width": 96, "height": 64}
+    made = run(tmp_path / "other", service.url(), "stubborn", extra=ignored, **asked)["stubborn"]
+    assert made.path and made.remark == (
+        "not as it was requested: frames 8 where 20 is asked for, fps 8 where 24 is asked for, width 64 where 96 is "
+        "asked for"
+    )
+    assert run(tmp_path / "same", service.url(), "obedient", **asked)["obedient"].remark is None
+
+
 def test_openrouter(service, tmp_path):
     words = ("router", "router-forbidden", "router-lost")
     made = run(tmp_path, service.url("api/v1"), *words, shape="openrouter")

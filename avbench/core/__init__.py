@@ -1,6 +1,6 @@
 """Defines avbench's basic types: frozen dataclasses that check their fields when built, without I/O or networks."""
 
-from avbench.core.clip import Audio, Clip, ClipSpec, Rate, frame_rate, plain_number
+from avbench.core.clip import Audio, Clip, ClipSpec, Rate, form_differences, frame_rate, plain_number
 from avbench.core.errors import (
     HopelessError,
     InputError,
@@ -82,6 +82,7 @@ __all__ = [
     "field_differences",
     "field_in_words",
     "first_line",
+    "form_differences",
     "frame_rate",
     "if_missing",
     "is_sha256",

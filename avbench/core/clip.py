@@ -239,13 +239,12 @@ class ClipSpec:
     def objection(self, clip: Clip) -> str | None:
         """Describe how `clip` differs from this spec, or return None. Silent clips are allowed; longer ones are not."""
         asked = {"width": self.width, "height": self.height, "frames": self.frames, "fps": self.fps}
-        found = {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": clip.fps}
+        found = _form(clip)
         if clip.audio is not None and self.sample_rate is not None:
             asked |= {"sample rate": self.sample_rate, "samples": self.samples, "channels": self.channels}
             found |= {"sample rate": clip.audio.sample_rate, "samples": clip.audio.samples}
             found |= {"channels": clip.audio.channels}
-        differing = [name for name in asked if found[name] != asked[name]]
-        return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in differing) or None
+        return _differences(found, asked)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, with fps as text; `from_json` reads them back."""
@@ -262,6 +261,23 @@ class ClipSpec:
         except TypeError as error:
             msg = f"clip spec: {error}"
             raise InputError(msg) from None
+
+
+def form_differences(clip: Clip, asked: Mapping[str, Any]) -> str | None:
+    """Describe how a clip differs from the `width`, `height`, `frames` and `fps` asked for; None if it does not.
+
+    What was not asked for is left out, or None.
+    """
+    return _differences(_form(clip), {name: value for name, value in asked.items() if value is not None})
+
+
+def _form(clip: Clip) -> dict[str, Any]:
+    return {"width": clip.width, "height": clip.height, "frames": len(clip.frames), "fps": clip.fps}
+
+
+def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+    differing = [name for name in asked if found[name] != asked[name]]
+    return ", ".join(f"{name} {found[name]} where {asked[name]} is asked for" for name in differing) or None
 
 
 def plain_number(value: Any) -> Any:

@@ -75,6 +75,8 @@ class Made:
     """The frame rate of a folder of frames, which has none. Such a folder is stored as a lossless video."""
     remark: str | None = None
     """What the user should know of the clip, besides the remarks of its reader."""
+    requested: Mapping[str, Any] | None = None
+    """The width, height, frames and fps that the model was asked for; a remark says where the clip has others."""
 
     def read(self) -> Clip:
         """The clip in memory. Raises MediaError if its file cannot be read."""

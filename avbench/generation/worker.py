@@ -20,6 +20,7 @@ from avbench.core import (
     by_content,
     clip_name,
     field_differences,
+    form_differences,
     kind_and_first_line,
     one_line,
 )
@@ -154,7 +155,10 @@ def _kept(
         name = path.relative_to(folder.path).as_posix()
         copied = isinstance(made.clip, Path) and not made.moved  # then its own hash identifies its origin
         source = made.source or (source_of(request) if source_of and not copied else None)
-        remark = "; ".join([*clip.remarks, *([made.remark] if made.remark else [])]) or None
+        other = form_differences(clip, made.requested or {})
+        if other:
+            other = None if other in (spec_mismatch or "") else f"not as it was requested: {other}"
+        remark = "; ".join(filter(None, [*clip.remarks, made.remark, other])) or None
         return Sample(
             request.key,
             name,

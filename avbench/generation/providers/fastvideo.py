@@ -130,7 +130,8 @@ class FastVideo:
             raise UnusableError(msg)
         pixels = pixels_of(array_of(found["frames"]))
         audio, remarks = _audio(found.get("audio"), found.get("audio_sample_rate"))
-        return Made(Clip(pixels, self._fps, audio, remarks))
+        requested = {one: getattr(self._param, _NAMES[one]) for one in ("width", "height", "frames")}
+        return Made(Clip(pixels, self._fps, audio, remarks), requested=requested)
 
 
 def _audio(sound: Any, rate: Any) -> tuple[Audio | None, tuple[str, ...]]:

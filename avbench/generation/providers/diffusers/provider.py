@@ -201,7 +201,9 @@ class Diffusers:
             raise
         image = recorded.get("image_sha256")  # hashed before it was read, and making a clip takes long
         source = None if image is None else f"image:{image}"
-        return Made(calling.clip_of(output, self._pipe, self._decided.fps), call=recorded, source=source)
+        clip = calling.clip_of(output, self._pipe, self._decided.fps)
+        requested = {one: self._decided.sent.get(one) for one in _FITTED}
+        return Made(clip, call=recorded, source=source, requested=requested)
 
     def _form(self, spec: ClipSpec | None) -> dict[str, Any]:
         """The settings of a request, with the size and length rounded to what the model can make."""

@@ -186,7 +186,7 @@ class VideosAPI:
         deadline = Deadline(self._handling.deadline)
         job = self._job(request, deadline)
         address = self._finished(request.key, job, deadline)
-        return Made(self._fetched(request.key, job, address, deadline), moved=True)
+        return Made(self._fetched(request.key, job, address, deadline), moved=True, requested=self._form(request))
 
     def source(self, request: Request) -> str | None:
         """What the server reports that it runs under the model's name; None if it does not report it."""
@@ -380,10 +380,7 @@ class VideosAPI:
     # ---- words
 
     def _wish(self, request: Request) -> Wish:
-        spec = request.clip_spec
-        form: dict[str, Any] = {
-            name: getattr(spec, name, None) if value is None else value for name, value in self._content.form.items()
-        }
+        form = self._form(request)
         if form["frames"] is None or form["fps"] is None:
             msg = "these prompts do not say how many frames are wanted at which rate: give -M frames= and -M fps="
             raise InputError(msg)
@@ -394,6 +391,13 @@ class VideosAPI:
         captions = request.prompt.video_caption, request.prompt.audio_caption or ""
         text = captioned(self._content.text, *captions, "text")
         return Wish(self._model, text, request.key.seed, **form)
+
+    def _form(self, request: Request) -> dict[str, Any]:
+        """Frames, fps, width and height that are requested for a clip."""
+        spec = request.clip_spec
+        return {
+            name: getattr(spec, name, None) if value is None else value for name, value in self._content.form.items()
+        }
 
     def _error(self, what: str, plain: Any) -> InputError:
         words = self._server.clean(error_words(plain))
