@@ -183,10 +183,35 @@ def test_a_mistake_is_answered_by_a_sentence(line, place, monkeypatch):
     assert done.stderr.startswith("avbench: ") and len(done.stderr.splitlines()) == 1, done.stderr
 
 
-def test_a_mistake_in_the_second_model_is_found_before_the_first_is_sampled(place, tmp_path):
-    for second in ("tooyworld:", "avfulldit:"):
-        run_avbench("run", "toyworld:", second, "--limit", 1, "--out", tmp_path / "runs", code=2)
-    assert not (tmp_path / "runs").exists()
+@pytest.mark.parametrize(
+    ("models", "settings", "sentence"),
+    [
+        ("toyworld: tooyworld:", (), "did you mean 'toyworld'"),
+        ("toyworld: avfulldit:", (), "names nothing after the colon"),
+        ("toyworld: avfulldit:toy-tv2", (), "did you mean 'toy-t2v'"),
+        ("toyworld: avfulldit:toy-t2v+nowhere", (), "toy-t2v does not exist"),
+        ("toyworld: clips:nowhere", (), "there is no such folder"),
+        ("toyworld: cmd:nowhere", (), "is not a command that can be run"),
+        ("toyworld: python:heavy:Nothing", (), "heavy has no 'Nothing'"),
+        ("toyworld: videos-api:nowhere", (), "give http(s)://"),
+        ("toyworld: diffusers:./nowhere", (), "is neither a path nor a repository of the hub"),
+        ("toyworld:noisy toyworld:frozen", ("-M", "strength=1"), "toyworld:frozen has no strength"),
+        ("avfulldit:toy-t2v avfulldit:toy-t2av", ("-M", "solver=oiler"), "did you mean 'euler'"),
+        ("python:heavy:Light python:heavy:Heavy", ("-M", "step=1"), "did you mean 'steps'"),
+    ],
+)
+def test_a_mistake_in_the_second_model_is_found_before_the_first_is_sampled(
+    place, tmp_path, monkeypatch, models, settings, sentence
+):
+    """And nothing that takes long was built: the class of the user says so if it is."""
+    (tmp_path / "heavy.py").write_text(
+        "class Light:\n    def __init__(self, step): raise SystemError('built')\n"
+        "class Heavy:\n    def __init__(self, steps): raise SystemError('built')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = run_avbench("run", *models.split(), *settings, "--limit", 1, "--out", tmp_path / "runs", code=2)
+    assert sentence in out.stderr and not (tmp_path / "runs").exists()
 
 
 def test_a_wrong_folder_is_found_before_weights_are_fetched(place, tmp_path, monkeypatch):

@@ -148,6 +148,8 @@ def run(
     require_ready(features_of(computed))
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
+    for model, asked in asked_of.items():
+        generators.check(model, asked)
     typed = paper_presets.Given(asked_subsets, file, views, limit, seeds, metrics, own_settings)
     real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)])
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]

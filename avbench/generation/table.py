@@ -105,8 +105,9 @@ class Generator(typing.Protocol):
       sampled once and copied.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
-    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder,
-    for what must survive a kill.
+    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder, for
+    what must survive a kill. One of avbench's own whose building loads weights or runs the user's code has a static
+    method `check` with the same arguments, which only looks for mistakes in them.
     """
 
     settings: Mapping[str, Any]
@@ -158,6 +159,25 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
         if isinstance(concurrency, int) and concurrency > 1:
             own.share()
     return generator
+
+
+@default_settings()
+def check(model: str, settings: Mapping[str, Any]) -> None:
+    """Look for mistakes in a model's settings, without loading its weights, so before other models are sampled.
+
+    Of a class of the user or of another package only the names of its arguments are checked, because building it may
+    take long.
+
+    Raises:
+        InputError: as `build`.
+    """
+    kind, target, _ = known_as(model, settings)
+    if package_of(model) is None:
+        if own := getattr(kind, "check", None):
+            with contained():
+                own(target, **settings)
+        else:
+            build(model, settings)
 
 
 def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generator], str, list[str]]:

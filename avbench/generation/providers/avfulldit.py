@@ -54,12 +54,8 @@ class AVFullDiT:
 
     def __init__(self, target: str, **settings: Any) -> None:
         """Load the model; `settings` are fields of `setting_groups`, and None counts as not given."""
-        given = {name: value for name, value in settings.items() if value is not None}
-        _check(given)
-        of_pair = {name: given.pop(name) for name in _PAIR_SETTINGS if name in given}
-        asked = {name: value for name, value in vars(SamplingSettings(**given)).items() if value is not None}
+        asked, of_pair, joined = _checked(target, settings)
         device = asked.pop("device", None)
-        joined = "+" in target and not exists(Path(target))
         if joined:
             places = dict(zip(("video", "audio", "trained"), _places(target), strict=False))
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -67,11 +63,6 @@ class AVFullDiT:
             self._parts = load_pair(**places, settings=PairSettings(**of_pair))
             self.batch_size = 1  # a batch is always filled, and these models are large
             self.most_workers = 1
-        elif of_pair:
-            msg = (
-                f"{', '.join(of_pair)}: for two pretrained towers only (avfulldit:WAN+TANGOFLUX), not for a checkpoint"
-            )
-            raise InputError(msg)
         else:
             device = device or "cpu"
             folder = _folder(target)
@@ -93,6 +84,11 @@ class AVFullDiT:
             **(_of_pair(self._parts) if joined else {}),
             **sampled,
         }
+
+    @staticmethod
+    def check(target: str, **settings: Any) -> None:
+        """Check the settings, and that the target's folders exist; nothing is loaded."""
+        _checked(target, settings)
 
     def generate(self, requests: Sequence[Request]) -> list[Made]:
         """Sample the requests in one batch."""
@@ -124,8 +120,28 @@ class AVFullDiT:
         return messages
 
 
+def _checked(target: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], bool]:
+    """The settings that were given, for sampling and for two towers, and whether the target is two towers.
+
+    Raises InputError on an invalid setting, or a folder that does not exist, before anything is loaded.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    _check(given)
+    of_pair = {name: given.pop(name) for name in _PAIR_SETTINGS if name in given}
+    joined = "+" in target and not exists(Path(target))
+    if not joined and of_pair:
+        msg = f"{', '.join(of_pair)}: for two pretrained towers only (avfulldit:WAN+TANGOFLUX), not for a checkpoint"
+        raise InputError(msg)
+    if missing := [place for place in _places(target) if not place.exists()] if joined else []:
+        msg = f"avfulldit:{target}: {missing[0]} does not exist"
+        raise InputError(msg)
+    if not joined:
+        _folder(target)
+    asked = {name: value for name, value in vars(SamplingSettings(**given)).items() if value is not None}
+    return asked, of_pair, joined
+
+
 def _check(given: Mapping[str, Any]) -> None:
-    """Raise InputError on an invalid setting, before anything is loaded."""
     counts = ("steps", "joint_layers", "frames", "width", "height")
     check_counts(**{name: given[name] for name in counts if name in given})
     if "shift" in given:

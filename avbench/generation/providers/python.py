@@ -33,13 +33,10 @@ class OwnModel:
         if isinstance(target, str):
             model, self.working_folder = _imported(target)
         kind = _kind(model)
+        _check_given(model, target, settings)
         if inspect.isclass(model):
-            check_settings(model, settings, f"python:{target}")
             with _own_error(f"building {target}"), contained(self.working_folder):
                 model = model(**settings)
-        elif settings:
-            msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
-            raise InputError(msg)
         if not callable(getattr(model, "generate", model)):
             msg = f"{target} is no generator: it is not callable and has no method generate(requests)"
             raise InputError(msg)
@@ -60,6 +57,11 @@ class OwnModel:
         if hasattr(model, "asked"):
             self.asked = self._own("asked")
 
+    @staticmethod
+    def check(target: str, **settings: Any) -> None:
+        """Import ``module:name`` and check the names of the settings; nothing is built."""
+        _check_given(_imported(target)[0], target, settings)
+
     def generate(self, requests: Sequence[Request]) -> Iterable[Made | Clip | Path | InputError]:
         """Make the clips."""
         if hasattr(self._model, "generate"):
@@ -78,6 +80,14 @@ class OwnModel:
                 return getattr(self._model, name)(given)
 
         return called
+
+
+def _check_given(model: Any, target: Any, settings: Mapping[str, Any]) -> None:
+    if inspect.isclass(model):
+        check_settings(model, settings, f"python:{target}")
+    elif settings:
+        msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
+        raise InputError(msg)
 
 
 @contextmanager
