@@ -105,9 +105,9 @@ class Generator(typing.Protocol):
       sampled once and copied.
 
     A class with many settings may take them as ``**settings`` and name dataclasses in `setting_groups`, whose fields
-    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder, for
-    what must survive a kill. One of avbench's own whose building loads weights or runs the user's code has a static
-    method `check` with the same arguments, which only looks for mistakes in them.
+    are the settings (see `settings.grouped`). A class with a parameter `journal` gets a folder inside the run folder,
+    for what must survive a kill. One of avbench's own whose building loads weights or runs the user's code has a
+    static method `check` with the same arguments, which only looks for mistakes in them.
     """
 
     settings: Mapping[str, Any]

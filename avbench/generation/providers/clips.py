@@ -99,7 +99,7 @@ class ClipsFolder:
             return f"looked in {self._folder} for {named}, with any suffix"
         also = " with or without the '-0'" if key.seed == 0 else ""
         looked = f"looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
-        if others := [one for one in request.taken if one in self._by_stem]:
+        if others := [one for one in request.taken if one in self._clips.by_stem]:
             looked += f"; {others[0]} is the clip of the prompt with this id"
         if named:
             return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
