@@ -6,7 +6,9 @@ Writes into each card the sha256 of its prompts, the 32 prompts of its lite view
 docs/subsets.md the tables between the marks. Run it after every change of a prompt.
 """
 
+import functools
 import json
+import operator
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -42,11 +44,15 @@ def choose_lite(draft: Draft, triples: set[str]) -> list[Line]:
 
 
 def _distance(lines: Sequence[Line], whole: dict[str, Counter], size: int) -> float:
-    """How far the shares of `lines` are from those of the whole, in the least squares sense."""
+    """How far the shares of `lines` are from those of the whole, in the least squares sense.
+
+    Added one after another: `sum` rounds otherwise since Python 3.12, and which prompts are chosen depends on it.
+    """
     found = {tag: counts(lines, tag) for tag in whole}
-    return sum(
+    squares = (
         (found[tag][value] / len(lines) - count / size) ** 2 for tag, of in whole.items() for value, count in of.items()
     )
+    return functools.reduce(operator.add, squares)
 
 
 def write_card(draft: Draft, lite: Sequence[Line]) -> None:

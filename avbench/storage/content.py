@@ -46,7 +46,7 @@ class _Hashes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._opened_as: tuple[Path, int] | None = None
+        self._opened_as = Path(), 0
         self._open: sqlite3.Connection | None = None
 
     def find(self, state: os.stat_result) -> str | None:
@@ -65,11 +65,13 @@ class _Hashes:
     def _connection(self) -> sqlite3.Connection:
         file = cache_folder() / "hashes.sqlite"
         if self._open is None or self._opened_as != (file, os.getpid()):
+            if self._open is not None and self._opened_as[1] == os.getpid():  # not one that a fork inherited
+                self._open.close()
             file.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(file, timeout=2, check_same_thread=False)
-            connection.execute("PRAGMA synchronous = OFF")  # hashes that a crash loses are computed again
-            connection.execute(_MAKE_TABLE)
-            self._open, self._opened_as = connection, (file, os.getpid())
+            self._open = sqlite3.connect(file, timeout=2, check_same_thread=False)
+            self._opened_as = file, os.getpid()
+            self._open.execute("PRAGMA synchronous = OFF")  # hashes that a crash loses are computed again
+            self._open.execute(_MAKE_TABLE)
         return self._open
 
 
