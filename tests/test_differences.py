@@ -394,7 +394,7 @@ def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
 
 def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]))
-    scores, protocols = run.scores()
+    scores, protocols = run.scores(), run.score_protocols()
     place, protocol = tmp_path / "clips/x.mkv", scores[0].protocol
     null = Null(100.0, 12.5, 0.25, 999, within_prompts=True)
     beside = {"unmeasured": 5, "why_unmeasured": f"{place} is cut", "refused": 2, "shared": 3, "hygiene": "of training"}

@@ -532,7 +532,7 @@ def test_code_of_a_package_that_ends_the_program_costs_its_metric_only(tmp_path,
     asked = [part for name in ("left", "exits", "stops", "loudness") for part in ("--metric", name)]
     words = ("score", clips(tmp_path / "a"), *asked, "--workers", workers, "--out", tmp_path / "out")
     run_avbench(*words, code=1)
-    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["loudness"].value is not None
     failed = "failed in the package exits_ 1.5: "
     assert {name: one.missing for name, one in scores.items() if one.value is None} == {
@@ -565,7 +565,7 @@ def test_code_of_a_package_may_not_move_avbench(tmp_path, install, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     asked = [part for name in ("moved", "moves", "loudness") for part in ("--metric", name)]
     run_avbench("score", "a", *asked, "--workers", workers, "--out", "out")
-    scores = {score.metric: score.value for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score.value for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert (scores.pop("loudness") is not None, scores) == (True, {"moved": 1.0, "moves": 1.0})
     assert Path.cwd() == tmp_path
 
