@@ -4,10 +4,14 @@ musicnn (Pons and Serra, 2019) has filters that are as tall as timbres and as lo
 the music of MagnaTagATune. It was not trained on everyday sounds, so a distance of its features is not the FAD of
 papers, which uses VGGish. It is used here because a package ships its weights, so that anybody gets the same number.
 
-Conventions: mono, 16 kHz, log10(1 + 10000 mel), in patches of 187 frames (3 s) that do not overlap; what is left over
-at the end is ignored. A clip shorter than a patch is one patch of its own length. The network pools over time, so its
-features of 2 s are near those of 3 s, not equal. The features are the package's ``penultimate`` layer: 200 numbers
-after the normalisation, averaged over patches.
+Conventions: mono, 16 kHz, log10(1 + 10000 mel), in patches of 187 frames (3 s). A clip shorter than a patch is one
+patch of its own length. The network pools over time, so its features of 2 s are near those of 3 s, not equal. The
+features are the package's ``penultimate`` layer: 200 numbers after the normalisation, averaged over patches.
+
+The whole clip is heard. Where frames are left over after the last whole patch, a further patch of the last 187 frames
+overlaps the one before; the package leaves these frames out, which are the last 2 s of a clip of 5 s. In the mean over
+patches each frame counts once: one that two patches hold counts half in each. So the two patches of 5 s count the same;
+of the three of 6 s, which is 2 frames longer than two patches, the first counts as much as the last two together.
 
 Source: the network is written from the paper and the package's description. The weights are the data file of the
 TensorFlow checkpoint in musicnn 0.1.0; where each array begins in it was read from the checkpoint's index. The package
@@ -36,7 +40,7 @@ class MusicnnProtocol(Protocol):
     """The settings that decide a clip's features. Samples and frames are those of the analysis."""
 
     name: str = "musicnn"
-    version: int = 1
+    version: int = 2
     mono: str = "mean"
     resampler: str = "resample_poly"
     rate: int = 16000
@@ -48,7 +52,11 @@ class MusicnnProtocol(Protocol):
     """Triangular bands of equal area, evenly spaced on Slaney's mel scale from 0 Hz to half the rate."""
     compression: str = "log10(1+10000*power)"
     patch: int = 187
-    """Frames. Patches do not overlap, and a clip with fewer frames is one patch."""
+    """Frames. A clip with fewer is one patch."""
+    rest: str = "last patch overlaps"
+    """How frames are heard that are left over after the last whole patch."""
+    average: str = "each frame once"
+    """How patches are weighted in the mean."""
     shortest: int = 16000
     """Samples. Shorter sounds are not measured."""
     silent_below: float = -90.0
@@ -61,6 +69,8 @@ class MusicnnProtocol(Protocol):
         **waveform.MIXED_DOWN,
         silent_below=waveform.SILENCE,
         output="The penultimate layer after its normalisation, averaged over patches.",
+        rest="Where frames are left over, a further patch of the last frames overlaps the one before.",
+        average="A patch counts by its frames; a frame of two patches counts half in each.",
     )
 
 
@@ -86,10 +96,10 @@ class Musicnn:
         import torch
 
         frames = log_mel(self._mono_waveform(clip), self.protocol)
-        length = min(self.protocol.patch, len(frames))
-        patches = frames[: len(frames) // length * length].reshape(-1, length, self.protocol.bands)
-        x = torch.from_numpy(patches.astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
-        return {"embedding": self._network(x).mean(dim=0).cpu().numpy()}
+        indices, weights = _patches(len(frames), self.protocol.patch)
+        x = torch.from_numpy(frames[indices].astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
+        features = self._network(x).cpu().numpy()
+        return {"embedding": np.average(features, axis=0, weights=weights).astype(np.float32)}
 
     def _mono_waveform(self, clip: Clip) -> np.ndarray:
         audio, protocol = waveform.sound_of(clip), self.protocol
@@ -97,6 +107,17 @@ class Musicnn:
         wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
         waveform.require_length(wave, protocol.shortest, protocol.rate, audio, "musicnn needs")
         return wave
+
+
+def _patches(frames: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of each patch's frames, ``[patches, length]``, and each patch's weight in the mean, ``[patches]``.
+
+    Weights are numbers of frames; their sum is `frames`, because a frame that two patches hold counts half in each.
+    """
+    length = min(patch, frames)
+    starts = np.minimum(np.arange(0, frames, length), frames - length)
+    indices = starts[:, None] + np.arange(length)
+    return indices, (1 / np.bincount(indices.ravel()))[indices].sum(axis=1)
 
 
 def log_mel(wave: np.ndarray, protocol: MusicnnProtocol) -> np.ndarray:
