@@ -28,6 +28,8 @@ from avbench.comparison.leaderboard import _best, _distances_compared, _ranked, 
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import _said, clip_values, require_known_fields, scores_frame
 from avbench.core import InputError, Key, Null, Sample, Score, different_fields
+from avbench.comparison.score_table import clip_values, scores_frame
+from avbench.core import InputError, Key, Row, Sample
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
@@ -353,6 +355,11 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
             "--allow feature.crop --allow feature.weights_sha256",
             "feature.crop 'b' against 'a'; the network's weights (HASH against HASH); `avbench measure` and",
         ),
+        (
+            {"feature": {"version": "SIDE", "weights_sha256": "HASH"}},
+            "--allow feature.version --allow feature.weights_sha256",
+            "(HASH against HASH); `avbench measure` and `avbench evaluate` of both with the same avbench make",
+        ),
     ],
 )
 def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allowed, words):
@@ -419,6 +426,36 @@ def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
     assert [*scores_frame([run], metrics=["kvd"])["metric"]] == ["kvd"]
     with pytest.raises(InputError, match="several runs are called 'a'"):
         scores_frame([run, RunFolder(tmp_path / "other/a")])
+
+
+def test_runs_that_an_earlier_version_measured_are_refused_and_measured_anew(tmp_path):
+    """Of a distance: its rows are those of another protocol, so that it has none of this version's."""
+
+    def measure(folder):
+        for key, sample in folder.samples().items():
+            row = {"embedding": random.standard_normal(200).astype(np.float32)}
+            folder.add_row(protocol_of("musicnn"), Row(key, sample.sha256, row))
+        return evaluated(folder, "fad", "onset_rate")
+
+    random, name = np.random.default_rng(0), "toy-object-contact"
+    runs = [measure(made_run(tmp_path / run, seed=seed, names=[name])) for seed, run in enumerate("ab")]
+    for run in runs:
+        plain = unsealed(read_json(run.path / "scores.json"))
+        for protocol in plain["protocols"].values():
+            if protocol["metric"] == "fad":
+                protocol["feature"]["version"] -= 1
+        write_sealed(run.path / "scores.json", plain)
+        (rows,) = run.path.glob("features/musicnn@*")
+        rows.rename(rows.with_name("musicnn@earlier"))
+    with pytest.raises(InputError) as refused:
+        differences(runs)
+    assert str(refused.value) == (
+        "fad of b was computed from musicnn of another version or with other settings (version: 1 instead of 2): "
+        "`avbench measure` and `avbench evaluate`, each with --metric fad, score a run anew"
+    )
+    assert table(*runs, metrics=["onset_rate"])["p"].notna().all()
+    anew = [measure(run) for run in runs]
+    assert table(*anew).loc[(name, "fad", "b"), "pairs"] == 24
 
 
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):

@@ -31,7 +31,20 @@ from avbench.comparison.score_table import (
     scored_by,
     sharable,
 )
-from avbench.core import Columns, Direction, InputError, Key, NotMeasurable, Row, Score, Subset, columns, counted
+from avbench.core import (
+    Columns,
+    Direction,
+    InputError,
+    Key,
+    NotMeasurable,
+    Row,
+    Score,
+    Subset,
+    columns,
+    counted,
+    field_differences,
+    without_notes,
+)
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
@@ -143,7 +156,7 @@ class Side:
         """The embedding that a metric compares, of a subset's clips that have it, and their keys; read once.
 
         Raises:
-            InputError: the score was computed from more or fewer rows, so they do not belong together.
+            InputError: the score was computed from rows of another protocol, or from more or fewer rows than there are.
         """
         where = metric.feature, metric.column
         if where not in self._columns:
@@ -153,12 +166,25 @@ class Side:
             self._columns[where] = {name: _as_measured(*columns(of_subset)) for name, of_subset in rows.items()}
         keys, found = self._columns[where].get(subset, ([], {}))
         if len(keys) != (counted := self.scores[subset, metric.name].n):
+            self._require_current(metric, subset)
             msg = (
                 f"{self.folder.path} holds {metric.feature} of {len(keys)} clips of {subset}, but its {metric.name} "
                 f"was computed from {counted}: run `avbench evaluate {self.folder.path}` again"
             )
             raise InputError(msg)
         return keys, found
+
+    def _require_current(self, metric: Metric, subset: str) -> None:
+        """Raise InputError if a score was computed from rows of another protocol than the feature has now."""
+        _, scored = self.made.protocols[subset, metric.name]
+        then, now = without_notes(scored["feature"]), protocol_in(self.folder, metric.feature).values()
+        if differing := field_differences(then, now, "{} instead of {}".format):
+            msg = (
+                f"{metric.name} of {self.made.name} was computed from {metric.feature} of another version or with "
+                f"other settings ({'; '.join(differing)}): `avbench measure` and `avbench evaluate`, each with "
+                f"--metric {metric.name}, score a run anew"
+            )
+            raise InputError(msg)
 
 
 def _as_measured(keys: list[Key], values: Columns) -> tuple[list[Key], Columns]:

@@ -42,8 +42,9 @@ _REMEDIES = {
     "the prompts": "the runs are of two versions of the subset; `avbench run` with the same version makes them alike",
     "subset.prompts": "they differ in their number of prompts; `avbench run` with the same --limit makes them alike",
     "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
+    "feature.version": "`avbench measure` and `avbench evaluate` of both with the same avbench make them alike",
 }
-"""What differs in files, or the number of prompts → what to do about it."""
+"""What differs → what to do about it."""
 
 _WHOLE = ("reference", "subset")
 """Their fields differ together, so `--allow` is advised for the whole."""

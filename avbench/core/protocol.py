@@ -151,8 +151,9 @@ def _flat(plain: Mapping[str, Any], within: str = "") -> dict[str, Any]:
     return flat
 
 
-def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str) -> None:
-    """Raise InputError, naming the fields, where the values of two described protocols differ."""
+def require_same_protocol(ours: Mapping[str, Any], theirs: Mapping[str, Any], what: str, remedy: str = "") -> None:
+    """Raise InputError, naming the fields and the remedy, where the values of two described protocols differ."""
     if differing := field_differences(without_notes(ours), without_notes(theirs)):
-        msg = f"{what} were made under different protocols and cannot be compared: {'; '.join(differing)}"
+        why = "; ".join([*differing, remedy] if remedy else differing)
+        msg = f"{what} were made under different protocols and cannot be compared: {why}"
         raise InputError(msg)

@@ -137,7 +137,9 @@ class Reference:
                 f"the reference of {self.subset} has no {protocol.name}; it has {known} (see `avbench reference build`)"
             )
             raise InputError(msg)
-        require_same_protocol(protocol.describe(), self.protocols[protocol.name], f"{protocol.name} and its reference")
+        remedy = "build the reference again, or give --reference the folder of its clips"
+        both = f"{protocol.name} and its reference"
+        require_same_protocol(protocol.describe(), self.protocols[protocol.name], both, remedy)
 
 
 def names() -> list[str]:
