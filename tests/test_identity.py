@@ -225,6 +225,7 @@ def test_a_hash_is_remembered_while_nothing_can_have_changed(tmp_path, monkeypat
     (tmp_path / "cache" / "avbench" / "hashes.sqlite").write_bytes(b"no database" * 100)
     monkeypatch.setattr(content, "_HASHES", content._Hashes())
     assert content_sha256(path) == file_sha256(path), "without the cache it is read"
+    content._HASHES._open.close()
 
 
 def test_what_lies_in_the_run_is_looked_at_by_every_verb(mine):
