@@ -19,8 +19,8 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from avbench.core import Audio, Clip
-from avbench.curation import choice, duplicates, pool, rules
-from avbench.storage.media import write_clip
+from avbench.curation import choice, duplicates, measures, pool, rules
+from avbench.storage.media import read_clip, write_clip
 from avbench.storage.worker_pool import default_workers, one_thread
 from avbench.subsets.datasets import opened
 from avbench.toyworld import FAMILIES, make_clip, random_scene
@@ -116,7 +116,7 @@ def wanted(what: dict, rule: str) -> bool:
         return what["rate"] >= FAST
     if rule == "object-contact":
         return what["contacts"] > 0 and what["quality"] != "mute"
-    return what["rate"] <= SLOW and what["contacts"] == 0
+    return what["rate"] <= SLOW and what["contacts"] == 0 and what["quality"] != "panned"
 
 
 def lines(work: Path, name: str, per_family: int, beside: list[Path]) -> list[str]:
@@ -157,6 +157,7 @@ def lines(work: Path, name: str, per_family: int, beside: list[Path]) -> list[st
     found.append(row("titled: found", table["text_share"].to_numpy() > 0.005, good == "titled"))
     found.append(row("portrait: found", table["aspect"].to_numpy() < 1, good == "portrait"))
     found += copies(table, known)
+    found += before_one_wall(SEEDS[name], work)
     amounts = table.set_index("id")[["motion_amount", "motion_with_camera"]]
     pans = [one for one in amounts.index if one.endswith("-panned")]
     still_twins = amounts.loc[[one.removesuffix("-panned") + "-wall" for one in pans], "motion_amount"].to_numpy()
@@ -189,14 +190,41 @@ def copies(table: pd.DataFrame, known: list[dict]) -> list[str]:
     # spoilt twins share the picture or the sound of their original, so they are no wrong finds
     stems = [re.sub(r"-(copy|wall|panned|cut|portrait|frozen|titled|mute)$", "", one) for one in table["id"]]
     found = []
-    for column, share in (("picture_hash", duplicates.PICTURE_SHARE), ("sound_hash", duplicates.SOUND_SHARE)):
-        having = np.flatnonzero(table[column].notna())
-        near = having[duplicates.pairs(duplicates.as_bytes(list(table[column].iloc[having])), share)]
-        right = {pair for pair in made if set(pair) <= set(having)}
-        hit = {(int(one), int(two)) for one, two in near}
+    for what, limits in (("picture", duplicates.PICTURE), ("sound", duplicates.SOUND)):
+        having = set(np.flatnonzero(table[[*limits]].notna().all(axis=1)))
+        right = {pair for pair in made if set(pair) <= having}
+        hit = {(int(one), int(two)) for one, two in duplicates.near(table, limits)}
         wrong = sum(stems[one] != stems[two] for one, two in hit)
-        what = f"copies by {column.removesuffix('_hash')}"
-        found.append(f"| {what} | {len(hit & right)} of {len(right)} found; {wrong} pairs of unlike scenes | | |")
+        found.append(
+            f"| copies by {what} | {len(hit & right)} of {len(right)} found; {wrong} pairs of unlike scenes | | |"
+        )
+    return found
+
+
+def before_one_wall(seed: int, work: Path, count: int = 27) -> list[str]:
+    """How many scenes before one unmoving wall are taken for copies, by whole frames alone and with what moves."""
+    rng = np.random.default_rng([seed, 99])
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (128, 128, 1)).astype(np.float32), (0, 0), 6.0)
+    wall = np.clip((wall - wall.mean()) / wall.std() * 50 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    rows = []
+    for number in range(count):
+        clip, _ = make_clip(random_scene([*FAMILIES][number % len(FAMILIES)], rng), seed + number)
+        seen = np.stack([wall] * len(clip.frames))
+        body = np.ptp(clip.frames.astype(np.int16), axis=3) >= 40
+        seen[:, 32:96, 32:96][body] = clip.frames[body]
+        large = np.stack([cv2.resize(frame, (192, 192), interpolation=cv2.INTER_CUBIC) for frame in seen])
+        write_clip(replace(clip, frames=large), work / "copy.mp4", lossless=False)
+        for frames in (seen, read_clip(work / "copy.mp4").frames):
+            looked_at = measures.spread(frames)
+            rows.append([measures.picture_hash(looked_at), measures.moving_hash(looked_at)])
+    table = pd.DataFrame(rows, columns=[*duplicates.PICTURE])
+    found = []
+    for words, names in (("whole frames alone", ["picture_hash"]), ("picture", [*duplicates.PICTURE])):
+        pairs = duplicates.near(table, {name: duplicates.PICTURE[name] for name in names}) // 2
+        unlike = len({(one, two) for one, two in pairs.tolist() if one != two})
+        same = len({one for one, two in pairs.tolist() if one == two})
+        every = count * (count - 1) // 2
+        found.append(f"| before one wall, by {words} | {same} of {count} found; {unlike} of {every} unlike pairs | | |")
     return found
 
 

@@ -10,6 +10,7 @@ import sys
 import time
 import tomllib
 from dataclasses import replace
+from fractions import Fraction
 from types import SimpleNamespace
 
 import cv2
@@ -18,8 +19,8 @@ import pandas as pd
 import pytest
 from command_line import run_avbench
 
-from avbench.core import Audio, InputError
-from avbench.curation import choice, duplicates, pool, rules
+from avbench.core import Audio, Clip, InputError
+from avbench.curation import choice, duplicates, measures, pool, rules
 from avbench.curation.camera import WithoutCamera
 from avbench.curation.match import AMOUNTS
 from avbench.curation.measures import MEASURES
@@ -133,25 +134,50 @@ def test_of_copies_the_one_with_more_pixels_stays(table):
     assert decided.kept[place["y-copy"]]
     small, large = place["projectile-3"], place["y-copy"]
     shares = []
-    for name in ("picture_hash", "sound_hash"):
+    for name in ("picture_hash", "moving_hash", "sound_hash"):
         one, other = (decided.table[name][index] for index in (small, large))
         shares.append(100 * (int(one, 16) ^ int(other, 16)).bit_count() / (4 * len(one)))
-    picture, sound = (f"{share:.1f} % of the" for share in shares)
-    assert decided.why(small) == f"a copy of y-copy: {picture} picture's bits differ, {sound} sound's bits differ"
+    picture, moving, sound = (f"{share:.1f} % of the" for share in shares)
+    said = f"a copy of y-copy: of the bits, {picture} picture's, {moving} moving parts' and {sound} sound's differ"
+    assert decided.why(small) == said
     assert decided.kept[place["pendulum-3"]] and decided.kept[place["drift-3"]]
 
 
 def test_a_copy_of_a_copy_says_so():
     """Of three clips of 320 bits, the first and the last resemble the middle one in 18 bits, and each other in 36."""
     bits = [0, 2**18 - 1, 2**36 - 1]
-    rows = {"id": ["a", "b", "c"], "missing": None, "picture_hash": [f"{one:080x}" for one in bits], "sound_hash": None}
-    table = pd.DataFrame(rows).assign(pixels=[1.0, 2.0, 9.0], seconds=1.0, motion_amount=1.0)
+    hashes = {"picture_hash": [f"{one:080x}" for one in bits], "moving_hash": "0" * 80, "sound_hash": None}
+    table = pd.DataFrame({"id": ["a", "b", "c"], "missing": None, **hashes, "pixels": [1.0, 2.0, 9.0]})
+    table = table.assign(seconds=1.0)
     decided = choice.decide(table, rules.Rules({"quality": (), "any": ()}, {"any": ""}), "any")
     assert [decided.why(one) for one in range(3)] == [
-        "a copy of c through clips that resemble both: 11.2 % of the picture's bits differ",
-        "a copy of c: 5.6 % of the picture's bits differ",
+        "a copy of c through clips that resemble both: "
+        "of the bits, 11.2 % of the picture's and 0.0 % of the moving parts' differ",
+        "a copy of c: of the bits, 5.6 % of the picture's and 0.0 % of the moving parts' differ",
         "kept",
     ]
+
+
+def test_scenes_before_one_wall_are_no_copies():
+    """Small bodies before one wall of twice the size: whole frames are near, what moves in them is not."""
+    wall = soft_noise((128, 128), 8)[..., None].repeat(3, axis=2)
+    rows = []
+    for family in ("drop", "projectile", "oscillate", "collide"):
+        frames = []
+        for frame in scene(family, 3)[0].frames:
+            body = np.ptp(frame.astype(np.int16), axis=2) >= 40
+            frames.append(wall.copy())
+            frames[-1][32:96, 32:96][body] = frame[body]
+        small = [cv2.resize(frame, (96, 96), interpolation=cv2.INTER_AREA) for frame in frames]
+        for name, seen in ((family, frames), (f"{family}-small", small)):
+            looked_at = measures.spread(np.stack(seen))
+            hashes = {"picture_hash": measures.picture_hash(looked_at), "moving_hash": measures.moving_hash(looked_at)}
+            rows.append({"id": name, **hashes})
+    table = pd.DataFrame(rows)
+    whole_frames = duplicates.near(table, {"picture_hash": duplicates.PICTURE["picture_hash"]})
+    assert len(whole_frames) > 4, "they take unlike scenes for copies"
+    assert duplicates.near(table, duplicates.PICTURE).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert measures.moving_hash(np.stack([wall] * 5)) == "0" * 80
 
 
 def test_rules_against_the_worlds_truth(clips, table):
@@ -165,11 +191,35 @@ def test_rules_against_the_worlds_truth(clips, table):
     assert amounts[[one for one in truth if truth[one].displacement_rate > 0.25]].min() > amounts["drift-3"]
 
 
+def soft_noise(shape, sigma, seed=1):
+    """A texture of grey levels around 128."""
+    noise = cv2.GaussianBlur(np.random.default_rng(seed).uniform(0, 255, shape).astype(np.float32), (0, 0), sigma)
+    return np.clip((noise - noise.mean()) / noise.std() * 50 + 128, 0, 255).astype(np.uint8)
+
+
+def test_a_subject_that_the_camera_follows_moves_and_one_that_rests_does_not():
+    wall, square = soft_noise((64, 160), 2), soft_noise((16, 16), 2, seed=2)
+    for pixels in (1, 2, 3):
+        followed, resting = [], []
+        for left in range(32, 32 + 16 * pixels, pixels):
+            followed.append(wall[:, left : left + 64].copy())
+            followed[-1][24:40, 24:40] = square
+            whole = wall.copy()
+            whole[24:40, 56:72] = square
+            resting.append(whole[:, left : left + 64])
+        amounts = []
+        for frames in (followed, resting):
+            clip = Clip(np.stack(frames)[..., None].repeat(3, axis=3), Fraction(8), None)
+            flow = WithoutCamera()
+            flow(clip)
+            amounts.append(flow.summary(clip)["motion_amount"])
+        assert amounts[0] == pytest.approx(8 * pixels / np.hypot(64, 64), rel=0.1)
+        assert amounts[1] < 0.005
+
+
 def test_camera_is_taken_off():
     clip, _ = scene("drift", 5)
-    rng = np.random.default_rng(1)
-    wall = cv2.GaussianBlur(rng.uniform(0, 255, (64, 128)).astype(np.float32), (0, 0), 1.2)
-    wall = np.clip((wall - wall.mean()) * 4 + 128, 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    wall = soft_noise((64, 128), 1.2)[..., None].repeat(3, axis=2)
     frames = np.stack([wall[:, 2 * index : 2 * index + 64] for index in range(16)])
     flow = WithoutCamera()
     seen = float(flow(replace(clip, frames=frames))["motion_amount"])
@@ -184,7 +234,9 @@ def test_near_hashes_are_found_and_far_ones_are_not():
     hashes = rng.integers(0, 256, (400, 40), dtype=np.uint8)
     hashes[7] = hashes[391]
     hashes[7, 3] ^= 5
-    assert duplicates.pairs(hashes, 0.06).tolist() == [[7, 391]]
+    assert duplicates.pairs(hashes, [(40, 0.06)]).tolist() == [[7, 391]]
+    assert duplicates.pairs(hashes, [(3, 0.06), (37, 0.06)]).tolist() == [[7, 391]]
+    assert duplicates.pairs(hashes, [(3, 0.06), (1, 0.06), (36, 0.06)]).tolist() == [], "two of eight bits differ"
     assert duplicates.groups(5, np.array([[1, 3], [3, 4]])).tolist() == [0, 1, 2, 1, 1]
 
 

@@ -1,8 +1,10 @@
 """Measures how things move after the camera's own motion is removed.
 
 The camera's motion between two frames is modelled as a shift, a rotation and a zoom: the similarity transform that most
-of the textured places agree on (RANSAC). So an object that fills most of the picture and moves as one is mistaken for
-the camera, and parallax is only partly removed. Flow is in pixels of the working frames; see avbench/features/flow.
+of the textured places agree on (RANSAC). What counts as motion is what that transform does not explain, so a subject
+that the camera follows moves, though it stays in place on the screen. An object that fills most of the picture and
+moves as one is mistaken for the camera, and parallax is only partly removed. Flow is in pixels of the working frames;
+see avbench/features/flow.
 """
 
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import numpy as np
 
 from avbench.core import Clip
 from avbench.features.flow import DISFlow
-from avbench.features.flow.pairs import Pair, grid, pair, working, working_size
+from avbench.features.flow.pairs import Pair, grid, moves_otherwise, pair, working, working_size
 
 STEP = 8
 """Pixels between the places that vote on the camera's motion."""
@@ -43,12 +45,13 @@ class WithoutCamera(DISFlow):
         for one, two in pairwise(working(frame, self.protocol) for frame in clip.frames):
             forward = self.flow(one, two)
             found = pair(one, two, forward, self.flow(two, one), self.protocol)
-            self._take(found, forward, camera_flow(one, forward))
+            left, camera = found.motion, camera_flow(one, forward)
+            if camera is not None:
+                left = (forward - camera) * moves_otherwise(one, two, forward, camera, self.protocol)[..., None]
+            self._take(left, camera)
             yield found
 
-    def _take(self, found: Pair, forward: np.ndarray, camera: np.ndarray | None) -> None:
-        moves = np.any(found.motion != 0, axis=-1)
-        left = found.motion if camera is None else (forward - camera) * moves[..., None]
+    def _take(self, left: np.ndarray, camera: np.ndarray | None) -> None:
         speed = np.hypot(left[..., 0], left[..., 1])
         count = max(1, round(self.protocol.moving_share_of_pixels * speed.size))
         self.speeds.append(float(np.partition(speed, speed.size - count, axis=None)[-count:].mean(dtype=np.float64)))

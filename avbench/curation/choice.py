@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avbench.core import InputError, Subset, spreadsheet_cell
+from avbench.core import InputError, Subset, all_of, spreadsheet_cell
 from avbench.curation import duplicates
 from avbench.curation.measures import MEASURES
 from avbench.curation.pool import Measured, keys, rows_path
@@ -31,6 +31,7 @@ from avbench.subsets.from_dataset import card_of, prompt_of
 from avbench.subsets.loading import require_no_other, write
 
 AUDIT = ("id", "file", "rule", "condition", "value", "threshold", "threshold_from", "holds", "kept", "why")
+_HASHES = {"picture_hash": "the picture's", "moving_hash": "the moving parts'", "sound_hash": "the sound's"}
 _CHUNK = 50_000
 
 
@@ -63,20 +64,21 @@ class Decided:
 
     def _copied(self, clip: int, kept: int) -> str:
         """By which hashes a clip is a copy of the kept one, in words."""
-        found, near = [], False
-        for what, share in (("picture", duplicates.PICTURE_SHARE), ("sound", duplicates.SOUND_SHARE)):
-            one, other = (self.table[f"{what}_hash"].iat[each] for each in (clip, kept))
-            if isinstance(one, str) and isinstance(other, str):
-                apart = duplicates.differing(one, other)
-                near |= apart <= share
-                found.append(f"{100 * apart:.1f} % of the {what}'s bits differ")
+        one, other = self.table.iloc[clip], self.table.iloc[kept]
+        known = [name for name in _HASHES if isinstance(one[name], str) and isinstance(other[name], str)]
+        apart = {name: duplicates.differing(one[name], other[name]) for name in known}
+        near = any(
+            all(apart.get(name, 1) <= share for name, share in limits.items())
+            for limits in (duplicates.PICTURE, duplicates.SOUND)
+        )
         through = "" if near else " through clips that resemble both"
-        return f"a copy of {self.table['id'].iat[kept]}{through}: {', '.join(found)}"
+        shares = all_of([f"{100 * share:.1f} % of {_HASHES[name]}" for name, share in apart.items()])
+        return f"a copy of {other['id']}{through}: of the bits, {shares} differ"
 
 
 def load(pool: Pool, work: Path) -> pd.DataFrame:
     """Return the pool's clips in its order, with their measures. Raises InputError if there is no clip."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", "picture_hash", "sound_hash")}
+    columns: dict[str, list[Any]] = {name: [] for name in ("id", "sha256", "missing", *_HASHES)}
     numbers: dict[str, list[float]] = {name: [] for name in MEASURES}
     places: dict[str | tuple[str, str], int] = {}
     for row in stream_lines(rows_path(work), Measured):
@@ -142,14 +144,10 @@ def _holding(table: pd.DataFrame, conditions: Sequence[Condition]) -> tuple[np.n
 def _copies(table: pd.DataFrame, passing: np.ndarray) -> np.ndarray:
     numbers = np.flatnonzero(passing)
     copy_of = np.full(len(table), -1)
-    found = [np.empty((0, 2), np.intp)]
-    for column, share in (("picture_hash", duplicates.PICTURE_SHARE), ("sound_hash", duplicates.SOUND_SHARE)):
-        hashes = table[column].iloc[numbers]
-        having = np.flatnonzero(hashes.notna().to_numpy())
-        if len(having) > 1:
-            found.append(having[duplicates.pairs(duplicates.as_bytes(list(hashes.iloc[having])), share)])
+    passed = table.iloc[numbers]
+    found = [duplicates.near(passed, limits) for limits in (duplicates.PICTURE, duplicates.SOUND)]
     group = duplicates.groups(len(numbers), np.concatenate(found))
-    quality = table[["pixels", "seconds"]].iloc[numbers].to_numpy()
+    quality = passed[["pixels", "seconds"]].to_numpy()
     for first in np.unique(group[group != np.arange(len(group))]):
         members = np.flatnonzero(group == first)
         best = min(members, key=lambda one: (-quality[one][0], -quality[one][1], one))

@@ -1,18 +1,21 @@
 """Finds clips that are copies of one another, by picture or by sound, in bounded memory.
 
-Hashes are ``[clips, bytes]`` uint8. Each pair of adjacent bytes is a band. For each band, the clips are sorted by it;
-within a group of equal bands they are sorted by the whole hash, and each is compared with the next `NEIGHBOURS` clips.
-So time grows with clips × bands, never with the square of the clips. Two kinds of copy are missed: one that differs in
-every band, and one that is further away than that in every sorted group.
+Copies by picture must have near hashes of whole frames and of what moves in them: before one unmoving background, whole
+frames are near whatever happens. Hashes are ``[clips, bytes]`` uint8. Each pair of adjacent bytes is a band. For each
+band, the clips are sorted by it; within a group of equal bands they are sorted by the whole hash, and each is compared
+with the next `NEIGHBOURS` clips. So time grows with clips × bands, never with the square of the clips. Two kinds of
+copy are missed: one that differs in every band, and one that is further away than that in every sorted group.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
 
 NEIGHBOURS = 24
-PICTURE_SHARE = 0.06
-"""Largest share of differing bits between the picture hashes of copies."""
-SOUND_SHARE = 0.06
-"""Largest share of differing bits between the sound hashes of copies."""
+PICTURE = {"picture_hash": 0.06, "moving_hash": 0.2}
+"""Hash → the largest share of differing bits of copies by picture; both must be near."""
+SOUND = {"sound_hash": 0.06}
 
 _BITS = np.array([bin(value).count("1") for value in range(256)], np.uint16)
 
@@ -28,8 +31,28 @@ def differing(one: str, other: str) -> float:
     return float(_BITS[ones ^ others].mean() / 8)
 
 
-def pairs(hashes: np.ndarray, share: float) -> np.ndarray:
-    """Find the pairs of clips that differ in at most `share` of the bits: ``[pairs, 2]``, lower number first."""
+def near(table: pd.DataFrame, limits: Mapping[str, float]) -> np.ndarray:
+    """Find the pairs of rows that are near in each of the columns of hashes in hex: ``[pairs, 2]``, lower number first.
+
+    Args:
+        table: one row per clip; a clip without one of the hashes is in no pair.
+        limits: `PICTURE` or `SOUND`.
+    """
+    having = np.flatnonzero(table[[*limits]].notna().all(axis=1).to_numpy())
+    if len(having) < 2:
+        return np.empty((0, 2), np.intp)
+    parts = [as_bytes(list(table[column].iloc[having])) for column in limits]
+    widths = [part.shape[1] for part in parts]
+    return having[pairs(np.hstack(parts), list(zip(widths, limits.values(), strict=True)))]
+
+
+def pairs(hashes: np.ndarray, limits: Sequence[tuple[int, float]]) -> np.ndarray:
+    """Find the pairs of near clips: ``[pairs, 2]``, lower number first.
+
+    Args:
+        hashes: ``[clips, bytes]``, of one or more parts.
+        limits: of each part, its bytes and the largest share of its bits that may differ.
+    """
     count, width = hashes.shape
     found = [np.empty((0, 2), np.intp)]
     for band in range(0, width - 1, 2):
@@ -37,13 +60,14 @@ def pairs(hashes: np.ndarray, share: float) -> np.ndarray:
         order = np.lexsort((*keys, hashes[:, band + 1], hashes[:, band]))
         ordered = hashes[order]
         for step in range(1, min(NEIGHBOURS, count - 1) + 1):
-            same = np.all(ordered[step:, band : band + 2] == ordered[:-step, band : band + 2], axis=1)
-            one = np.flatnonzero(same)
+            one = np.flatnonzero(np.all(ordered[step:, band : band + 2] == ordered[:-step, band : band + 2], axis=1))
             if not len(one):
                 break
-            apart = _BITS[ordered[one] ^ ordered[one + step]].sum(axis=1)
-            near = one[apart <= share * 8 * width]
-            found.append(np.sort(np.stack([order[near], order[near + step]], axis=1), axis=1))
+            apart, begin = _BITS[ordered[one] ^ ordered[one + step]], 0
+            for size, share in limits:
+                fits = apart[:, begin : begin + size].sum(axis=1) <= share * 8 * size
+                one, apart, begin = one[fits], apart[fits], begin + size
+            found.append(np.sort(np.stack([order[one], order[one + step]], axis=1), axis=1))
     return np.unique(np.concatenate(found), axis=0)
 
 

@@ -24,6 +24,8 @@ from avbench.metrics import sync
 
 LOOKED_AT = 5
 """Frames whose pictures are hashed and searched for text; evenly spread."""
+MOVING_LEVELS = 8
+"""Grey levels of difference that a codec may add."""
 SOUND_HASH_SIDE = 16
 SOUND_RANGE = 50
 """Decibels below the loudest level that the hash of a sound uses; below it lies what codecs add."""
@@ -54,10 +56,11 @@ class CurationProtocol(Protocol):
     """The settings that decide the measures, besides those of flow and onsets."""
 
     name: str = "curation"
-    version: int = 3
+    version: int = 4
     cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector"
     shortest_scene: int = 1
     looked_at: int = LOOKED_AT
+    moving_levels: int = MOVING_LEVELS
     hashes: str = f"imagehash {metadata.version('imagehash')}"
     words_longest_side: int = words.LONGEST_SIDE
     words_letters: int = words.LETTERS
@@ -66,7 +69,8 @@ class CurationProtocol(Protocol):
     notes: Notes = noted(
         cuts="The detector with its default settings.",
         shortest_scene="Frames.",
-        hashes="Perceptual hashes: 64 bits for each frame, 256 bits for the log spectrogram.",
+        moving_levels="Smaller differences from the median of the examined frames are not hashed.",
+        hashes="Perceptual: 64 bits for a frame, 64 for its difference from the median, 256 for the spectrogram.",
         words_longest_side="Pixels: larger frames are shrunk to it.",
         words_letters="A line of text needs this many different letters.",
         words_score="A line of text needs this score.",
@@ -80,7 +84,7 @@ class Measured:
         self._flow, self._onsets, self._words = WithoutCamera(), Onsets(), words.Words()
 
     def __call__(self, clip: Clip) -> dict[str, float | str | None]:
-        """The numbers named in MEASURES, and ``picture_hash`` and ``sound_hash`` in hex.
+        """The numbers named in MEASURES, and ``picture_hash``, ``moving_hash`` and ``sound_hash`` in hex.
 
         Raises:
             NotMeasurable: the clip is too short, or too small, for flow.
@@ -99,6 +103,7 @@ class Measured:
             "cuts": float(cuts(clip)),
             "text_share": self._words(looked_at),
             "picture_hash": picture_hash(looked_at),
+            "moving_hash": moving_hash(looked_at),
         }
         return found | self._sound_measures(clip, flow)
 
@@ -155,6 +160,16 @@ def spread(frames: np.ndarray) -> np.ndarray:
 def picture_hash(frames: np.ndarray) -> str:
     """Perceptual hashes of frames, in hex."""
     return "".join(str(imagehash.phash(Image.fromarray(frame))) for frame in frames)
+
+
+def moving_hash(frames: np.ndarray) -> str:
+    """Perceptual hashes of how each frame differs from the median frame, in hex; zeros where nothing differs."""
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    small = np.stack([cv2.resize(grey, (64, 64), interpolation=cv2.INTER_AREA) for grey in greys]).astype(np.float32)
+    change = np.maximum(np.abs(small - np.median(small, axis=0)) - MOVING_LEVELS, 0)
+    if (most := change.max()) < MOVING_LEVELS:
+        return "0" * 16 * len(frames)
+    return picture_hash((255 * change / most).astype(np.uint8))
 
 
 def sound_hash(mono: np.ndarray, rate: int) -> str | None:

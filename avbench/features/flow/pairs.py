@@ -44,7 +44,7 @@ def pair(
 ) -> Pair:
     """Measure two working frames ``[height, width, 3]`` uint8 with the flows between them."""
     greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)]
-    before, after = (cv2.GaussianBlur(grey.astype(np.float32), (0, 0), protocol.evidence_blur) for grey in greys)
+    before, after = (_blurred(grey, protocol) for grey in greys)
     places = grid(*before.shape)
     there = _Way(forward, places + forward, backward, before, after)
     back = _Way(backward, places + backward, forward, after, before)
@@ -73,6 +73,10 @@ def pair(
         returning=float(returns[moving].mean()) if moving.any() else float("nan"),
         flicker=float(np.median(change[still])) if still.any() else float("nan"),
     )
+
+
+def _blurred(grey: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    return cv2.GaussianBlur(grey.astype(np.float32), (0, 0), protocol.evidence_blur)
 
 
 class _Way:
@@ -164,8 +168,12 @@ def _lost(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
 
 def _evidence(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
     """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames."""
-    followed = _in_windows(way.left**2, protocol)
-    near, far = (a < protocol.evidence_ratio * b for a, b in zip(followed, standing.squares, strict=True))
+    return _explains(way.left, standing.squares, protocol)
+
+
+def _explains(left: np.ndarray, squares: list[np.ndarray], protocol: FlowProtocol) -> np.ndarray:
+    followed = _in_windows(left**2, protocol)
+    near, far = (a < protocol.evidence_ratio * b for a, b in zip(followed, squares, strict=True))
     return near & far
 
 
@@ -177,6 +185,18 @@ def _in_windows(squares: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]
 def _where(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """A flow where `mask` is true, and 0 elsewhere."""
     return cv2.copyTo(flow, mask.view(np.uint8), np.zeros_like(flow))
+
+
+def moves_otherwise(
+    frame: np.ndarray, following: np.ndarray, flow: np.ndarray, other: np.ndarray, protocol: FlowProtocol
+) -> np.ndarray:
+    """Mask ``[height, width]`` bool of the pixels of two working frames that move with `flow` and not with `other`.
+
+    It is the mask of `Pair.motion` with another flow, such as the camera's, in place of standing still.
+    """
+    before, after = (_blurred(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), protocol) for rgb in (frame, following))
+    left, left_by_other = (sampled(after, grid(*before.shape) + each) - before for each in (flow, other))
+    return _explains(left, _in_windows(left_by_other**2, protocol), protocol)
 
 
 def remaining(
