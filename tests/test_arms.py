@@ -125,6 +125,11 @@ def test_trainings_are_paired_by_number_else_by_order_else_not(tmp_path):
     )
     order, sentence = pairing(a, made_arm("b", tmp_path / "b-1", tmp_path / "b-7"))
     assert order == [0, 1] and "in the order of their names (b-1 with a-1, and so on)" in sentence
+    ring = [made_arm(name, *(tmp_path / f"{name}-{k}" for k in order)) for name, order in (("a", "123"), ("b", "231"))]
+    assert pairing(*ring)[0] == [2, 0, 1]
+    same = [made_arm(name, *(tmp_path / f"{name}-{lr}-0" for lr in ("low", "high"))) for name in "ab"]
+    order, sentence = pairing(*same)
+    assert order == [0, 1] and "in the order of their names" in sentence, "one number names no training"
     assert pairing(a, turned, False) == (None, "Trainings of a and b are not paired, as asked.")
     three = made_arm("c", *(tmp_path / f"c-{number}" for number in range(3)))
     assert pairing(a, three) == (None, "Trainings of a and c are not paired: there are 2 and 3.")
@@ -155,6 +160,11 @@ def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):
         opened_arms({"a": f"{tmp_path}/a-*", "b": [tmp_path / "a-1", tmp_path / "a-2"]})
     with pytest.raises(InputError, match="a-1 is twice in a"):
         opened_arms({"a": [tmp_path / "a-1", f"{tmp_path}/a-*"]})
+    (tmp_path / "again").symlink_to(tmp_path / "a-1")
+    with pytest.raises(InputError, match="a-2 is in a and in b"):
+        opened_arms({"a": f"{tmp_path}/a-*", "b": [tmp_path / "a-3/../a-2", tmp_path / "a-10"]})
+    with pytest.raises(InputError, match="again is twice in a"):
+        opened_arms({"a": [tmp_path / "a-1", tmp_path / "again"]})
 
 
 def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
@@ -299,16 +309,19 @@ def test_trainings_that_look_like_different_models_are_said(tmp_path):
     def weights(size, sha256="0"):
         return {"weights": {"model": {"sha256": sha256, "bytes": size}}}
 
-    alike = {"arm": "t2v", "checkpoint": "runs/1.pt", "seed": 1, **weights(1_000_000)}
-    same = {"arm": "t2v", "checkpoint": "runs/2.pt", "seed": 2, **weights(1_000_400, "1")}
+    alike = {"arm": "t2v", "checkpoint": "runs/1.pt", "seed": 1, "dtype": "float32", **weights(1_000_000)}
+    same = {"arm": "t2v", "checkpoint": "runs/2.pt", "seed": 2, "dtype": "bfloat16", **weights(1_000_400, "1")}
+    alike["tower"], same["tower"] = "one/tower.pt", "two/tower.pt"
     assert arm(a=alike, b=same) is None
     assert arm(c=alike, d={**same, "arm": "t2av"}) == (
         "Trainings of x may not be one recipe: arm 't2v' in c, 't2av' in d."
     )
-    assert "bytes of the weights and inputs 1000000 in e, 1400000 in f" in arm(
-        e=alike, f={**same, **weights(1_400_000)}
+    assert "bytes of the weights and inputs 1000000 in e, 1020000 in f" in arm(
+        e=alike, f={**same, **weights(1_020_000)}
     )
-    other = made_run(tmp_path / "g", names=("toy-control",), count=1, settings=alike)
+    many = arm(h={**alike, **dict.fromkeys("vwxyz", 1)}, i=same)
+    assert many.endswith("not be one recipe: v 1 in h, None in i; w 1 in h, None in i; x 1 in h, None in i.")
+    other = made_run(tmp_path / "g", names=("toy-control",), count=1, settings={"steps": 4})
     other.write_run(replace(other.run(), model="toyworld:"))
     found = unlike_models(Arm("x", (RunFolder(tmp_path / "a"), other)))
     assert found == "Trainings of x may not be one recipe: provider 'made' in a, 'toyworld' in g."

@@ -28,6 +28,15 @@ from avbench.comparison.leaderboard import _best, _distances_compared, _ranked, 
 from avbench.comparison.power import planned
 from avbench.comparison.score_table import _said, clip_values, require_known_fields, scores_frame
 from avbench.core import InputError, Key, Null, Row, Sample, Score, different_fields
+from avbench.comparison.score_table import (
+    Made,
+    _said,
+    check_comparable,
+    clip_values,
+    require_known_fields,
+    scores_frame,
+)
+from avbench.core import InputError, Key, Null, Sample, Score, different_fields
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
@@ -389,6 +398,19 @@ def test_what_one_run_alone_has_is_said_once_and_with_its_side():
     assert _said({"weights_sha256": (one, "(absent)")}) == ["the network's weights (the first run's only)"]
 
 
+def test_the_clip_specs_of_the_subset_must_be_equal_and_of_others_need_not():
+    one, other = (
+        Made(name, {}, {"s": {"fps": fps}}, {("s", "m"): ("d", {})}) for name, fps in (("a", "8"), ("b", "24"))
+    )
+    with pytest.raises(InputError, match=r"clip_spec\.fps '8' against '24' \(--allow clip_spec\.fps"):
+        check_comparable(one, other)
+    assert check_comparable(one, other, ["clip_spec"]) == {
+        ("s", "m"): "made differently: clip_spec.fps '8' against '24'"
+    }
+    elsewhere = dataclasses.replace(one, clip_specs={"s": {"fps": "8"}, "t": {"fps": "24"}})
+    assert check_comparable(one, elsewhere) == {("s", "m"): None}
+
+
 def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
     run = evaluated(made_run(tmp_path / "a", count=2, names=["toy-control"]))
     outer = ("sampling", "feature", "subset", "clip_spec")
@@ -615,6 +637,8 @@ def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
             known = effect * np.sqrt(runs_in_it * (between + within / seeds))
             enough = prompts == 24  # 2 / 2⁷ is not below 0.05 / 4
             assert row["detectable"] == pytest.approx(known, rel=1e-4) if enough else np.isnan(row["detectable"])
+    once = evaluated(made_run(tmp_path / "e", **how | {"seeds": (0,)}))
+    assert {*planned([once], [24], [1, 4])["seeds"]} == {1}, "one clip of each prompt says nothing of more"
     other = evaluated(made_run(tmp_path / "c", settings={"steps": 2}, **how))
     fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
     with pytest.raises(InputError, match=r"sampling\.steps"):

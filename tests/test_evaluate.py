@@ -113,7 +113,7 @@ def test_metrics_of_one_feature_stack_its_rows_once(tmp_path, real, monkeypatch)
 
 def test_names_of_metrics_may_stand_in_one_text_and_in_any_order():
     assert [metric.name for metric in chosen_metrics("kvd, fvd")] == ["fvd", "kvd"]
-    assert features_of(chosen_metrics(["sync_excess", "onset_rate"])) == ["flow-dis", "onsets"]
+    assert features_of(chosen_metrics(["sync_excess", "motion_amount"])) == ["flow-dis", "onsets"]
 
 
 def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):

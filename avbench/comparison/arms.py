@@ -54,10 +54,11 @@ def opened_arms(groups: Mapping[str, str | Path | Sequence[str | Path]]) -> list
     for name, given in groups.items():
         places = [place for one in ([given] if isinstance(given, str | Path) else given) for place in _expanded(one)]
         for place in places:
-            if (owner := owners.setdefault(place.resolve(), name)) != name or places.count(place) > 1:
+            if (owner := owners.get(place.resolve())) is not None:
                 where = f"twice in {name}" if owner == name else f"in {owner} and in {name}"
                 msg = f"{place} is {where}; a training counts once"
                 raise InputError(msg)
+            owners[place.resolve()] = name
         arms.append(Arm(name, tuple(RunView(place) for place in sorted(places, key=_natural))))
     return arms
 

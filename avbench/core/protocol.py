@@ -22,7 +22,10 @@ from avbench.core.errors import InputError
 
 
 def digest(value: object) -> str:
-    """sha256 (hex) of `value` written as JSON with sorted keys. Raises TypeError on what JSON cannot hold."""
+    """sha256 (hex) of `value` written as JSON with sorted keys.
+
+    Raises TypeError on what JSON cannot hold, and ValueError on NaN and infinity.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
