@@ -127,9 +127,9 @@ def test_trainings_are_paired_by_number_else_by_order_else_not(tmp_path):
     assert order == [0, 1] and "in the order of their names (b-1 with a-1, and so on)" in sentence
     ring = [made_arm(name, *(tmp_path / f"{name}-{k}" for k in order)) for name, order in (("a", "123"), ("b", "231"))]
     assert pairing(*ring)[0] == [2, 0, 1]
-    same = [made_arm(name, *(tmp_path / f"{name}-{lr}-0" for lr in ("low", "high"))) for name in "ab"]
-    order, sentence = pairing(*same)
-    assert order == [0, 1] and "in the order of their names" in sentence, "one number names no training"
+    for ends in (("low-0", "high-0"), ("0", "last")):  # one number names no training, nor does none
+        order, sentence = pairing(*(made_arm(name, *(tmp_path / f"{name}-{end}" for end in ends)) for name in "ab"))
+        assert order == [0, 1] and "in the order of their names" in sentence
     assert pairing(a, turned, False) == (None, "Trainings of a and b are not paired, as asked.")
     three = made_arm("c", *(tmp_path / f"c-{number}" for number in range(3)))
     assert pairing(a, three) == (None, "Trainings of a and c are not paired: there are 2 and 3.")
