@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import xml.etree.ElementTree as ET
+from fractions import Fraction
 from pathlib import Path
 from unittest import mock
 
@@ -14,8 +15,10 @@ import pandas as pd
 import pytest
 from browsing import Opened, wait_until
 from command_line import run_avbench
+from made_media import make, moving, tone
 from made_runs import evaluated, made_run, unsealed, values_of
 
+import avbench
 from avbench import cli
 from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.leaderboard import leaderboard
@@ -554,6 +557,37 @@ def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     done = run_avbench("votes", tmp_path / "votes.json", code=None)
     assert done.exit_code == 0 and "strengths" in done.output, done.output
     assert not inside.complaints
+
+
+@pytest.mark.browser
+def test_sound_that_outlasts_the_picture_is_played_to_its_end_and_marked(browser, tmp_path):
+    """Of two clips of 1 s; in a blind vote both end with the picture."""
+    for name, seconds in (("long", 3), ("short", 0.5)):
+        (tmp_path / name).mkdir()
+        sound = ("pcm_s16le", tone(round(16000 * seconds)), 16000, Fraction(0))
+        make(tmp_path / name / "c.mkv", moving(8), 8, sound=sound)
+    how = {"metrics": "motion_amount", "workers": 0, "out": tmp_path / "out"}
+    found = avbench.score([tmp_path / "long", tmp_path / "short"], **how)
+    opened = Opened(browser, found.save_report(tmp_path / "page"))
+    tab = opened.page
+    tab.evaluate("(chooseSubset(0), open(0))")
+    assert tab.evaluate("bench.length") == 3
+    assert tab.locator("#player .time").inner_text() == "frame 1 of 8 · 0.00 s"
+    tab.evaluate("bench.scrub(20)")
+    assert tab.locator("#player .time").inner_text() == "after the last frame · 2.56 s"
+    words = """bench.arms.map((arm) => {
+      const told = [], pen = arm.canvas.getContext("2d"), draw = pen.fillText;
+      pen.fillText = (text, x) => told.push(text, ((x / arm.canvas.width) * bench.length).toFixed(1));
+      bench.waves();
+      pen.fillText = draw;
+      return told;
+    })"""
+    assert tab.evaluate(words) == [["picture ends", "1.0"], ["sound ends", "0.5"]]
+    tab.evaluate("startVoting()")
+    wait_until(tab, "!bench.root.classList.contains('loading')")
+    assert tab.evaluate("bench.length") == 1
+    assert not opened.complaints
+    opened.context.close()
 
 
 @pytest.mark.browser

@@ -1,5 +1,6 @@
 """A report's folder: one writes it at a time, and what failed once is tried again."""
 
+import base64
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
-from avbench.core import Clip, InputError, Key, MediaError, Run, Sample, Subset
+from avbench.core import Audio, Clip, InputError, Key, MediaError, Run, Sample, Subset
 from avbench.core.prompt import Prompt
 from avbench.report.folder import locked
 from avbench.report.page import clips
@@ -35,6 +36,17 @@ def made(folder, place, **options):
     count, tasks = clips.prepare([folder], place, **options)
     list(tasks)
     return count
+
+
+@pytest.mark.parametrize("seconds", [0.25, 4.0])
+def test_a_waveform_is_that_of_the_whole_sound_whatever_the_picture_lasts(tmp_path, seconds):
+    """Half a second of picture, and one sample that can be heard, three quarters into the sound."""
+    wave = np.zeros((1, round(16000 * seconds)), np.float32)
+    wave[0, round(0.751 * wave.size)] = 0.25
+    clips.encode(Clip(np.zeros((4, 32, 32, 3), np.uint8), 8, Audio(wave, 16000)), tmp_path, "x")
+    card = clips.card(tmp_path, "x")
+    assert (card["seconds"], card["sound_seconds"]) == (0.5, seconds)
+    assert [*np.nonzero([*base64.b64decode(card["peaks"])])[0]] == [180] and len(base64.b64decode(card["peaks"])) == 240
 
 
 def test_no_report_is_written_into_a_run_folder(folder):

@@ -32,7 +32,7 @@ from avbench.storage.writing import write_json
 LONGEST_SIDE = 480
 """Longest side in pixels; larger clips are scaled down to it."""
 _TINY_SIDE = 160
-_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks; loudness"
+_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks, all sound; loudness"
 """Settings of the encoding; a file made with other settings is made again."""
 _PEAKS = 240
 _SMALL = {"crf": 24, "sound_bits_per_second": 64_000}
@@ -81,7 +81,7 @@ def prepare(
 
 
 def card(place: Path, sha256: str) -> dict[str, Any]:
-    """Return what `prepare` recorded of a clip: its size, rate, length, peaks, loudness and pictures; or `missing`.
+    """Return what `prepare` recorded of a clip: its size, rate, lengths, peaks, loudness and pictures; or `missing`.
 
     `missing` is a sentence. `loudness` is in LUFS, None where nothing can be heard. `pictures` has for each picture its
     recipe, and `missing`, a sentence where the clip cannot have it, else None.
@@ -145,8 +145,8 @@ def _encoded(clip: Clip, path: Path) -> dict[str, Any]:
     playable = _playable(clip)
     write_clip(playable, path, lossless=False, **_SMALL)
     known = {"recipe": _RECIPE, "width": clip.width, "height": clip.height, "frames": len(clip.frames)}
-    known |= {"fps": float(clip.fps), "seconds": clip.seconds, "peaks": _peaks(clip), "loudness": _loudness(playable)}
-    return {**known, "pictures": {}}
+    known |= {"fps": float(clip.fps), "seconds": clip.seconds, "sound_seconds": clip.audio and clip.audio.seconds}
+    return {**known, "peaks": _peaks(clip.audio), "loudness": _loudness(playable), "pictures": {}}
 
 
 def _drawn(clip: Clip, name: str, path: Path) -> dict[str, Any]:
@@ -194,13 +194,13 @@ def _plain_sound(audio: Audio) -> Audio:
     return audio
 
 
-def _peaks(clip: Clip) -> str | None:
+def _peaks(audio: Audio | None) -> str | None:
     """Return the waveform for display: the square root of the loudest sample in each of `_PEAKS` parts, one byte each,
     in base64.
     """
-    if clip.audio is None:
+    if audio is None:
         return None
-    wave = np.abs(clip.audio.mono())
-    edges = np.linspace(0, clip.seconds * clip.audio.sample_rate, _PEAKS + 1).astype(int)
+    wave = np.abs(audio.mono())
+    edges = np.linspace(0, len(wave), _PEAKS + 1).astype(int)
     loudest = np.array([wave[a : max(b, a + 1)].max(initial=0) for a, b in itertools.pairwise(edges)])
     return base64.b64encode((np.sqrt(loudest) * 255).round().astype(np.uint8).tobytes()).decode()

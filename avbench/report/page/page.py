@@ -308,7 +308,7 @@ def _clips(folders: Sequence[RunFolder], place: Path, explained: Explained) -> t
 
 def _card(known: Mapping[str, Any], pictures: Sequence[str]) -> dict[str, Any]:
     """Return what the page needs of an encoded file; of each picture why it is missing, or None."""
-    names = ("width", "height", "frames", "fps", "seconds", "peaks", "loudness")
+    names = ("width", "height", "frames", "fps", "seconds", "sound_seconds", "peaks", "loudness")
     why = {name: known["pictures"][name]["missing"] for name in pictures}
     return {**{name: known[name] for name in names}, "pictures": why}
 

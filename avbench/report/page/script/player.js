@@ -1,6 +1,10 @@
 // ---- players: each has one clock, however many clips
 
 const players = [];
+const UNLIKE_SECONDS = 0.2; // lengths of picture and sound that differ by more are marked
+
+// Sound counts as a whole, also what lasts longer than the picture.
+const lasts = (card) => Math.max(card.seconds, card.sound_seconds ?? 0);
 
 // Of a clip, or of a picture that lies over it.
 function address(sha, picture = "") {
@@ -34,7 +38,7 @@ function fitted(canvas) {
 }
 
 class Player {
-  arms = []; addresses = []; length = 0; rate = 1; time = 0; playing = false; before = 0; sounding = -1; turn = 0; told = -1;
+  arms = []; addresses = []; length = 0; frames = 1; rate = 1; time = 0; playing = false; before = 0; sounding = -1; turn = 0; told = -1;
   asked = null; seeking = null; over = "";
 
   constructor(root, step) {
@@ -139,8 +143,9 @@ class Player {
     this.arms = made();
     this.turn += 1;
     const cards = this.arms.map((one) => one.card).filter(Boolean);
-    this.length = Math.min(most, Math.max(0, ...cards.map((card) => card.seconds)));
+    this.length = Math.min(most, Math.max(0, ...cards.map(lasts)));
     this.rate = Math.max(1, ...cards.map((card) => card.fps));
+    this.frames = Math.round(Math.min(most, Math.max(0, ...cards.map((card) => card.seconds))) * this.rate);
     this.time = 0;
     this.part("scrubber").max = Math.max(0, Math.round(this.length * this.rate) - 1);
     this.part("over-label").hidden = !data.pictures.length || !this.arms.some((one) => one.colour);
@@ -166,7 +171,7 @@ class Player {
   // The clip that is heard leads; else the longest. The clock is its time while it plays, and runs on after its end.
   leader() {
     const heard = this.arms.find((one) => one.video && !one.video.muted);
-    return heard ?? this.arms.filter((one) => one.video).sort((a, b) => b.card.seconds - a.card.seconds)[0];
+    return heard ?? this.arms.filter((one) => one.video).sort((a, b) => lasts(b.card) - lasts(a.card))[0];
   }
 
   frameAt(seconds) { return Math.min(+this.part("scrubber").max, Math.max(0, Math.floor(seconds * this.rate + 1e-3))); }
@@ -226,7 +231,7 @@ class Player {
     }
     for (const { videos, card } of this.arms) for (const video of videos) {
       if (video === lead || video.ended || video.seeking) continue;
-      const off = Math.min(this.time, Number.isFinite(video.duration) ? video.duration : card.seconds) - video.currentTime;
+      const off = Math.min(this.time, Number.isFinite(video.duration) ? video.duration : lasts(card)) - video.currentTime;
       if (Math.abs(off) > 0.6 / card.fps) { video.currentTime += off; video.playbackRate = 1; }
       else video.playbackRate = 1 + Math.min(Math.max(off * 2, -0.2), 0.2);
     }
@@ -235,9 +240,9 @@ class Player {
   }
 
   tell() {
-    const frame = this.frameAt(this.time), of = +this.part("scrubber").max + 1;
+    const frame = this.frameAt(this.time), place = frame < this.frames ? `frame ${frame + 1} of ${this.frames}` : "after the last frame";
     this.part("scrubber").value = frame;
-    this.part("time").textContent = this.length ? `frame ${frame + 1} of ${of} · ${this.time.toFixed(2)} s` : "";
+    this.part("time").textContent = this.length ? `${place} · ${this.time.toFixed(2)} s` : "";
     if (this.told !== this.time) this.waves();
     this.told = this.time;
   }
@@ -295,7 +300,7 @@ class Player {
       const pen = fitted(canvas), { width, height } = canvas, across = width / this.length, middle = height * 0.56;
       pen.fillStyle = colours.wave;
       if (peaks) {
-        const wide = (card.seconds * across) / peaks.length;
+        const wide = (card.sound_seconds * across) / peaks.length;
         peaks.forEach((peak, k) => {
           const reach = Math.max(0.5, (peak / loudest) ** 2 * height * 0.34);
           pen.fillRect(k * wide, middle - reach, Math.max(1, wide - 0.5), 2 * reach);
@@ -304,6 +309,13 @@ class Player {
         pen.fillStyle = colours.soft;
         pen.font = `${11 * devicePixelRatio}px system-ui`;
         pen.fillText("no sound", 8 * devicePixelRatio, middle);
+      }
+      if (peaks && Math.abs(card.sound_seconds - card.seconds) > UNLIKE_SECONDS) {
+        const end = Math.min(card.sound_seconds, card.seconds) * across;
+        pen.fillStyle = colours.soft;
+        pen.font = `${11 * devicePixelRatio}px system-ui`;
+        pen.fillRect(end, 0, devicePixelRatio, height);
+        pen.fillText(`${card.sound_seconds > card.seconds ? "picture" : "sound"} ends`, end + 4 * devicePixelRatio, 12 * devicePixelRatio);
       }
       const line = 2 * devicePixelRatio;
       pen.fillStyle = colours.onset;

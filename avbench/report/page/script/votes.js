@@ -107,7 +107,7 @@ async function nextPair() {
   bench.root.classList.add("loading");
   bench.part("silence").hidden = silent;
   await bench.show({ name: "Which is better?", ...captions(one), ...(silent ? { audio: null } : {}) },
-    () => sides.map((clip, index) => blindArm(clip, ["left", "right"][index], index, cards, pair.made)), pair.made.seconds ?? Infinity);
+    () => sides.map((clip, index) => blindArm(clip, ["left", "right"][index], index, cards, pair.made)), pair.made.seconds ?? cards[0].seconds);
   if (pairNow() !== pair) return;
   bench.root.classList.remove("loading");
   if (voting() && !matchMedia("(prefers-reduced-motion: reduce)").matches) bench.play();
