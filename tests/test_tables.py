@@ -14,17 +14,16 @@ from avbench.comparison.leaderboard import _best
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.metrics.table import METRICS
 from avbench.report import comparison_tables, paper
+from avbench.report.latex import escaped_for_latex, set_as_latex
 from avbench.report.tables import (
     LEGEND,
     STAR,
     Cell,
     compact,
-    escaped_for_latex,
     markdown,
     number,
     p_value,
     protocols,
-    set_as_latex,
     set_as_markdown,
     set_for_console,
     subset_tables,
@@ -223,7 +222,7 @@ def test_a_table_for_a_paper_marks_the_best_and_what_cannot_be_told_from_it(fram
     assert (
         "bold: in a column where a model is shown to be worse than another (Holm over its pairs), the best number to "
         "which none is shown to be better; it need not be shown to be better than each; "
-        r"$^{\dagger}$ none is shown to be better than this one either, which does not make it equal; "
+        r"$^{\dagger}$~none is shown to be better than this one either, which does not make it equal; "
         "no mark beside bold: one is shown to be better, or too few clips for a test against the best; "
         "b: 3 of the clips are in the reference as well." in footnote
     )
@@ -308,14 +307,29 @@ def test_a_table_for_a_paper_compiles_as_it_is_and_fits_a_page(frame, tmp_path):
     many = [frame.assign(metric=frame["metric"] + f"_{k}", model="toyworld-" + frame["model"]) for k in "xy"]
     for name, rows in {"usual": frame, "hostile": hostile, "tiny": tiny, "many": pd.concat(many)}.items():
         overfull = compiled(paper.as_latex(papers(rows)), tmp_path / f"short {name}")
+        overfull += compiled(set_as_latex(subset_tables(rows), LEGEND), tmp_path / f"long {name}")
         assert name == "hostile" or not overfull
-        compiled(set_as_latex(subset_tables(rows), LEGEND), tmp_path / f"long {name}")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed (Debian: texlive-latex-recommended)")
+@pytest.mark.parametrize("best", [False, True])
+@pytest.mark.parametrize("short", ["-1234", "0.000377 ± 0.000173", "8.6e-05 ± 2.3e-05", "8.6e-05 ± 2.3e-06‡"])
+def test_as_many_columns_as_are_said_to_fit_a_page_do(short, best, tmp_path):
+    rows = [(name, Cell(short, best)) for name in ("AVFullDiT-XL", "toyworld-no-contact", "reference")]
+    for number_of in range(1, 20):
+        subsets = [("s", [(name, [cell] * number_of) for name, cell in rows])]
+        table = paper.PaperTable(["KVD ↓"] * number_of, subsets, "24 clips per number.")
+        if paper.too_wide(table):
+            break
+        fits = paper.as_latex(table)
+    assert number_of < 19 and not compiled(fits, tmp_path / "fits")
 
 
 def test_a_table_for_a_paper_that_fits_in_no_font_says_so(frame):
     many = papers(pd.concat([frame.assign(metric=frame["metric"] + f"_{k}") for k in "uvwxyz"], ignore_index=True))
     wide = paper.too_wide(many)
-    assert wide and "room for 325: choose fewer columns with --metric" in wide
+    assert wide and "room for 340: choose fewer columns with --metric" in wide
     assert f"\n% {wide}\n" in paper.as_latex(many) and "\n\\centering\\scriptsize" in paper.as_latex(many)
     assert paper.too_wide(papers(frame)) is None and "--metric" not in paper.as_latex(papers(frame))
 
@@ -406,7 +420,7 @@ def test_differences_say_which_is_better_and_why_not():
     assert "**-12.3**" in text and "**b**" in text and "0.004" in text
     assert "| motion_amount ↓ | +0.0200 | -0.0100 … +0.0500 | 0.20 | 0.90 | 7.5000 | 900 | 24 |  |" in text
     assert "| kvd ↓ | – [1] |" in text and "1. no \\| pairs" in text
-    assert r"\textbf{-12.3}" in set_as_latex(comparison_tables.difference_tables(table), "")
+    assert r"\textbf{$-$12.3}" in set_as_latex(comparison_tables.difference_tables(table), "")
     band = table.assign(direction="band", kind="distance from the reference's value")
     text = set_as_markdown(comparison_tables.difference_tables(band), "")
     assert "| fvd ≈ | -12.3 |" in text and "| b is nearer |" in text and "**-12.3**" not in text
@@ -415,6 +429,10 @@ def test_differences_say_which_is_better_and_why_not():
         comparison_tables.difference_tables(table.assign(better=None, too_few="n = 6: too few for FVD")), ""
     )
     assert "| fvd ↓ | -12.3 [1] |" in few and "1. n = 6: too few for FVD" in few
+    for why, shown in ((None, True), ("n = 6: too few for FVD", False)):
+        rows = table.assign(p_holm=None, too_few=why)
+        text = set_as_markdown(comparison_tables.difference_tables(rows), "")
+        assert ("exploratory" in text) == shown, "too few clips are no question that a plan left out"
 
 
 def test_a_distance_of_too_few_clips_is_a_sentence_in_every_form(frame):

@@ -47,12 +47,12 @@ def print_verdict(sentences: Iterable[str]) -> None:
 
 def print_tables(found: "Iterable[SubsetTable]", legend: str, form: str) -> None:
     """Print tables in one of the forms: console, md or latex."""
-    from avbench.report import tables
+    from avbench.report import latex, tables
 
     if form == "console":
         terminal().print(tables.set_for_console(found, legend, terminal().width))
     else:
-        print_line({"md": tables.set_as_markdown, "latex": tables.set_as_latex}[form](found, legend))
+        print_line({"md": tables.set_as_markdown, "latex": latex.set_as_latex}[form](found, legend))
 
 
 def print_result(frame: "pd.DataFrame", found: "Iterable[SubsetTable]", legend: str, form: str) -> None:

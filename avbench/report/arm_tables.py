@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from avbench.core import Direction
-from avbench.report.comparison_tables import ahead, tables_of_pairs
+from avbench.report.comparison_tables import ahead, corrected_p, tables_of_pairs
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
 LEGEND = (
@@ -84,7 +84,7 @@ def _texts(row: Any) -> list[str]:
         number(row["difference"], size, "+"),
         f"{number(row['low'], size, '+')} … {number(row['high'], size, '+')}",
         p_value(row["p"]),
-        "exploratory" if pd.isna(row["p_holm"]) else p_value(row["p_holm"]),
+        corrected_p(row),
         f"{p_value(row['p_exact'])} ({p_value(row['least_p'])})",
         " and ".join(map(str, counts)),
         f"{row['prompts']:.0f}",

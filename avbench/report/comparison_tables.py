@@ -94,12 +94,21 @@ def difference_texts(row: Any) -> list[str]:
         number(row["difference"], size, "+"),
         "" if pd.isna(row["low"]) else f"{number(row['low'], size, '+')} … {number(row['high'], size, '+')}",
         p_value(row["p"]),
-        "exploratory" if pd.isna(row["p_holm"]) else p_value(row["p_holm"]),
+        corrected_p(row),
         "" if pd.isna(row["detectable"]) else number(row["detectable"], size),
         "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
         ahead(row),
     ]
+
+
+def corrected_p(row: Any) -> str:
+    """Holm's p, or ``exploratory`` where a plan does not ask for the comparison; empty where too few clips make it no
+    member of the family, which a note says.
+    """
+    if pd.notna(row["p_holm"]):
+        return p_value(row["p_holm"])
+    return "" if isinstance(row["too_few"], str) else "exploratory"
 
 
 def is_better(row: Any) -> bool:

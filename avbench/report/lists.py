@@ -15,7 +15,8 @@ from avbench.core import InputError, Subset, counted, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
 from avbench.metrics import table as metrics
-from avbench.report.tables import escaped, escaped_for_latex
+from avbench.report.latex import escaped_for_latex
+from avbench.report.tables import escaped
 from avbench.storage.clip_files import clips_in
 from avbench.storage.plug_ins import PlugIn
 from avbench.storage.reading import exists

@@ -13,6 +13,8 @@ from typing import Any
 import pandas as pd
 
 from avbench.core import all_of, counted, csv_text
+from avbench.report import latex
+from avbench.report.latex import FOOTNOTE, GAP, NORMAL, PAGE_POINTS, SCRIPT, SMALL, TINY, Font, escaped_for_latex
 from avbench.report.tables import (
     ARROWS,
     PART,
@@ -22,7 +24,6 @@ from avbench.report.tables import (
     SubsetTable,
     collected,
     escaped,
-    escaped_for_latex,
     remarks,
     subset_tables,
 )
@@ -150,17 +151,17 @@ def as_latex(table: PaperTable) -> str:
     """
     across = len(table.columns) + 1
     several = len(table.subsets) > 1
-    size, smaller = next((one for one in _FONTS if _width(table, one) <= _PAGE_POINTS), _FONTS[-1])[:2]
+    fonts = next((one for one in _FONTS if _width(table, *one) <= PAGE_POINTS), _FONTS[-1])
     wide = too_wide(table)
     lines = [
-        "% in the preamble: \\usepackage{booktabs}",
+        latex.PREAMBLE,
         *([f"% {wide}"] if wide else []),
-        *("\\begin{table}", f"\\centering{size}\\setlength{{\\tabcolsep}}{{4pt}}"),
+        *("\\begin{table}", f"\\centering{fonts[0].command}\\setlength{{\\tabcolsep}}{{{GAP}pt}}"),
         f"\\caption{{Scores on {escaped_for_latex(all_of([name for name, _ in table.subsets]))}.}}",
         "\\label{tab:avbench}",
         f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         "\\toprule",
-        _latex_row(["Model", *map(_latex_head, table.columns)]),
+        latex.row(["Model", *(latex.head(_lines(column)) for column in table.columns)]),
     ]
     for subset, rows in table.subsets:
         lines.append("\\midrule")
@@ -168,45 +169,44 @@ def as_latex(table: PaperTable) -> str:
             lines.append(f"\\multicolumn{{{across}}}{{l}}{{\\emph{{{escaped_for_latex(subset)}}}}} \\\\")
         for model, cells in rows:
             name = f"\\emph{{{model}}}" if model == STANDARD else escaped_for_latex(model)
-            lines.append(_latex_row([name, *(_latex_cell(one, smaller) for one in cells)]))
-    foot = f"\\par\\smallskip{{\\scriptsize {escaped_for_latex(table.footnote)}}}"
+            lines.append(latex.row([name, *(_latex_cell(one, fonts[1].command) for one in cells)]))
+    signs_with_words = re.sub(r"(?<=; )(\S) ", "\\1\u00a0", table.footnote)
+    foot = f"\\par\\smallskip{latex.below(signs_with_words)}"
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", foot, "\\end{table}", ""])
 
 
-_PAGE_POINTS = 325
-"""Room for a table: a little less than the width of the text in class article."""
-_FONTS = (
-    ("", "\\footnotesize", 4.9, 4.0),
-    ("\\small", "\\scriptsize", 4.5, 3.6),
-    ("\\footnotesize", "\\tiny", 4.1, 2.9),
-    ("\\scriptsize", "\\tiny", 3.6, 2.9),
-)
-"""Fonts for numbers and for their half-widths, the largest first, and the points that a letter takes in each."""
+_FONTS = ((NORMAL, FOOTNOTE), (SMALL, SCRIPT), (FOOTNOTE, TINY), (SCRIPT, TINY))
+"""Fonts for numbers and for their half-widths, the largest first."""
 _LINE = 12
 """Letters in a line of a column's head."""
 
 
 def too_wide(table: PaperTable) -> str | None:
     """What to do about a table that does not fit a page of one column in the smallest font; None where it does."""
-    width = _width(table, _FONTS[-1])
-    if width <= _PAGE_POINTS:
+    width = _width(table, *_FONTS[-1])
+    if width <= PAGE_POINTS:
         return None
     return (
-        f"the table is about {width:.0f} points wide, and a page of one column has room for {_PAGE_POINTS}: choose "
+        f"the table is about {width:.0f} points wide, and a page of one column has room for {PAGE_POINTS}: choose "
         "fewer columns with --metric (in Python, metrics), or set the table across two columns or turned"
     )
 
 
-def _width(table: PaperTable, font: tuple[str, str, float, float]) -> float:
+def _width(table: PaperTable, font: Font, smaller: Font) -> float:
     """The points that a table takes about."""
-    _, _, letter, small = font
     rows = [row for _, of_subset in table.subsets for row in of_subset]
-    widths = [letter * max(len(model) for model, _ in rows)]
+    widths = [max(font.width(model) for model, _ in rows)]
     for place, head in enumerate(table.columns):
-        parts = [cells[place].short.partition(" ± ") for _, cells in rows]
-        cells = [letter * len(value) + small * (len(half) + 2) * bool(half) for value, _, half in parts]
-        widths.append(max(*cells, *(letter * len(line) for line in _lines(head))))
-    return sum(widths) + 8 * len(widths)
+        of_cells = (_cell_width(cells[place], font, smaller) for _, cells in rows)
+        widths.append(max(*of_cells, *map(font.width, _lines(head))))
+    return sum(widths) + 2 * GAP * len(widths)
+
+
+def _cell_width(cell: Cell, font: Font, smaller: Font) -> float:
+    """The points that a cell takes about, as `_latex_cell` writes it."""
+    value, sign, half = (part.partition("e")[0] for part in cell.short.partition(" ± "))
+    powers = len({*re.findall(r"e(-?\d+)", cell.short)})  # each as wide as six letters
+    return font.width(value, bold=cell.best) + smaller.width(f"{sign}{half}") + 6 * powers * font.letter
 
 
 def _lines(head: str) -> list[str]:
@@ -215,13 +215,6 @@ def _lines(head: str) -> list[str]:
     words = re.sub(" (?=[^a-zA-Z0-9]$)", "\u00a0", name)  # a sign stays behind its word
     wrapped = textwrap.wrap(words, _LINE, break_long_words=False, break_on_hyphens=False)
     return [*wrapped, *([f"({unit}"] if bracket else [])]
-
-
-def _latex_head(head: str) -> str:
-    lines = [escaped_for_latex(line) for line in _lines(head)]
-    if len(lines) == 1:
-        return lines[0]
-    return "\\begin{tabular}[b]{@{}r@{}}" + " \\\\ ".join(lines) + "\\end{tabular}"
 
 
 _NUMBER = re.compile(r"(?P<value>-?[0-9.]+)(e(?P<power>-?[0-9]+))?( ± (?P<half>[0-9.]+)(e(?P<half_power>-?[0-9]+))?)?")
@@ -246,10 +239,6 @@ def _latex_cell(cell: Cell, smaller: str) -> str:
 def _power(digits: str | None) -> str:
     """A power of ten, of which the text has the exponent."""
     return f"$\\,\\cdot\\,10^{{{int(digits)}}}$" if digits else ""
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + " \\\\"
 
 
 def as_markdown(table: PaperTable) -> str:

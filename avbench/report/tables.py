@@ -6,9 +6,7 @@ rests on too few clips is replaced by a sentence. A cell without a number, or wi
 """
 
 import math
-import re
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,33 +26,6 @@ from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
-_LATEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "≈": r"$\approx$",
-    "↓": r"$\downarrow$",
-    "↑": r"$\uparrow$",
-    "−": "$-$",
-    "²": "$^2$",
-    "³": "$^3$",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "µ": r"$\mu$",
-    "μ": r"$\mu$",
-    "°": r"$^{\circ}$",
-    "`": "{`}",
-    "\u00a0": "~",
-    "Δ": r"$\Delta$",
-    "…": r"\ldots{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    "†": r"$^{\dagger}$",
-    "‡": r"$^{\ddagger}$",
-}
 STANDARD = "reference"
 """Name of the row with the values to compare with."""
 LEGEND = (
@@ -304,26 +275,6 @@ def set_as_markdown(tables: Iterable[SubsetTable], legend: str) -> str:
     return "\n".join([*lines, legend, ""])
 
 
-def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
-    """Write tables as LaTeX, for a paper: one table each, with the rules of booktabs."""
-    parts = []
-    for table in tables:
-        cells = [
-            [escaped_for_latex(cell.text, bold=cell.best and bool(cell.text)) for cell in row] for _, row in table.rows
-        ]
-        frame = pd.DataFrame(
-            cells,
-            [escaped_for_latex(name) for name, _ in table.rows],
-            [escaped_for_latex(one) for one in table.columns],
-        )
-        frame.index.name = escaped_for_latex(table.head)
-        notes = "".join(f" [{number}] {ended(note)}" for number, note in enumerate(table.notes, start=1))
-        caption = escaped_for_latex(f"{table.subset}.{notes} {legend}")
-        style = "l" + "r" * len(table.columns)
-        parts.append(frame.reset_index().to_latex(index=False, escape=False, caption=caption, column_format=style))
-    return "\n".join(parts)
-
-
 def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     """Show a distance under several protocols, ``protocol → metric``: one row per protocol, and the spread."""
     parts: list[RichTable | Text] = []
@@ -496,17 +447,21 @@ def _folded(name: str, width: int) -> str:
 
 def _fitting(table: SubsetTable, width: int) -> Iterator[list[int]]:
     """Yield groups of column numbers that fit side by side, in their order; each group has at least one."""
-    room = width - _name_width(table, width) - 3
-    fitting: list[int] = []
-    taken = 0
+    taken = []
     for number, head in enumerate(table.columns):
         texts = [_broken_head(head), *(_broken(cells[number].text) for _, cells in table.rows)]
-        needed = 1 + max(len(line) for text in texts for line in text.splitlines() or [""])
-        if fitting and taken + needed > room:
+        taken.append(1 + max(len(line) for text in texts for line in text.splitlines() or [""]))
+    return side_by_side(taken, width - _name_width(table, width) - 3)
+
+
+def side_by_side(taken: Sequence[float], room: float) -> Iterator[list[int]]:
+    """Yield groups of column numbers whose widths fit into the room, in their order; each group has at least one."""
+    fitting: list[int] = []
+    for number, one in enumerate(taken):
+        if fitting and one + sum(taken[place] for place in fitting) > room:
             yield fitting
-            fitting, taken = [], 0
+            fitting = []
         fitting.append(number)
-        taken += needed
     yield fitting
 
 
@@ -517,24 +472,6 @@ def _broken_head(text: str) -> str:
 def _broken(text: str) -> str:
     """Break a text into lines that are short enough for a console's column."""
     return text.replace(" ± ", "\n± ").replace(" (", "\n(").replace(", p", "\np")
-
-
-def escaped_for_latex(text: str, *, bold: bool = False) -> str:
-    """Escape text for LaTeX, with commands for signs that its fonts lack; a letter beyond them becomes its number."""
-    known = (_LATEX.get(letter) or _in_latex(letter) for letter in one_line(text))
-    escaped = re.sub("-(?=-)", "-{}", "".join(known))  # two hyphens would become a dash
-    return f"\\textbf{{{escaped}}}" if bold else escaped
-
-
-def _in_latex(letter: str) -> str:
-    """The letter itself if the fonts of LaTeX have it without a package, else its number."""
-    base, *accents = unicodedata.normalize("NFD", letter)
-    known = (letter in _LATEX_LETTERS or base.isascii()) and {*accents} <= _LATEX_ACCENTS
-    return letter if known else f"U+{ord(letter):04X}"
-
-
-_LATEX_LETTERS = "ßæÆøØœŒłŁ–—"
-_LATEX_ACCENTS = {*"\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327"}
 
 
 def escaped(text: str) -> str:
