@@ -393,6 +393,41 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    """Path("") is Path("."), so that an empty variable of a script would stand for the folder that it runs in."""
+    folder, run = clips(tmp_path / "model", *"ab"), evaluated(made_run(tmp_path / "a", names=["toy-control"])).path
+    monkeypatch.chdir(folder)
+    found = api.compare(run)
+    for call in (
+        lambda: api.score(""),
+        lambda: api.score([run, ""]),
+        lambda: api.score({"a": ""}),
+        lambda: api.score(folder, reference=""),
+        lambda: api.score(folder, out=""),
+        lambda: api.run(""),
+        lambda: api.run("toyworld:", subsets=""),
+        lambda: api.run("toyworld:", against=""),
+        lambda: api.compare(""),
+        lambda: api.compare(run, reference=""),
+        lambda: api.compare_arms({"a": run, "b": ""}),
+        lambda: training_hook(run, out=""),
+        lambda: training_hook(lambda request: None, ""),
+        lambda: found.save_report(""),
+        lambda: found.save_figure(""),
+        lambda: load(""),
+    ):
+        with pytest.raises(InputError, match=r"is empty; write \. for the current folder$"):
+            call()
+    for wrong, words in (
+        ("prompts", "the path of a prompts file"),
+        ("columns", "the name of a preset"),
+        ("shard", "text"),
+    ):
+        with pytest.raises(InputError, match=f"^{wrong} is empty; it must be {words}"):
+            api.run("toyworld:", **{wrong: ""})
+    assert sorted(one.name for one in folder.iterdir()) == ["a.mkv", "b.mkv"], "and nothing was written"
+
+
 def test_names_of_metrics_may_come_from_a_generator_and_must_name_one(tmp_path):
     """A generator can be read once only: what is read twice would be no metric the second time."""
     names = ["motion_amount", "onset_rate"]

@@ -26,6 +26,7 @@ def place(tmp_path_factory):
     (folder / "wrong.toml").write_text("metric = [")
     (folder / "key.toml").write_text("metrc = ['fvd']")
     (folder / "value.toml").write_text("limit = 2.5")
+    (folder / "empty.toml").write_text('out = ""')
     (folder / "list.toml").write_text("limit = [1]")
     (folder / "wrong.csv").write_text("name,colour\nx,red\n")
     return folder
@@ -134,6 +135,21 @@ MISTAKES = {
     "runs merge out empty": "empty is not a run folder",
     "status empty": "is not a run folder",
     "compare empty": "is not a run folder",
+    **{
+        f"{command} ''": "is empty; write . for the current folder"
+        for command in (
+            *("score texts --reference", "score texts --out", "score texts --prompts", "score texts --plan"),
+            *("run toyworld: --against", "sample toyworld: --out", "run toyworld: --config", "report a --out"),
+            *("check a --baseline", "compare a --figure", "measure a", "votes", "curate file --rule ambient --work"),
+            *("score", "score texts", "run", "compare a", "compare b=a", "check", "subsets lint"),
+        )
+    },
+    "subsets import '' --out x": "pool '' names no folder; write . for the current folder",
+    "subsets import greatest-hits: --out x": "pool 'greatest-hits:' names no folder",
+    "score texts --columns ''": "--columns: a value is empty; name one, or leave the option out",
+    "train examples --data '' --out x": "--data: a value is empty",
+    "score texts --mirror ''": "--mirror: a value is empty",
+    "run toyworld: --config empty.toml": "out is ''; it must be text that is not empty",
     "compare a missing": "missing is not a run folder",
     "reference build real/missing": "there is no folder real/missing",
     "list models missing": "missing does not exist",

@@ -21,6 +21,8 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import take_share
 from avbench.subsets.loading import TOY_SUBSETS, from_prompts_file, load, viewed
 
+_HERE = "write . for the current folder"
+
 
 def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, Path]:
     """Map a name to each folder; folders with equal names get the names of their parent folders in front.
@@ -82,11 +84,18 @@ def model_names(models: Any) -> list[str]:
 
 
 def paths_of(given: Any, what: str, how: str) -> list[str]:
-    """Paths as text, of one or of several. Raises InputError where one is neither text nor a path, with what to do."""
+    """Paths as text, of one or of several.
+
+    Raises:
+        InputError: one is neither text nor a path, with what to do; or it is empty.
+    """
     found = _one_or_several(given)
     for one in found:
         if not isinstance(one, str | PathLike):
             msg = f"{what} {shown(one)} is neither text nor a path: {how}"
+            raise InputError(msg)
+        if one == "":
+            msg = f"a {what} is empty; {_HERE}"
             raise InputError(msg)
     return [*map(str, found)]
 
@@ -116,6 +125,9 @@ def subset_names(subsets: Any) -> list[str | Subset] | None:
                 f"subset {shown(one)} is neither a name nor a folder nor a Subset: `avbench list subsets` has the "
                 "names, and avbench.Subset('mine', 1, prompts, None) makes one of a list of prompts"
             )
+            raise InputError(msg)
+        if one == "":
+            msg = f"a subset is empty; {_HERE}"
             raise InputError(msg)
     return [one if isinstance(one, Subset) else str(one) for one in given]
 
@@ -157,9 +169,14 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 
 def require_kinds(**given: object) -> None:
-    """Raise InputError where one of these arguments is neither None nor of the type that _KINDS has for its name."""
+    """Raise InputError where one of these arguments is neither None nor of the type that _KINDS has for its name, or is
+    an empty text.
+    """
     for name, value in given.items():
         kind, right = _KINDS[name]
+        if isinstance(value, str) and not value:
+            msg = f"{name} is empty; {_HERE if 'folder' in right else f'it must be {right}'}"
+            raise InputError(msg)
         if value is not None and not isinstance(value, kind):
             msg = f"{name} is {shown(value)}; it must be {right}"
             raise InputError(msg)
@@ -195,11 +212,11 @@ def named_arms(typed: Sequence[str]) -> dict[str, list[str]] | None:
     A name that is given several times has all the runs.
 
     Raises:
-        InputError: some words have a name, and others have none.
+        InputError: some words have a name, and others have none, or one is empty.
     """
     found: dict[str, list[str]] = {}
     alone = []
-    for name, path in map(split_name, typed):
+    for name, path in map(split_name, paths_of(typed, "run", "give run folders")):
         if name is None:
             alone.append(path)
         else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from avbench.api.choices import metric_names
+from avbench.api.choices import metric_names, paths_of
 from avbench.api.work import Reporter, Silent
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
@@ -90,7 +90,8 @@ class Comparison:
         Raises:
             InputError: the suffix is another, cairosvg is not installed and the form needs it, or nothing was compared.
         """
-        return write_forests(self.differences, self.scores, Path(path))
+        (place,) = paths_of(path, "figure", "give the path of a file")
+        return write_forests(self.differences, self.scores, Path(place))
 
     def save_report(
         self, path: str | Path, options: PageOptions | None = None, reporter: Reporter | None = None
@@ -100,6 +101,7 @@ class Comparison:
         Raises:
             InputError: something cannot be written.
         """
+        (place,) = paths_of(path, "report", "give the path of a folder")
         reporter = reporter or Silent()
         chosen = options or PageOptions(workers=default_workers())
         return write_report(
@@ -107,7 +109,7 @@ class Comparison:
             self.scores,
             self.differences,
             self.limits,
-            Path(path),
+            Path(place),
             chosen,
             follow=reporter.follow,
             note=reporter.note,
@@ -166,7 +168,8 @@ class ArmComparison(ArmTables):
         Raises:
             InputError: something cannot be written.
         """
-        return arm_report.write_arm_report(self, self.verdict, Path(path))
+        (place,) = paths_of(path, "report", "give the path of a folder")
+        return arm_report.write_arm_report(self, self.verdict, Path(place))
 
 
 def of_metrics(frame: pd.DataFrame, metrics: Sequence[str] | None) -> pd.DataFrame:

@@ -119,7 +119,8 @@ def run(
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
-    given = model_names(models or DEMO_MODELS)
+    models = [] if models is None else model_names(models)
+    given = models or [*DEMO_MODELS]
     names = subset_names(subsets)
     chosen = paper_presets.load(str(preset)) if preset else None
     if chosen and not models:

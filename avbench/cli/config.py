@@ -83,11 +83,11 @@ def _typed(value: Any, where: str) -> str:
     """Return a value as text, as it would be typed, so that it is checked like any option."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | int | float) and value != "":
         return str(value)
     from avbench.core import InputError
 
-    msg = f"{where} is {value!r}; it must be text, a number, true, false, or a list of these"
+    msg = f"{where} is {value!r}; it must be text that is not empty, a number, true, false, or a list of these"
     raise InputError(msg)
 
 

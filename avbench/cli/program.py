@@ -8,6 +8,7 @@ import signal
 import sys
 import termios
 import threading
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, TypeVar
 
@@ -120,15 +121,17 @@ def _leave_closed_terminal() -> None:
 
 
 class OneValueEach(TyperCommand):
-    """A command that refuses two different values of an option that takes one. The last would silently win."""
+    """A command that refuses two different values of an option that takes one, where the last would silently win, and
+    an empty value, which looks like an option that was not given, or as a path like the current folder.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words after the command's name."""
         if not ctx.resilient_parsing:
-            self._require_one_value_each(ctx, args)
+            self._check_values(ctx, args)
         return super().parse_args(ctx, args)
 
-    def _require_one_value_each(self, ctx: Any, args: list[str]) -> None:
+    def _check_values(self, ctx: Any, args: list[str]) -> None:
         collecting = copy.copy(self)
         collecting.params = [copy.copy(one) for one in self.params]
         single = [one for one in collecting.params if isinstance(one, TyperOption) and _takes_one_value(one)]
@@ -139,6 +142,14 @@ class OneValueEach(TyperCommand):
             if len(values := [*dict.fromkeys(given.get(one.name) or ())]) > 1:
                 option = max(one.opts, key=len)
                 ctx.fail(f"{option} takes one value, but was given {' and '.join(map(repr, values))}; give it once")
+        paths = {name for name, kind in typing.get_type_hints(self.callback).items() if "Path" in str(kind)}
+        for one in collecting.params:
+            word, values = max(one.opts, key=len), given.get(one.name)
+            empty = "" in (values if isinstance(values, list | tuple) else [values])
+            if empty and one.name in paths:
+                ctx.fail(f"{word} is empty; write . for the current folder")
+            if empty and isinstance(one, TyperOption):
+                ctx.fail(f"{word}: a value is empty; name one, or leave the option out")
 
 
 def _takes_one_value(option: TyperOption) -> bool:

@@ -186,6 +186,9 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
     Raises:
         InputError: the provider or a setting is unknown, or nothing is named after the colon.
     """
+    if not model:
+        msg = "a model is empty; write . for the current folder"
+        raise InputError(msg)
     provider, colon, target = model.partition(":")
     outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:

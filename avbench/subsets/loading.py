@@ -57,6 +57,9 @@ def folder_of(name: str) -> Path:
     Raises:
         InputError: there is none, or the package that adds it cannot be used.
     """
+    if not name:
+        msg = "a subset is empty; write . for the current folder"
+        raise InputError(msg)
     outside = plug_ins()
     plug_in = None if _is_path(name) else outside.usable.get(name)
     if plug_in is not None:

@@ -183,6 +183,9 @@ def opened(pool: str) -> Pool:
     name, colon, place = pool.partition(":")
     if not colon or exists(Path(pool)):
         name, place = "folder", pool
+    if not place:
+        msg = f"pool {pool!r} names no folder; write . for the current folder"
+        raise InputError(msg)
     outside = plug_ins()
     if name not in READERS and name not in outside.usable:
         unknown = f"unknown reader, {nearest(name, [*READERS, *outside.usable])}; or give a folder of clips"
