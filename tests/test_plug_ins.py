@@ -77,6 +77,18 @@ class NaN(Brightness):
     def __call__(self, clip):
         return {"brightness": float("nan")}
 
+class Forgotten(Protocol):
+    threshold: float = 0.5
+
+@dataclass(frozen=True)
+class Threshold(Protocol):
+    threshold: float = float("nan")
+
+def with_protocol(kind, name, version):
+    return type(name, (Brightness,), {"protocol": kind(name, version)})
+FORGOTTEN, ENDLESS = with_protocol(Forgotten, "forgotten", 1), with_protocol(Threshold, "endless", 1)
+NO_VERSION, TEXT_VERSION = with_protocol(Protocol, "no_version", None), with_protocol(Protocol, "text_version", "1")
+
 class Filmed:
     def __init__(self, target):
         self.settings = {"folder": target}
@@ -111,6 +123,10 @@ OWN_NAME, NAMELESS, NO_FEATURE, NO_FUNCTION = (
 ONE_FOR_ALL = metric("one_for_all", function="one_for_all")
 UNNAMED_FEATURE, PLAIN_FEATURE = metric("unnamed_feature", "unnamed"), metric("plain_feature", "plain")
 COMMA = metric("b,c")
+WITH_FORGOTTEN, WITH_ENDLESS, WITH_NO_VERSION, WITH_TEXT_VERSION = (
+    metric(f"with_{name}", name) for name in ("forgotten", "endless", "no_version", "text_version")
+)
+OTHER_IDENTITY = metric("other_identity", settings={"package": "another 1.0"})
 TEXT, ONE_BOUND, OBJECT = (
     Metric(name, "brightness", "brightness", **{"direction": Direction.LOWER, "unit": "", "question": "?", **wrong})
     for name, wrong in (
@@ -202,11 +218,20 @@ def test_a_metric_may_be_a_column_of_its_feature(tmp_path, install):
         ("text = lamps:TEXT", "its direction is 'lower'; it must be a Direction"),
         ("bound = lamps:ONE_BOUND", "its bounds are (0,); they must be two numbers, or None"),
         ("b,c = lamps:COMMA", "its name is 'b,c'; it may have letters, digits, '_', '-' and '.'"),
+        (
+            "with_forgotten = lamps:WITH_FORGOTTEN",
+            "has threshold, which is no field: put @dataclass(frozen=True) on its",
+        ),
+        ("with_endless = lamps:WITH_ENDLESS", "its `protocol` cannot be stored as JSON: Out of range float values"),
+        ("with_no_version = lamps:WITH_NO_VERSION", "has the version None; it must be a whole number"),
+        ("with_text_version = lamps:WITH_TEXT_VERSION", "has the version '1'; it must be a whole number"),
+        ("other_identity = lamps:OTHER_IDENTITY", "its settings have the name 'package', by which a score's protocol"),
         ("object = lamps:OBJECT", "its settings cannot be stored as JSON: Object of type PosixPath"),
     ],
 )
 def test_a_metric_that_cannot_be_used_costs_one_sentence(tmp_path, install, entry, sentence):
     features = ["brightness = lamps:Brightness", "unnamed = lamps:Other", "plain = lamps:Plain"]
+    features += [f"{name} = lamps:{name.upper()}" for name in ("forgotten", "endless", "no_version", "text_version")]
     install("lamps", {"metrics": [entry], "features": features})
     assert [*known_metrics().values()] == [*METRICS]
     listed = run_avbench("list", "metrics", "--format", "csv")

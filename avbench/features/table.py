@@ -14,7 +14,9 @@ in order, by slices or by indices along the first axis has ``streams = True``: t
 Other packages add features by the entry-point group ``avbench.features``: name → class.
 """
 
+import dataclasses
 import enum
+import inspect
 import typing
 from collections.abc import Mapping
 
@@ -121,8 +123,14 @@ def _wrong_attribute(kind: type, feature: str) -> str | None:
             f"`protocol = Protocol({feature!r}, version=1)` with avbench.core.Protocol or a frozen dataclass that is a "
             "subclass of it"
         )
+    if not isinstance(protocol.version, int) or isinstance(protocol.version, bool):
+        return f"its `protocol` has the version {protocol.version!r}; it must be a whole number"
+    fields = {one.name for one in dataclasses.fields(protocol)}
+    for name, annotation in inspect.get_annotations(type(protocol)).items():
+        if name not in fields and "ClassVar" not in str(annotation):
+            return f"its `protocol` has {name}, which is no field: put @dataclass(frozen=True) on its class"
     try:
-        protocol.values()
+        _ = protocol.digest
     except (TypeError, ValueError) as error:
         return f"its `protocol` cannot be stored as JSON: {first_line(error)}"
     if needed not in [*Requires]:

@@ -871,6 +871,13 @@ def _checked(plug_in: PlugIn) -> Metric:
     return replace(metric, package=plug_in.package)
 
 
+_IN_PROTOCOL = (
+    *("metric", "package", "feature", "subset", "reference"),
+    *("column", "reference_column", "clip_form", "beside", "notes"),
+)
+"""What a score's protocol holds beside the settings of its metric (see evaluate.py)."""
+
+
 def _wrong_field(metric: Metric) -> str | None:
     """Say which field of a metric has a value of another type than its annotation; None if all are right."""
     for name, kind in typing.get_type_hints(Metric).items():
@@ -879,6 +886,8 @@ def _wrong_field(metric: Metric) -> str | None:
             return f"its {name} is {value!r}; it must be a {plain.__name__}"
     if not re.fullmatch(r"[\w.-]+", metric.name):
         return f"its name is {metric.name!r}; it may have letters, digits, '_', '-' and '.'"
+    if taken := [name for name in metric.settings if name in _IN_PROTOCOL]:
+        return f"its settings have the name {taken[0]!r}, by which a score's protocol holds something else"
     if len(metric.bounds) != 2 or not all(isinstance(one, int | float | None) for one in metric.bounds):
         return f"its bounds are {metric.bounds!r}; they must be two numbers, or None where there is no bound"
     try:
