@@ -661,6 +661,39 @@ def test_a_distance_that_fails_in_the_comparison_costs_its_metric_only(tmp_path,
     assert scores.loc[("raises", "a"), "value"] == 90
 
 
+def test_rows_that_two_features_or_two_clips_would_share_are_refused(tmp_path, install):
+    code = """
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+class Loud:
+    protocol = Protocol("loud", 1)
+    def __call__(self, clip):
+        return {"loudness": -100.0}
+class Many:
+    protocol = Protocol("many", 1)
+    requires = "seeds"
+    def __call__(self, clips):
+        for _ in range(len(clips) + 1):
+            yield {"value": 1.0}
+def loudness(columns):
+    return columns["loudness"].copy()
+BOTH = Metric("both", "levels", "twins:loudness", Direction.BAND, "", "?", usual=False, beside="loud")
+ROWS = Metric("rows", "many", "value", Direction.BAND, "", "?", usual=False)
+"""
+    groups = {
+        "metrics": ["both = twins:BOTH", "rows = twins:ROWS"],
+        "features": ["loud = twins:Loud", "many = twins:Many"],
+    }
+    install("twins", groups, code)
+    asked = [part for name in ("both", "rows", "loudness") for part in ("--metric", name)]
+    run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    assert scores["loudness"].value is not None
+    assert scores["both"].missing == "both of its features have a column 'loudness' (2 of 2 clips)"
+    returned = "InputError: it returned 2 rows for 1 clip of a prompt"
+    assert scores["rows"].missing == f"failed in the package twins 1.5: {returned} (2 of 2 clips)"
+
+
 @pytest.mark.slow
 def test_the_example_of_the_docs_installs_and_scores(tmp_path):
     package, site = tmp_path / "package", tmp_path / "site"

@@ -1,5 +1,6 @@
 """Measures one task in a worker: reads its clips and calls every feature that has no row of them."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import Clip, InputError, MediaError, NotMeasurable, Prompt, Row, Sample, Value
+from avbench.core import Clip, InputError, MediaError, NotMeasurable, Prompt, Row, Sample, Value, counted
 from avbench.features import devices
 from avbench.features.current import Forms, all_seen
 from avbench.features.requirements import needs_sound, requires
@@ -75,7 +76,8 @@ def worker(
             measured = built[feature, place](*of_clip)
             return [*measured] if requires(feature) is Requires.SEEDS else measured
 
-        with contained(), worker_pool.default_settings():  # a feature of another package may have left others
+        held = contained if package_of(feature) else contextlib.nullcontext
+        with held(), worker_pool.default_settings():  # a feature of another package may have left others
             rows = _rows(feature, look, *seen)
         gpu = devices.card(place)
         return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
@@ -189,6 +191,9 @@ def _rows(
                 made = [_named(look(clips[0], task.prompt))]
             case Requires.SEEDS:
                 made = [_named(one) for one in look(clips)]
+                if len(made) != len(clips):
+                    msg = f"it returned {counted(len(made), 'row')} for {counted(len(clips), 'clip')} of a prompt"
+                    raise InputError(msg)
             case Requires.REFERENCE_CLIP if reference is None:
                 msg = "the run of reference clips has no clip of this prompt and seed"
                 raise NotMeasurable(msg)

@@ -453,8 +453,12 @@ def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row
     both = {}
     for key in rows.keys() & beside.keys():
         one, other = rows[key], beside[key]
-        values = None if one.values is None or other.values is None else {**one.values, **other.values}
-        both[key] = Row(key, one.clip_sha256, values, one.missing or other.missing, one.gpu or other.gpu)
+        values, missing = None, one.missing or other.missing
+        if one.values is not None and other.values is not None:
+            values = {**one.values, **other.values}
+            if twice := [name for name in one.values if name in other.values]:
+                values, missing = None, f"both of its features have a column {twice[0]!r}"
+        both[key] = Row(key, one.clip_sha256, values, missing, one.gpu or other.gpu)
     return both
 
 
