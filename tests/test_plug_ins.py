@@ -694,6 +694,22 @@ ROWS = Metric("rows", "many", "value", Direction.BAND, "", "?", usual=False)
     assert scores["rows"].missing == f"failed in the package twins 1.5: {returned} (2 of 2 clips)"
 
 
+def test_scores_of_a_package_that_is_gone_are_missed_with_the_right_reason(tmp_path, install, monkeypatch):
+    place = install("guests", {"metrics": ["bright = guests:GOOD"], "features": ["brightness = guests:Brightness"]})
+    rest = ("--workers", 0, "--out", tmp_path / "out")
+    run_avbench("score", clips(tmp_path / "a"), "--metric", "bright", *rest)
+    run = tmp_path / "out" / "a"
+    with monkeypatch.context() as gone:
+        gone.setattr(sys, "path", [one for one in sys.path if one != str(place)])
+        said = run_avbench("score", tmp_path / "a", "--metric", "onset_rate", *rest).stderr
+    assert (
+        "and is no longer there. What was measured for it is kept, but avbench does not know bright: is its package "
+        "installed?\n"
+    ) in said
+    run_avbench("evaluate", run, "--metric", "bright")
+    assert {score.metric: score.n for score in RunFolder(run).scores()[0]} == {"bright": 2, "onset_rate": 2}
+
+
 @pytest.mark.slow
 def test_the_example_of_the_docs_installs_and_scores(tmp_path):
     package, site = tmp_path / "package", tmp_path / "site"

@@ -16,7 +16,7 @@ from avbench.features.measure import measure_as_made
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, worth_measuring
-from avbench.metrics.table import Metric
+from avbench.metrics.table import Metric, known_metrics, problems
 from avbench.storage.content import clips_are
 from avbench.storage.media import has_sound
 from avbench.storage.mirror import Mirror
@@ -247,6 +247,9 @@ def _changed(before: Iterable[Score], after: Iterable[Score]) -> Iterator[str]:
         if one.value is None or (new and new.value is not None and math.isclose(one.value, new.value, rel_tol=1e-6)):
             continue
         became = "is no longer there, as not every clip is measured for it"
+        if one.metric not in known_metrics():
+            why = problems().get(one.metric) or f"avbench does not know {one.metric}: is its package installed?"
+            became = f"is no longer there. What was measured for it is kept, but {why}"
         if new:
             became = f"has no value now: {new.missing}" if new.value is None else f"is {new.value:.4g} now"
         yield f"{one.metric} of {one.subset} was {one.value:.4g} and {became}"
