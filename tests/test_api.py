@@ -1,6 +1,8 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import multiprocessing
+import os
 import random
 import re
 import shutil
@@ -391,6 +393,35 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
     with pytest.raises(InputError, match="folder 5 is neither text nor a path: give a path"):
         api.score(5, out=tmp_path / "out")
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
+
+
+def scored_in_a_worker(folder, out, workers):
+    try:
+        return api.score(folder, metrics="motion_amount", out=out, workers=workers).scores["n"].tolist()
+    except InputError as error:
+        return str(error)
+
+
+def test_a_worker_of_another_pool_works_alone(tmp_path):
+    """Python refuses children to the processes of multiprocessing.Pool and of a DataLoader."""
+    folder = clips(tmp_path / "model", *"ab")
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        said = pool.apply(scored_in_a_worker, (folder, tmp_path / "out", 2))
+        assert said.startswith("this process is itself a worker") and said.endswith("give workers=0 (--workers 0)")
+        assert pool.apply(scored_in_a_worker, (folder, tmp_path / "out", 0)) == [2]
+
+
+def test_the_caller_keeps_its_threads(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    try:
+        torch.set_num_threads(2)
+        cv2.setNumThreads(3)
+        api.score(clips(tmp_path / "a", *"ab"), metrics="lpips_consecutive", out=tmp_path / "out", workers=0)
+        assert (torch.get_num_threads(), cv2.getNumThreads(), "OMP_NUM_THREADS" in os.environ) == (2, 3, False)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
 
 
 def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):

@@ -14,14 +14,12 @@ to a measuring network is kept, and the GPU's cache is emptied.
 
 import contextlib
 import gc
-import os
 import random
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -40,7 +38,7 @@ from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, wort
 from avbench.storage.clip_files import clips_in
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.worker_pool import THREADS
+from avbench.storage.worker_pool import threads_restored
 from avbench.subsets.loading import from_prompts_file, load
 
 
@@ -182,18 +180,12 @@ def _drain(items: Iterable[Any]) -> None:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Restore random states, gradient mode and threads afterwards, and free the GPU memory that was used."""
-    before = {name: os.environ.get(name) for name in THREADS}
-    threads = torch.get_num_threads(), cv2.getNumThreads()
     numbers = random.getstate(), np.random.get_state(), torch.get_rng_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
-        with torch.no_grad():
+        with torch.no_grad(), threads_restored():
             yield
     finally:
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-        torch.set_num_threads(threads[0])
-        cv2.setNumThreads(threads[1])
         random.setstate(numbers[0])
         np.random.set_state(numbers[1])
         torch.set_rng_state(numbers[2])

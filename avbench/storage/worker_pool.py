@@ -187,18 +187,19 @@ def map_unordered(
         imports: modules that are imported once for all workers of this program; its first workers decide.
 
     Raises:
-        InputError: a worker process crashed, without `survive_crashes`.
+        InputError: a worker process crashed, without `survive_crashes`; or this process may start none.
     """
     in_here = not survive_crashes or threads
     if workers <= (1 if in_here else 0) or (in_here and len(tasks) <= 1):
-        one_thread()
         settings = contextlib.nullcontext if keeps_settings else default_settings
-        with settings():
-            work = build()
-        for task in tasks:
-            with ends_forks(), settings():
-                result = work(task)
-            yield task, result
+        with threads_restored():
+            one_thread()
+            with settings():
+                work = build()
+            for task in tasks:
+                with ends_forks(), settings():
+                    result = work(task)
+                yield task, result
         return
     if threads:
         yield from _in_threads(build(), tasks, min(workers, len(tasks)))
@@ -291,6 +292,12 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
 
     Ctrl-C, and a caller who takes no more results, end them in the middle of their tasks.
     """
+    if multiprocessing.current_process().daemon:
+        msg = (
+            "this process is itself a worker, as of multiprocessing.Pool or a DataLoader, and Python lets it start no "
+            "others: give workers=0 (--workers 0)"
+        )
+        raise InputError(msg)
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
     with _stops_held_back():  # it starts Python's resource tracker
@@ -339,6 +346,24 @@ def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: in
             yield task, result
     finally:
         waiting.clear()
+
+
+@contextlib.contextmanager
+def threads_restored() -> Iterator[None]:
+    """Give the numeric libraries of this process back the threads that they had before the block."""
+    import cv2
+
+    torch = sys.modules.get("torch")
+    of_torch, of_cv2 = torch.get_num_threads() if torch else default_workers(), cv2.getNumThreads()
+    variables = {name: os.environ.get(name) for name in THREADS}
+    try:
+        yield
+    finally:
+        for name, value in variables.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        cv2.setNumThreads(of_cv2)
+        if torch := sys.modules.get("torch"):
+            torch.set_num_threads(of_torch)
 
 
 def one_thread() -> None:
