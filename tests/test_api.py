@@ -424,6 +424,22 @@ def test_the_caller_keeps_its_threads(tmp_path, monkeypatch):
         cv2.setNumThreads(before[1])
 
 
+def test_what_is_no_path_and_no_reporter_is_refused(tmp_path):
+    for wrong in (b"a.mkv", None, 3, ""):
+        for call in (avbench.load_clip, lambda path: avbench.save_clip(noise(1), path)):
+            with pytest.raises(InputError, match="is no path of a clip: give one as text or as a Path"):
+                call(wrong)
+    with pytest.raises(InputError, match="has no notes: give an object like"):
+        api.score(clips(tmp_path / "model", *"ab"), out=tmp_path / "out", reporter=print)
+
+
+def test_features_keep_their_imaginary_part_and_their_mask_or_are_refused():
+    x = np.random.default_rng(0).normal(size=(9, 3))
+    for wrong in (x * 1j, np.ma.masked_less(x, 0), (x * 1j).tolist()):
+        with pytest.raises(InputError, match="features"):
+            avbench.metrics.frechet_distance(wrong, x)
+
+
 def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
     """Path("") is Path("."), so that an empty variable of a script would stand for the folder that it runs in."""
     folder, run = clips(tmp_path / "model", *"ab"), evaluated(made_run(tmp_path / "a", names=["toy-control"])).path

@@ -710,6 +710,43 @@ def test_scores_of_a_package_that_is_gone_are_missed_with_the_right_reason(tmp_p
     assert {score.metric: score.n for score in RunFolder(run).scores()[0]} == {"bright": 2, "onset_rate": 2}
 
 
+def test_what_a_package_prints_at_import_is_not_in_a_table(install):
+    groups = {"metrics": ["bright = bells:GOOD"], "features": ["brightness = bells:Brightness"]}
+    install("bells", groups, "print('ding')\n" + CODE)
+    listed = run_avbench("list", "metrics", "--format", "json")
+    assert "bright" in {one["metric"] for one in json.loads(listed.stdout)} and listed.stderr == "ding\n"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_default_type_that_a_feature_gives_torch_reaches_no_other(tmp_path, install, workers):
+    code = """
+import torch
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+class Doubles:
+    protocol = Protocol("doubles", 1)
+    def __call__(self, clip):
+        torch.set_default_dtype(torch.float64)
+        return {"bits": 64.0}
+class Next:
+    protocol = Protocol("next", 1)
+    def __call__(self, clip):
+        return {"bits": float(torch.finfo(torch.get_default_dtype()).bits)}
+DOUBLES, NEXT = (
+    Metric(name, name, "bits", Direction.BAND, "", "?", usual=False) for name in ("doubles", "next")
+)
+"""
+    names = ("doubles", "next")
+    groups = {"metrics": [f"{one} = coins:{one.upper()}" for one in names]}
+    install("coins", {**groups, "features": [f"{one} = coins:{one.title()}" for one in names]}, code)
+    asked = ("--metric", ",".join(names), "--workers", workers, "--out", tmp_path / "out")
+    run_avbench("score", clips(tmp_path / "a"), *asked)
+    assert {one.metric: one.value for one in RunFolder(tmp_path / "out" / "a").scores()[0]} == {
+        "doubles": 64,
+        "next": 32,
+    }
+
+
 @pytest.mark.slow
 def test_the_example_of_the_docs_installs_and_scores(tmp_path):
     package, site = tmp_path / "package", tmp_path / "site"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from avbench.api.choices import metric_names, paths_of
-from avbench.api.work import Reporter, Silent
+from avbench.api.work import Reporter, reporter_of
 from avbench.comparison.arm_differences import ArmTables
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, values_of
@@ -99,10 +99,10 @@ class Comparison:
         """Write tables, differences and the page into a folder, and return the page.
 
         Raises:
-            InputError: something cannot be written.
+            InputError: something cannot be written, or the reporter is none.
         """
         (place,) = paths_of(path, "report", "give the path of a folder")
-        reporter = reporter or Silent()
+        reporter = reporter_of(reporter)
         chosen = options or PageOptions(workers=default_workers())
         return write_report(
             self.runs,

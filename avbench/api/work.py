@@ -37,6 +37,15 @@ class Reporter(Protocol):
         ...
 
 
+def reporter_of(reporter: Reporter | None) -> Reporter:
+    """The reporter; `Silent` for None. Raises InputError if it lacks something that a `Reporter` has."""
+    found = Silent() if reporter is None else reporter
+    if lacking := [name for name in ("notes", "note", "begun", "preliminary", "follow") if not hasattr(found, name)]:
+        msg = f"reporter {shown(reporter)} has no {lacking[0]}: give an object like avbench.Silent(), or leave it out"
+        raise InputError(msg)
+    return found
+
+
 class Silent:
     """Keeps the notes and shows no progress."""
 
@@ -127,13 +136,13 @@ def work_of(
     """Settings of the work, checked, with a note on each metric that cannot be used.
 
     Raises:
-        InputError: the workers are no number, or a device or a precision is unknown.
+        InputError: the workers are no number, a device or a precision is unknown, or the reporter is none.
     """
     workers, device = workers_asked(workers), str(device)  # a torch.device too
     if not isinstance(workers, RayActors):  # whose machines may have other devices
         devices.require(device)  # before anything is made
     devices.require_precision(precision)
-    reporter = reporter or Silent()
+    reporter = reporter_of(reporter)
     note_unusable_metrics(reporter)
     return Work(workers, replace, reporter, device, precision, mirrors)
 

@@ -57,13 +57,17 @@ def checked_sets(*sets: np.ndarray, fewest: int = 2) -> list[np.ndarray]:
 
 def _as_array(features: Any) -> np.ndarray:
     try:
-        return np.asarray(features, dtype=np.float64)
+        given = np.asarray(features)
+        if given.dtype.kind != "c" and not np.ma.is_masked(features):
+            return np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor in bfloat16, with a gradient or of a GPU
         msg = (
             f"features are a {type(features).__name__} that is no array of numbers ({first_line(error)}); they must be "
             "[clips, dimensions], and a tensor becomes an array by .detach().float().cpu().numpy()"
         )
         raise InputError(msg) from None
+    msg = "features hold complex or masked values; they must be real numbers"
+    raise InputError(msg)
 
 
 def require_comparable(widths: set[int], clips: int, fewest: int = 2) -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import av.error
 
-from avbench.core.errors import MediaError
+from avbench.core.errors import InputError, MediaError, shown
 from avbench.storage.media.integrity import is_other_content, lacks_index
 
 _LACKING = (
@@ -16,6 +18,14 @@ _LACKING = (
     av.error.ExperimentalError,
 )
 """Errors of libav about what it cannot do, not about the file."""
+
+
+def media_path(given: Any) -> Path:
+    """A path that a user gave. Raises InputError if it is neither text nor a path, or empty."""
+    if not isinstance(given, str | PathLike) or given == "":
+        msg = f"{shown(given)} is no path of a clip: give one as text or as a Path"
+        raise InputError(msg)
+    return Path(given)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from av.stream import Disposition
 from avbench.core.clip import Audio, Clip, Rate, frame_rate
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import MAX_PIXELS, Budget
-from avbench.storage.media.failures import telling
+from avbench.storage.media.failures import media_path, telling
 from avbench.storage.media.integrity import (
     ANIMATED_WEBP,
     check_whole,
@@ -83,9 +83,9 @@ def read_clip(path: str | Path, *, fps: Rate | None = None, most_held: float = m
     Raises:
         MediaError: the file is missing, empty, damaged, cut short, no media, without video, of changing picture size,
             or too large (budget.py).
-        InputError: fps is not a rate, or an environment variable of the budget is not a number.
+        InputError: the path is none, fps is not a rate, or an environment variable of the budget is not a number.
     """
-    path = Path(path)
+    path = media_path(path)
     rate = None if fps is None else frame_rate(fps)
     Budget.of(path, 0)  # raises InputError on a wrong environment variable, before any error names the file
     with telling(path, "read"):

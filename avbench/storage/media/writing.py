@@ -11,7 +11,7 @@ from av.video.reformatter import VideoReformatter
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import InputError, MediaError, shown
 from avbench.storage.media.colour import named_matrix
-from avbench.storage.media.failures import telling
+from avbench.storage.media.failures import media_path, telling
 from avbench.storage.writing import replacing
 
 _MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which degrades further channels
@@ -33,14 +33,14 @@ def write_clip(
         sound_bits_per_second: bit rate of AAC.
 
     Raises:
-        InputError: the clip is no Clip.
+        InputError: the clip is no Clip, or the path is none.
         MediaError: the suffix does not fit, the folder cannot be written, or the codec refuses the size, the sample
             rate or the channels (8 at most in FLAC, 2 in AAC).
     """
     if not isinstance(clip, Clip):
         msg = f"{shown(clip)} is no clip: give a Clip, as in avbench.save_clip(avbench.Clip(frames, fps), 'a.mkv')"
         raise InputError(msg)
-    path = Path(path)
+    path = media_path(path)
     if path.suffix.lower() != (".mkv" if lossless else ".mp4"):
         msg = f"{path} cannot be written: a lossless clip needs the suffix .mkv, a lossy one (lossless=False) .mp4"
         raise MediaError(msg)
