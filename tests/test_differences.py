@@ -26,8 +26,6 @@ from avbench.comparison.differences import (
 )
 from avbench.comparison.leaderboard import _best, _distances_compared, _ranked, _Table, find, leaderboard
 from avbench.comparison.power import planned
-from avbench.comparison.score_table import _said, clip_values, require_known_fields, scores_frame
-from avbench.core import InputError, Key, Null, Row, Sample, Score, different_fields
 from avbench.comparison.score_table import (
     Made,
     _said,
@@ -36,7 +34,7 @@ from avbench.comparison.score_table import (
     require_known_fields,
     scores_frame,
 )
-from avbench.core import InputError, Key, Null, Sample, Score, different_fields
+from avbench.core import InputError, Key, Null, Row, Sample, Score, different_fields
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate

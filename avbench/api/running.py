@@ -119,11 +119,11 @@ def run(
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)
-    models = [] if models is None else model_names(models)
-    given = models or [*DEMO_MODELS]
+    own = [] if models is None else model_names(models)
+    given = own or [*DEMO_MODELS]
     names = subset_names(subsets)
     chosen = paper_presets.load(str(preset)) if preset else None
-    if chosen and not models:
+    if chosen and not own:
         msg = f"the preset {preset} needs models: name them"
         raise InputError(msg)
     # what can be wrong at once is looked at before weights are fetched and clips are made
@@ -165,12 +165,12 @@ def run(
             measured_as_made, metrics=computed, reference=real, work=work, against=beside, others=opened_runs
         )
         view, missing = sampled(place, model, job, work, measuring=measuring)
-        compares = opened_runs and (models or len(opened_runs) == 1)  # as `pairs` below
+        compares = opened_runs and (own or len(opened_runs) == 1)  # as `pairs` below
         look = early_look_at(opened_runs[0], view, computed, real) if compares else None
         failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)
         evaluated(view, computed, real, beside, work, real_given)
         opened_runs.append(view)
-    found = compared(opened_runs, pairs=None if models else [(1, 0)], plan=plan, allow=allow, reference=real)
+    found = compared(opened_runs, pairs=None if own else [(1, 0)], plan=plan, allow=allow, reference=real)
     lost = len(mirrors.lost) if mirrors else 0
     return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
 

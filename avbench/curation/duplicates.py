@@ -38,7 +38,7 @@ def near(table: pd.DataFrame, limits: Mapping[str, float]) -> np.ndarray:
         table: one row per clip; a clip without one of the hashes is in no pair.
         limits: `PICTURE` or `SOUND`.
     """
-    having = np.flatnonzero(table[[*limits]].notna().all(axis=1).to_numpy())
+    having = np.flatnonzero(table[[*limits]].notna().to_numpy().all(axis=1))
     if len(having) < 2:
         return np.empty((0, 2), np.intp)
     parts = [as_bytes(list(table[column].iloc[having])) for column in limits]
