@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
+from statsmodels.stats.power import TTestPower
 
 import avbench
 from avbench.comparison import plan
 from avbench.comparison.arm_differences import _spread, arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
+from avbench.comparison.power import planned_arms
 from avbench.core import InputError, Row
 from avbench.features.protocols import protocol_of
 from avbench.statistics.trainings import arm_difference
@@ -144,6 +146,28 @@ def test_the_order_of_partners_decides_what_is_subtracted(arms):
     assert by_number["error"].to_list() == pytest.approx(turned_back["error"].to_list())
     unpaired = arm_differences(arms, paired_trainings=False)
     assert not unpaired.differences["paired"].any() and unpaired.differences["least_p"].eq(2 / 20).all()
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("kind", ["clips", "distance"])
+def test_what_arms_could_show_follows_from_the_components_of_their_pilots(kind, paired):
+    pilot = {"subset": "s", "metric": "m", "kind": kind, "paired": paired, "error": 0.1, "prompts": 12}
+    pilot |= {"spread": 0.3, "spread_against": 0.1, "trainings": 4, "trainings_against": 3}
+    pilot |= {"sd_training": 0.2, "sd_prompt": 0.5, "sd_rest": 0.7}
+    found = planned_arms(pd.DataFrame([pilot, pilot | {"error": np.nan}]), [5, 8], [10, 40], family=3)
+    asked = [(prompts, count) for prompts in ((10, 40) if kind == "clips" else (12,)) for count in (5, 8)]
+    assert [*zip(found["prompts"], found["trainings"], strict=True)] == asked, "without an error nothing is planned"
+    ours, theirs = 0.3**2 / 4, 0.1**2 / 3  # squared errors of the pilots' means
+    arms = 1.0 if paired else (ours + theirs) ** 2 / (ours**2 + theirs**2)
+    for (prompts, count), detectable in zip(asked, found["detectable"], strict=True):
+        rest = 0.7**2 / (count * prompts) if kind == "clips" else 0.0
+        parts = [(0.2**2 / count + rest, arms * (count - 1))]
+        if kind == "clips":
+            parts += [(0.5**2 / prompts + rest, prompts - 1), (-rest, (count - 1) * (prompts - 1))]
+        square = sum(variance for variance, _ in parts)
+        dof = max(square**2 / sum(variance**2 / of for variance, of in parts), min(of for _, of in parts))
+        effect = TTestPower().solve_power(nobs=dof + 1, alpha=0.05 / 3, power=0.8) * np.sqrt(dof + 1)
+        assert detectable == pytest.approx(effect * np.sqrt(square), rel=1e-3)
 
 
 def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):

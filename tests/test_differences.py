@@ -637,6 +637,8 @@ def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
             assert row["detectable"] == pytest.approx(known, rel=1e-4) if enough else np.isnan(row["detectable"])
     once = evaluated(made_run(tmp_path / "e", **how | {"seeds": (0,)}))
     assert {*planned([once], [24], [1, 4])["seeds"]} == {1}, "one clip of each prompt says nothing of more"
+    with pytest.raises(InputError, match="3 pilot runs"):
+        planned([*pilots, once], [24], [1])
     other = evaluated(made_run(tmp_path / "c", settings={"steps": 2}, **how))
     fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
     with pytest.raises(InputError, match=r"sampling\.steps"):

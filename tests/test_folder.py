@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from made_runs import evaluated, made_run, unsealed
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
@@ -15,7 +16,7 @@ from avbench.generation.worker import no_space
 from avbench.report.page import clips
 from avbench.storage.reading import read_json, read_lines, with_checksum
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.writing import append_line, line_of, replacing, write_json, write_sealed, write_whole
+from avbench.storage.writing import append_line, line_of, locked, replacing, write_json, write_sealed, write_whole
 
 KEY = Key("s", "p", 0)
 SHA256 = "0" * 64
@@ -174,6 +175,14 @@ def test_whole_files_replace_whole_files(tmp_path):
         part.write_bytes(b"half")
         raise KeyError
     assert (tmp_path / "x" / "y.json").read_bytes() == b"other" and len(list((tmp_path / "x").iterdir())) == 1
+
+
+def test_who_waits_for_a_lock_is_told_so(tmp_path):
+    other, told = FileLock(tmp_path / "x/.lock"), []
+    with locked(tmp_path / "x/.lock", lambda: told.append(1)):
+        assert not told
+    with other, locked(tmp_path / "x/.lock", other.release):  # what is told is that another process works: it ends
+        assert not other.is_locked
 
 
 @pytest.mark.parametrize("write", [append_line, write_json, write_sealed])

@@ -104,6 +104,7 @@ def place_of(key):
         ({"settings": {"steps": 5}}, r"settings\.steps: 5 there, 4 in .*/a"),
         ({"settings": {"steps": 4, "weights": "ab"}}, r"settings\.weights: 'ab' there, '\(absent\)' in .*/a"),
         ({"seeds": (0, 2)}, r"seeds: \[0, 2\] there, \[0, 1\] in .*/a"),
+        ({"seeds": (1,)}, r"seeds: \[1\] there, \[0, 1\] in .*/a"),
         ({"asked": {}}, r"asked\.steps: '\(absent\)' there, 4 in .*/a"),
         ({"preset": {"name": "paper"}}, r"preset\.name: 'paper' there, '\(absent\)' in .*/a"),
     ],
