@@ -308,7 +308,8 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
         differences([fewer_steps, more_steps])
     frame = scores_frame([fewer_steps, more_steps], ["sampling"])
     assert set(frame["mark"].dropna()) == {"made differently: sampling.steps 50 against 10"}
-    assert differences([fewer_steps, more_steps], allow=["sampling.steps"])["mark"].str.contains("steps")[0]
+    marks = differences([fewer_steps, more_steps], allow=["sampling.steps"], pooled=False)["mark"]
+    assert set(marks) == {"made differently: sampling.steps 50 against 10"}
     protocols = unsealed(read_json(fewer_steps.path / "scores.json"))
     plain = json.dumps(protocols).replace('"name": "lpips-alex"', '"name": "lpips-other"')
     write_sealed(more_steps.path / "scores.json", json.loads(plain))
@@ -320,6 +321,25 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
     write_sealed(more_steps.path / "scores.json", scores)
     with pytest.raises(InputError, match=r"feature.name 'lpips-other' against 'lpips-alex'"):
         scores_frame([fewer_steps, more_steps], ["sampling"])
+
+
+def test_where_runs_are_not_compared_they_may_differ(tmp_path):
+    one, other = (evaluated(made_run(tmp_path / name, seed=k, names=["toy-control"])) for k, name in enumerate("ab"))
+    (lpips, onsets), protocols = other.scores()
+    unlike = {"f" * 64: {**protocols[lpips.protocol], "crop": 1}, onsets.protocol: protocols[onsets.protocol]}
+    other.write_scores([dataclasses.replace(lpips, protocol="f" * 64), onsets], unlike, values_of(other))
+    with pytest.raises(InputError, match="crop 1 against"):
+        differences([one, other])
+    assert [*differences([one, other], only=[onsets.where])["metric"]] == ["onset_rate"]
+
+
+def test_a_difference_without_any_spread_is_remarked_upon(tmp_path):
+    one, other = (
+        evaluated(made_run(tmp_path / name, seed=1, onsets=more, names=["toy-control"]), "onset_rate")
+        for name, more in (("a", 8.0), ("b", 9.5))
+    )
+    (row,) = differences([one, other]).itertuples()
+    assert row.difference == pytest.approx(1.5) and row.mark == "every clip differs by 1.5"
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (1, 0, 2)])
