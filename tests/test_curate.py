@@ -119,6 +119,10 @@ def test_a_clip_is_measured_once_however_its_folder_is_written_and_wherever_it_l
 @pytest.mark.slow
 def test_filters_say_why(table):
     reasons = why(table, "large-motion")
+    remarks = [*choice.decide(table, rules.read(), "large-motion").remarks()]
+    assert remarks[0].startswith(f"1 of {len(table)} clips could not be measured: z-broken.mkv cannot be read")
+    slow = sum("motion_amount at least 0.3" in one for one in reasons.values())
+    assert f"motion_amount at least 0.3 ({slow} clips)" in remarks[1]
     assert "motion_with_camera at least" in reasons["x-frozen"]
     assert "aspect at least 1" in reasons["x-portrait"]
     assert "cuts at most 0" in reasons["x-cut"]

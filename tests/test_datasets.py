@@ -263,6 +263,9 @@ def test_what_is_no_pool_is_a_sentence(tmp_path):
         datasets.opened(f"avsync:{tmp_path}")
     with pytest.raises(InputError, match="does not exist"):
         datasets.opened(f"avsync15:{tmp_path}/none")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match=r"none: no clip in it; suffixes read: .mp4"):
+        as_subset(datasets.opened(f"{tmp_path}/none"), "m")
     clip = written(tmp_path / "x" / "a: the clip.mp4")
     for pool in (str(clip), f"folder:{clip}"):
         with pytest.raises(InputError, match=r"a: the clip.mp4 is a file; give the folder that it lies in"):

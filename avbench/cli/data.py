@@ -164,9 +164,12 @@ def _chosen(
 
     known = written.read(rules or written.SHIPPED)
     known.of(rule)
+    if written.QUALITY not in known.conditions:
+        print_notes([f"{rules} has no [quality], so clips with cuts, with words or too short are kept, too"])
     tasks = stage.unmeasured(pool, work)
     show_progress("measuring", len(tasks), stage.measure(tasks, work, workers=worker_count(workers)))
     decided = choice.decide(choice.load(pool, work), known, rule)
+    print_notes(decided.remarks())
     subset = choice.save(pool, decided, known, out, caption=caption, replace=replace)
     files = dict(zip(decided.table["id"], decided.table["file"], strict=True))
     sheet.write_sheet([(one.id, pool.folder / files[one.id]) for one in subset.prompts], out / "sheet.png")
@@ -310,7 +313,8 @@ def _length_remark(asked: "Subset", decided: "Decided") -> Iterator[str]:
     stated = asked.card.get("recommended", {}).get("seconds")
     real = float(np.nanmedian(decided.table["seconds"].to_numpy(float)[decided.kept]))
     if stated and not 0.5 <= real / stated <= 2:
-        yield f"the clips last {real:.3g} s in the median, and {asked.name} recommends {stated:g} s: cut them to that"
+        remedy = "cut them to that" if real > stated else "take longer ones, or clips of the models that are as short"
+        yield f"the clips last {real:.3g} s in the median, and {asked.name} recommends {stated:g} s: {remedy}"
 
 
 @reference_app.command("merge")

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from avbench.core import InputError, Subset, all_of, spreadsheet_cell
+from avbench.core import InputError, Subset, all_of, counted, listed, spreadsheet_cell
 from avbench.curation import duplicates
 from avbench.curation.measures import MEASURES
 from avbench.curation.pool import Measured, keys, rows_path
@@ -61,6 +61,17 @@ class Decided:
             return self._copied(clip, self.copy_of[clip])
         failed = [one.name for one, held in zip(self.conditions, self.holds[clip], strict=True) if not held]
         return "not kept: fails " + "; ".join(failed)
+
+    def remarks(self) -> Iterator[str]:
+        """Report the clips that could not be measured, and the conditions that leave out most of the others."""
+        if reasons := [one for one in self.table["missing"] if isinstance(one, str)]:
+            why = listed(dict.fromkeys(reasons))
+            yield f"{len(reasons)} of {counted(len(self.table), 'clip')} could not be measured: {why}"
+        failing = (~self.holds[self.table["missing"].isna()]).sum(axis=0)
+        worst = [index for index in np.argsort(-failing, kind="stable") if failing[index]]
+        if worst:
+            named = listed(f"{self.conditions[index].name} ({counted(int(failing[index]), 'clip')})" for index in worst)
+            yield f"left out most often by {named}"
 
     def _copied(self, clip: int, kept: int) -> str:
         """By which hashes a clip is a copy of the kept one, in words."""

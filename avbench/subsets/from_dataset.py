@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from avbench.core import InputError, Prompt, Subset, counted, listed
+from avbench.storage.clip_files import clips_in
 from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
 
 
@@ -65,6 +66,8 @@ def usable_of(pool: Pool, whole: Sequence[Entry], split: str | None) -> list[Ent
     ]
     if split is not None and not any(one.split == split for one in whole):
         raise no_split(pool, split, whole)
+    if not whole and pool.name == "folder":
+        raise clips_in(pool.folder).nothing(frames_too=True)
     if not usable:
         sides = splits_of(whole)
         msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"
