@@ -38,9 +38,9 @@ function originOfDifference(row) {
   facts([
     ["difference", row.difference], ["95 % interval", row.low === null ? null : `${row.low} … ${row.high}`],
     ["p", row.p], ["p after Holm", row.p_holm === null ? null : `${row.p_holm}, of a family of ${row.family}`],
-    ["not compared", row.missing],
+    ["not compared", row.missing ?? row.too_few],
     ["clips", row.pairs === null ? null : row.paired ? `${row.pairs} pairs of ${row.prompts} prompts` : `${row.pairs}, not paired`],
-    ["dropped", row.dropped ? `${row.dropped} that one side lacks` : null],
+    ["dropped", row.dropped ? `${row.dropped} of which only one side has a value` : null],
     ["detectable", row.detectable === null ? null : `${row.detectable} with 80 % power`],
     ["needed", row.needed === null ? null : `${row.needed} prompts for the observed difference`], ["remark", row.mark],
     ...scores.map((one) => [`${one.model} on ${one.subset}`, `${one.missing ?? one.value}, protocol ${one.protocol}`]),
