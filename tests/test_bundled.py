@@ -50,6 +50,15 @@ def test_a_second_pass_over_the_sound_is_recorded_and_none_leaves_the_record_as_
             AVFullDiT("toy-t2av", audio_again=wrong)
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_negative_caption_without_guidance_is_refused(arm):
+    unguided = {"video_guidance": 1.0, **({"audio_guidance": 1.0} if arm == "toy-t2av" else {})}
+    for name in ("video_negative", "audio_negative"):
+        with pytest.raises(InputError, match=f"{name} does nothing where every guidance"):
+            AVFullDiT(arm, **unguided, **{name: "a cup"})
+    assert AVFullDiT(arm, video_guidance=2.0, video_negative="a cup").settings["video_negative"] == "a cup"
+
+
 @pytest.mark.slow
 def test_one_arm_sounds():
     assert all(clip.audio is None for clip in clips("toy-t2v"))

@@ -239,6 +239,30 @@ def test_the_guidance_of_a_guider(tmp_path):
             generators.build(folder, small)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_negative_prompt_is_refused_exactly_where_the_clip_does_not_depend_on_it(tmp_path):
+    """HunyuanVideo has a guidance of its own for it, which is 1 unless it is given; LTX-2 has one for its sound."""
+    hunyuan = str(tiny_families.build("hunyuanvideo", tmp_path / "hunyuan"))
+    ltx2, wan = (str(tiny_pipelines.build(name, tmp_path / name)) for name in ("ltx2", "wan2.1"))
+    form = {"preset": "none", "steps": 1, "width": 64, "height": 64, "frames": 9}
+    one = Request(Key("s", "one", 0), Prompt("one", "a ball", "a thud"), None)
+
+    def clip(folder, **settings):
+        return generators.build(folder, {**form, **settings}).generate([one])[0].clip
+
+    for folder, idle, used in (
+        (hunyuan, {}, {"call": {"true_cfg_scale": 4.0}}),
+        (wan, {"guidance": 1.0}, {"guidance": 1.5}),
+        (ltx2, {"guidance": 1.0, "call": {"audio_guidance_scale": 1.0}}, {"guidance": 1.0}),
+    ):
+        with pytest.raises(InputError, match=r"-M negative_prompt= does nothing: .* with a guidance above 1, not "):
+            clip(folder, negative_prompt="a cat", **idle)
+        plain, other = (clip(folder, negative_prompt=words, **used) for words in ("a cat", "noise noise noise"))
+        sounds = [each.audio.waveform if each.audio else 0 for each in (plain, other)]
+        assert (plain.frames != other.frames).any() or (sounds[0] != sounds[1]).any(), folder
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_transformer_that_embeds_no_guidance_gets_none(tmp_path):
     folder = tiny_families.build("hunyuanvideo", tmp_path / "model")

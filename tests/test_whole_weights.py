@@ -484,6 +484,8 @@ def test_settings_that_would_do_nothing_are_refused(wan):
         ({"revision": "v2"}, "revision=v2 does nothing"),
         ({"call": {"output_type": "pil"}}, "output_type is set by avbench itself"),
         ({"guidance_2": 3.0}, "guidance_2=3.0 does nothing: this WanPipeline has no second transformer"),
+        ({"negative_prompt": "x", "guidance": 1.0}, "only with a guidance above 1, not guidance_scale 1"),
+        ({"call": {"negative_prompt": "x", "guidance_scale": 0.5}, "preset": "none"}, "not guidance_scale 0.5"),
         ({"device": 0}, "device=0: it must be text"),
         ({"guidance": "much"}, "guidance=much: it must be a number"),
         ({"frames": 2.5}, "frames=2.5: it must be a whole number"),

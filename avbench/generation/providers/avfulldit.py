@@ -72,9 +72,15 @@ class AVFullDiT:
             msg = f"avfulldit:{target} is an audio tower: it makes no video"
             raise InputError(msg)
         self._parts.sampling = replace(self._parts.sampling, **asked)
+        sampled = asdict(self._parts.sampling)
+        towers = {"video": self._parts.dit.video, "audio": self._parts.dit.audio}
+        scales = {f"{one}_guidance": sampled[f"{one}_guidance"] for one, tower in towers.items() if tower is not None}
+        negative = next((name for name in ("video_negative", "audio_negative") if asked.get(name)), None)
+        if negative and set(scales.values()) == {1}:
+            msg = f"{negative} does nothing where every guidance ({', '.join(scales)}) is 1"
+            raise InputError(msg)
         self._parts.dit.eval()
         _move(self._parts, device)
-        sampled = asdict(self._parts.sampling)
         if not self._parts.sampling.audio_again:  # runs that began before this setting existed can be continued
             del sampled["audio_again"]
         self.settings: Mapping[str, Any] = {

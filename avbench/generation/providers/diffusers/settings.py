@@ -157,14 +157,17 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     if "steps" in given and "sigmas" in call:
         msg = f"-M steps={asked.steps} does nothing: preset {name} gives the noise level of each step (sigmas)"
         raise InputError(msg)
+    call |= _checked_call(asked, pipeline)
     kept = {key: value for key, value in wanted.items() if key not in dropped}
+    if not guided:
+        _refuse_idle_negative_prompt(asked, pipeline, kept, call)
     unsent = ("fps", "guidance") if guided else ("fps",)
     return Decided(
         preset=name,
         source=PRESETS[name].source if name and not asked.preset else None,
         values={**({} if guider is None else {"guidance": guider}), **kept},
         sent={key: value for key, value in kept.items() if key not in unsent},
-        call={**calling.chosen(pipeline, parts_of(source.index)), **call, **_checked_call(asked, pipeline)},
+        call={**calling.chosen(pipeline, parts_of(source.index)), **call},
         fps=_fps(source, wanted),
         sampler=Sampler(shift, wanted["guidance"] if guided else None),
         vae_dtype=known.get("vae_dtype"),
@@ -189,6 +192,25 @@ def _refuse_idle(asked: CallSettings, dropped: Sequence[str], source: Source) ->
         raise InputError(msg)
     if asked.guidance_2 is not None and "transformer_2" not in parts_of(source.index):
         msg = f"-M guidance_2={asked.guidance_2} does nothing: this {name} has no second transformer"
+        raise InputError(msg)
+
+
+def _refuse_idle_negative_prompt(
+    asked: CallSettings, pipeline: type, kept: Mapping[str, Any], call: Mapping[str, Any]
+) -> None:
+    """Raise InputError if the user gave a negative prompt, and no guidance is above 1, from which on one is used."""
+    if asked.negative_prompt is None and "negative_prompt" not in (asked.call or {}):
+        return
+    own, of_clip = calling.argument(pipeline, "true_cfg_scale"), calling.argument(pipeline, "guidance")
+    names = [own] if own else [name for name in (of_clip, calling.argument(pipeline, "audio_guidance_scale")) if name]
+    values = {**({of_clip: kept["guidance"]} if "guidance" in kept else {}), **call}
+    scales = {name: values.get(name, calling.default(pipeline, name)) for name in names}
+    numbers = {name: scale for name, scale in scales.items() if isinstance(scale, int | float)}
+    if numbers and max(numbers.values()) <= 1:
+        given = " and ".join(f"{name} {scale:g}" for name, scale in numbers.items())
+        msg = (
+            f"-M negative_prompt= does nothing: {pipeline.__name__} uses one only with a guidance above 1, not {given}"
+        )
         raise InputError(msg)
 
 
