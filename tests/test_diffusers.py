@@ -31,6 +31,7 @@ from avbench.generation.providers.diffusers.presets import PRESETS, distilled, n
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
 from avbench.report.lists import listing
+from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
 
 SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
@@ -393,6 +394,63 @@ def test_why_the_hub_does_not_give_a_model_is_one_sentence(monkeypatch, code, wo
         server.shutdown()
 
 
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub with one repository, the server's `folder`; it counts what is fetched."""
+
+    COMMIT = "0" * 40
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path.startswith("/api/models/us/model"):
+            names = [one.relative_to(self.server.folder).as_posix() for one in self.server.folder.rglob("*.*")]
+            tree = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
+            whole = {"id": "us/model", "sha": self.COMMIT, "siblings": [{"rfilename": name} for name in names]}
+            body = json.dumps(tree if "/tree/" in path else whole).encode()
+        else:
+            name = path.rpartition(f"/resolve/{self.COMMIT}/")[2]
+            body = (self.server.folder / name).read_bytes()
+            if self.command == "GET":
+                self.server.fetched.append(name)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Repo-Commit", self.COMMIT)
+        self.send_header("ETag", f'"{len(body)}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.slow
+def test_a_variant_that_alone_is_on_the_hub_is_fetched(built, tmp_path):
+    halved("wan2.1", built).save_pretrained(tmp_path / "model", variant="fp16")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        server.folder, server.fetched = tmp_path / "model", []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        asked = ["sample", "diffusers:us/model", "--prompts", tmp_path / "p.jsonl", "--out", tmp_path / "runs"]
+        settings = [f"-M{name}={value}" for name, value in {**SMALL, "dtype": "float32"}.items()]
+        endpoint = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "cache")}
+        (tmp_path / "p.jsonl").write_text('{"id": "one", "prompt": "a red ball falls"}\n')
+        subprocess.run(
+            [sys.executable, "-m", "avbench", *asked, *settings],
+            env={**os.environ, **endpoint},
+            check=True,
+            timeout=120,
+        )
+        server.shutdown()
+    assert {name for name in server.fetched if "safetensors" in name} == {
+        f"{part}.fp16.safetensors"
+        for part in ("vae/diffusion_pytorch_model", "transformer/diffusion_pytorch_model", "text_encoder/model")
+    }
+    (made,) = RunFolder(tmp_path / "runs" / "model").samples().values()
+    own = clip(tmp_path / "model", dtype="float32").frames
+    assert np.array_equal(read_clip(tmp_path / "runs" / "model" / made.path).frames, own)
+
+
 def test_a_hub_name_is_looked_up_in_a_fresh_process(tmp_path):
     """Other tests load parts of the hub's package, which a fresh process does not have yet."""
     command = [sys.executable, "-m", "avbench", "sample", "diffusers:nobody/nothing", "--subset", "toy-control"]
@@ -703,6 +761,54 @@ def test_a_folders_own_code_is_run_only_where_it_is_trusted(built, tmp_path, mon
     assert not (tmp_path / "ran").exists()
     assert same(clip(folder, trust_remote_code=True, fps=16), clip(built("wan2.1")))
     assert (tmp_path / "ran").exists()
+
+
+def halved(name, built):
+    """A tiny pipeline whose weights are numbers of 16 bits, so that a file of either precision holds the same."""
+    return diffusers.DiffusionPipeline.from_pretrained(built(name), dtype=torch.float16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": "20KB"}])
+def test_weights_that_exist_in_one_variant_only_are_read(built, tmp_path, options):
+    pipe = halved("wan2.1", built)
+    pipe.save_pretrained(tmp_path / "plain")
+    pipe.save_pretrained(tmp_path / "only", variant="fp16", **options)
+    names = {one.name for one in (tmp_path / "only").rglob("*.safetensors")}
+    assert names and all("fp16" in name for name in names)
+    plain = clip(tmp_path / "plain", dtype="float32")
+    assert same(plain, clip(tmp_path / "only", dtype="float32"))
+    one, other = (generators.build(str(tmp_path / name), SMALL).settings for name in ("plain", "only"))
+    assert other["variant"] == "fp16" and "variant" not in one
+    part = clip(tmp_path / "only" / "transformer", base=str(tmp_path / "plain"), dtype="float32")
+    assert same(plain, part), "also as a part of another pipeline"
+
+
+def test_plain_weights_win_over_a_variant_beside_them(built, tmp_path):
+    halved("wan2.1", built).save_pretrained(tmp_path / "both")
+    plain = clip(tmp_path / "both", dtype="float32")
+    tuned(built, change=9.0).save_pretrained(tmp_path / "both" / "transformer", variant="bf16")
+    assert generators.build(str(tmp_path / "both"), SMALL).settings.get("variant") is None
+    assert same(plain, clip(tmp_path / "both", dtype="float32"))
+
+
+def test_variants_of_which_none_or_half_can_be_read_are_refused(built, tmp_path):
+    pipe = halved("wan2.1", built)
+    for variant in ("fp16", "bf16"):
+        pipe.save_pretrained(tmp_path / "two", variant=variant)
+    with pytest.raises(InputError, match=r"holds weights in several variants \(bf16, fp16\): remove all but one"):
+        generators.build(str(tmp_path / "two"), SMALL)
+    pipe.save_pretrained(tmp_path / "mixed", variant="fp16")
+    vae = tmp_path / "mixed" / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    vae.rename(vae.with_name("diffusion_pytorch_model.bf16.safetensors"))
+    with pytest.raises(InputError, match="its parts exist in different variants only"):
+        generators.build(str(tmp_path / "mixed"), SMALL)
+    vae.with_name("diffusion_pytorch_model.bf16.safetensors").rename(vae)
+    tensors = load_file(vae)
+    tensors["unknown.weight"] = torch.zeros(2)
+    save_file(tensors, vae, {"format": "pt"})
+    with pytest.raises(InputError, match=r"\.fp16\.safetensors of .*vae holds 1 tensors that are not used"):
+        clip(tmp_path / "mixed")
 
 
 def test_pickles_are_read_only_where_it_is_said(built, tmp_path):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from avbench.avfulldit.tower import Text
 from avbench.core import InputError, UnusableError, first_line, if_missing
-from avbench.storage.filled import check_files, check_filled, load_reason
+from avbench.storage.filled import check_files, check_filled, load_reason, variant_of
 from avbench.storage.reading import read_json
 
 
@@ -30,12 +30,13 @@ def read_folder(kind: Any, folder: Path, **settings: Any) -> Any:
         InputError: it cannot be read, a parameter gets no value from its files, or a tensor in them is not used.
     """
     check_files(folder)
+    variant = variant_of(folder)
     try:
-        network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **settings)
+        network = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, variant=variant, **settings)
     except Exception as error:  # of diffusers, transformers, torch and safetensors: each names its own cause
         msg = f"{folder} cannot be read as {kind.__name__}: {load_reason(error)}"
         raise InputError(msg) from error
-    check_filled(network, folder, kind.__name__)
+    check_filled(network, folder, kind.__name__, variant)
     return network
 
 

@@ -21,7 +21,7 @@ from avbench.core import InputError, counted, first_line, listed
 from avbench.storage.reading import tensor_header
 
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-_INDEX, _SAFE = ".safetensors.index.json", ".safetensors"
+_SAFE = ".safetensors"
 _HEAD = 64
 """Numbers by which a renamed tensor is found."""
 _COUNTERS = ("num_batches_tracked", "position_ids")
@@ -29,19 +29,51 @@ _COUNTERS = ("num_batches_tracked", "position_ids")
 _SHOWN = 3
 
 
-def check_filled(network: nn.Module, folder: Path, what: str) -> None:
+def variant_of(folder: Path, *, pickles: bool = False) -> str | None:
+    """Like `variant_among`, of the files in a part's folder, in the form of diffusers or transformers."""
+    names = [one.name for one in folder.iterdir()] if folder.is_dir() else []
+    return variant_among(names, str(folder), pickles=pickles)
+
+
+def variant_among(names: Iterable[str], where: str, *, pickles: bool = False) -> str | None:
+    """The word that the names of all weights have, such as ``fp16`` in ``model.fp16.safetensors``.
+
+    Args:
+        names: of the files of one part of a pipeline.
+        where: they are, for errors.
+        pickles: whether pickles count as well.
+
+    Returns:
+        The word; None if there are weights without one, or no weights.
+
+    Raises:
+        InputError: there are only weights with such words, and not the same one.
+    """
+    stems, kinds = "|".join(_STEMS), "safetensors|bin" if pickles else "safetensors"
+    pattern = re.compile(rf"(?:{stems})(?:\.(\w+))?\.(?:{kinds})|(?:{stems})\.(?:{kinds})\.index(?:\.(\w+))?\.json")
+    variants = {found[1] or found[2] for name in names if (found := pattern.fullmatch(name))}
+    if None in variants or not variants:
+        return None
+    if len(variants) > 1:
+        msg = f"{where} holds weights in several variants ({', '.join(sorted(variants))}): remove all but one"
+        raise InputError(msg)
+    return variants.pop()
+
+
+def check_filled(network: nn.Module, folder: Path, what: str, variant: str | None = None) -> None:
     """Compare a network with the weight files of the folder that it was read from; other files are not compared.
 
     Args:
         network: the network as it was loaded.
         folder: the network's folder, in the form of diffusers or transformers.
         what: the network's name for people, for example ``the text_encoder (UMT5EncoderModel)``.
+        variant: word in the names of the files that were read, where the folder has such files (see `variant_of`).
 
     Raises:
         InputError: a parameter has no value from a file, a tensor has no place, or the folder holds two sets of
             weights.
     """
-    if files := _files(folder):
+    if files := (_files(folder, f".{variant}") if variant else []) or _files(folder):
         _require_real(network, files, what)
         stored = [_Stored(name, file) for file in files for name in _names(file)]
         _check(network, stored, what, ", ".join(sorted(file.name for file in files)[:_SHOWN]) + f" of {folder}")
@@ -208,22 +240,18 @@ def _head(tensor: Tensor, dtype: torch.dtype) -> bytes:
     return head.view(torch.uint8).numpy().tobytes()
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, variant: str = "") -> list[Path]:
     """Return the files that hold the weights of a folder; none if the folder has another form."""
-    for stem in _STEMS:
-        whole, index = folder / f"{stem}{_SAFE}", folder / f"{stem}{_INDEX}"
-        if whole.is_file() and index.is_file():
-            msg = f"{folder} holds two sets of weights, {whole.name} and {index.name}: remove one of them"
-            raise InputError(msg)
-        if whole.is_file():
-            return [whole]
-        if index.is_file():
-            return [folder / name for name in sorted(set(_map(index).values()))]
-    for stem in _STEMS:
-        for name in (f"{stem}.bin", f"{stem}.bin.index.json"):
-            path = folder / name
-            if path.is_file():
-                return [path] if path.suffix == ".bin" else [folder / one for one in sorted(set(_map(path).values()))]
+    for suffix in (_SAFE, ".bin"):
+        for stem in _STEMS:
+            whole, index = folder / f"{stem}{variant}{suffix}", folder / f"{stem}{suffix}.index{variant}.json"
+            if whole.is_file() and index.is_file() and suffix == _SAFE:
+                msg = f"{folder} holds two sets of weights, {whole.name} and {index.name}: remove one of them"
+                raise InputError(msg)
+            if whole.is_file():
+                return [whole]
+            if index.is_file():
+                return [folder / name for name in sorted(set(_map(index).values()))]
     return []
 
 

@@ -47,6 +47,8 @@ class Source:
     """LoRAs, added in this order."""
     trusted: bool = False
     """Whether code in the folder may be run."""
+    variant: str | None = None
+    """The word in the names of weights that exist in no other form, such as ``fp16`` in ``model.fp16.safetensors``."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,34 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
             return found
         folder = Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", "README.md"], **asked))
         if (folder / "model_index.json").is_file():
+            asked["variant"] = None if offline else _variant_on_hub(target, revision)
             return Path(diffusers().DiffusionPipeline.download(target, trust_remote_code=False, **asked))
         if is_modular(folder):
             parts = [f"{part}/*" for part in modular.parts_in(folder).values()]
             return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *parts], **asked))
         return Path(huggingface_hub.snapshot_download(target, allow_patterns=["*.json", *_HUB_WEIGHTS], **asked))
+    except InputError:
+        raise
     except Exception as error:  # the hub's client raises dozens of kinds, each with its reason
         why = hub_refusal("it", error) if fetch else "the hub's cache does not hold it"
         msg = f"{given_as}{target} is no path here, and {why} ({first_line(error)})"
         raise InputError(msg) from None
+
+
+def _variant_on_hub(repository: str, revision: str | None) -> str | None:
+    """The variant of a pipeline's weights that the hub has in no other form (see `variant_of_parts`)."""
+    import huggingface_hub
+
+    from avbench.storage.filled import variant_among
+
+    files = [Path(one.rfilename) for one in huggingface_hub.model_info(repository, revision=revision).siblings or ()]
+    parts: dict[str, list[str]] = {}
+    for file in files:
+        if len(file.parts) == 2:
+            parts.setdefault(file.parts[0], []).append(file.name)
+    return _only_variant(
+        {name: variant_among(names, f"{repository}/{name}") for name, names in parts.items()}, repository
+    )
 
 
 def _fetch_config_beside(repository: str, file: str, asked: Mapping[str, Any]) -> None:
@@ -262,6 +283,31 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
         check_files(folder / place)
 
 
+def variant_of_parts(folder: Path, index: Mapping[str, Any], replaced: str | None, *, pickles: bool) -> str | None:
+    """The variant in which weights of a pipeline have to be loaded, because parts of it have no others.
+
+    diffusers then loads it for every part that has it. A modular pipeline's index names the variant of each part.
+
+    Raises:
+        InputError: parts exist in different variants only.
+    """
+    from avbench.storage.filled import variant_of
+
+    if is_modular(folder):
+        return None
+    found = {name: variant_of(folder / name, pickles=pickles) for name in parts_of(index) if name != replaced}
+    return _only_variant(found, str(folder))
+
+
+def _only_variant(found: Mapping[str, str | None], where: str) -> str | None:
+    only = {variant: name for name, variant in found.items() if variant}
+    if len(only) > 1:
+        shown = ", ".join(f"{name} {variant}" for variant, name in only.items())
+        msg = f"{where}: its parts exist in different variants only ({shown}), which cannot be loaded together"
+        raise InputError(msg)
+    return next(iter(only), None)
+
+
 def check_seeds(source: Source, device: str) -> None:
     """Raise InputError if a pipeline cannot start from seeds that give the same noise on every device."""
     strict = source.pipeline.__name__ == "LTXImageToVideoPipeline" and device != "cpu"
@@ -311,7 +357,7 @@ def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> 
         if part is not None and getattr(pipe, str(source.slot)) is not part:
             msg = f"{source.pipeline.__name__} did not take {source.part and source.part.path} as its {source.slot}"
             raise InputError(msg)
-        _check_filled(pipe, source)
+        _check_filled(pipe, source, pickles=placement.allow_pickle)
         apply(pipe, source.adapters)
         _place(pipe, placement)
         if sampler.guidance is not None:
@@ -366,6 +412,8 @@ def _pipeline(source: Source, placement: Placement, parts: Mapping[str, Any]) ->
     options: dict[str, Any] = {"device_map": placement.device_map} if placement.device_map else {}
     if not placement.allow_pickle:
         options["use_safetensors"] = True
+    if source.variant is not None:
+        options["variant"] = source.variant
     options |= {"local_files_only": True, "trust_remote_code": source.trusted}
     return source.pipeline.from_pretrained(str(source.folder), **parts, dtype=dtype, **options)
 
@@ -375,6 +423,7 @@ def _part(source: Source, placement: Placement) -> Any:
     assert part is not None and source.slot is not None
     dtype = _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype)
     from avbench.generation.providers.diffusers.single_file import load_file
+    from avbench.storage.filled import variant_of
 
     library, name = source.index[source.slot]
     kind = getattr(diffusers(), name, None)
@@ -386,26 +435,28 @@ def _part(source: Source, placement: Placement) -> Any:
     with _telling(f"{part.path} cannot be loaded as the {source.slot} ({name})"):
         if part.kind != "component":
             return load_file(kind, part, source.folder, source.slot, dtype)
-        safe = {} if placement.allow_pickle else {"use_safetensors": True}
-        return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **safe)
+        options: dict[str, Any] = {} if placement.allow_pickle else {"use_safetensors": True}
+        options["variant"] = variant_of(part.path, pickles=placement.allow_pickle)
+        return kind.from_pretrained(str(part.path), dtype=dtype, local_files_only=True, **options)
 
 
-def _check_filled(pipe: Any, source: Source) -> None:
+def _check_filled(pipe: Any, source: Source, *, pickles: bool) -> None:
     """Raise InputError if a network has a parameter without a value from a file, or a file has an unused tensor."""
     from torch import nn
 
-    from avbench.storage.filled import check_filled
+    from avbench.storage.filled import check_filled, variant_of
 
     places = modular.parts_in(source.folder) if is_modular(source.folder) else {}
     for name, network in pipe.components.items():
         if not isinstance(network, nn.Module):
             continue
-        folder = source.folder / (places[name] if name in places else name)
+        folder, variant = source.folder / (places[name] if name in places else name), source.variant
         if source.part is not None and name == source.slot:
             if source.part.kind != "component":
                 continue  # checked when it was read
-            folder = source.part.path
-        check_filled(network, folder, f"the {name} ({type(network).__name__})")
+            folder, variant = source.part.path, None
+        variant = variant or variant_of(folder, pickles=pickles)
+        check_filled(network, folder, f"the {name} ({type(network).__name__})", variant)
 
 
 def transformers_of(pipe: Any) -> list[Any]:

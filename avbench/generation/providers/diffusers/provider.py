@@ -39,6 +39,7 @@ from avbench.generation.providers.diffusers.loading import (
     pipeline_class,
     refuse_pickles,
     slot_of,
+    variant_of_parts,
 )
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.providers.diffusers.ranks import Ranks, fresh
@@ -144,6 +145,7 @@ class Diffusers:
             "component": self._source.slot or loaded.component,
             "lora_scale": _alone([one.scale for one in self._source.adapters]),
             **_components(self._source.adapters),
+            **({"variant": self._source.variant} if self._source.variant else {}),
         }
 
     def prepare(self) -> None:
@@ -338,7 +340,8 @@ def _source(target: str, asked: Loaded) -> Source:
     find = functools.partial(local_folder, revision=None, given_as="-M lora=")
     check_parts(folder, index, slot)
     adapters = read_adapters(loras, asked.component, scale, parts_of(index), find)
-    return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code)
+    variant = variant_of_parts(folder, index, slot, pickles=asked.allow_pickle)
+    return Source(folder, index, pipeline, part, slot, adapters, asked.trust_remote_code, variant)
 
 
 def _alone(values: Sequence[Any]) -> Any:
