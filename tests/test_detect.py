@@ -1,6 +1,7 @@
 """A path is told by what lies there, whatever it is called, and without a weight being read."""
 
 import json
+import shutil
 import struct
 from pathlib import Path
 
@@ -32,6 +33,44 @@ def test_a_pipeline_and_its_parts(wan):
     assert detect(wan / "transformer" / "diffusion_pytorch_model.safetensors").kind == "single file"
     with pytest.raises(InputError, match=r"is no model: found tokenizer\.json, tokenizer_config\.json"):
         detect(wan / "tokenizer")
+
+
+@pytest.mark.parametrize(
+    ("made", "given", "words"),
+    [
+        (
+            "checkpoint-500/transformer",
+            "checkpoint-500",
+            "holds transformer: give it, {}/checkpoint-500/transformer with",
+        ),
+        (
+            "checkpoint-500/transformer checkpoint-500/transformer_ema",
+            "checkpoint-500",
+            "holds transformer_ema, transformer: give one, {}/checkpoint-500/transformer with -M base=PIPELINE",
+        ),
+        (
+            "checkpoint-500/transformer checkpoint-1000/transformer checkpoint-1000/transformer_ema",
+            ".",
+            "holds checkpoint-500/transformer, checkpoint-1000/transformer_ema, checkpoint-1000/transformer: give one, "
+            "{}/checkpoint-1000/transformer with -M base=PIPELINE",
+        ),
+        ("checkpoint-9/pytorch_lora_weights.safetensors", ".", "holds checkpoint-9: give it, {}/checkpoint-9 with"),
+        ("out/model_index.json", ".", "holds out: give it, {}/out"),
+    ],
+)
+def test_the_model_in_a_folder_of_a_training_is_named(wan, tmp_path, made, given, words):
+    """As the trainers of diffusers leave them, with the optimiser's state and pictures of validation beside."""
+    for place in made.split():
+        if (tmp_path / place).suffix:
+            (tmp_path / place).parent.mkdir()
+            (tmp_path / place).write_text("{}")
+        else:
+            shutil.copytree(wan / "transformer", tmp_path / place)
+            (tmp_path / place).with_name("optimizer.bin").write_bytes(b"")
+    (tmp_path / "validation.png").write_bytes(b"")
+    with pytest.raises(InputError) as refused:
+        detect(tmp_path / given)
+    assert str(refused.value).startswith(f"{tmp_path / given} is no model, but {words.format(tmp_path)}")
 
 
 def test_only_the_header_of_weights_is_read(tmp_path):

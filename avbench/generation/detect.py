@@ -33,6 +33,8 @@ _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")
 """In the names of a LoRA's tensors, and of its relatives, whose tensors are then refused by name."""
 _DIFFERENCES = (".diff", ".diff_b")
 """Ends of their names where a file holds the differences of whole weights."""
+_OF_LORA = ("adapter_config.json", "pytorch_lora_weights.safetensors")
+"""Files of which one makes a folder a LoRA's."""
 _MODELS = "a diffusers pipeline, a part of one, a LoRA, .safetensors, .gguf, an AVFullDiT checkpoint, a folder of clips"
 
 
@@ -160,7 +162,7 @@ def _folder(path: Path) -> Detected:
     if is_modular(path):
         kind = modular.pipeline_class(path)
         return _checked(path, "modular pipeline", kind)
-    if (path / "adapter_config.json").is_file() or (path / "pytorch_lora_weights.safetensors").is_file():
+    if any((path / name).is_file() for name in _OF_LORA):
         return Detected(path, "LoRA", None, "", ("-M base=PIPELINE",), model)
     if (path / "config.json").is_file():
         plain = read_json(path / "config.json", dict)
@@ -175,11 +177,41 @@ def _folder(path: Path) -> Detected:
     if len(weights := [one for one in sorted(path.iterdir()) if one.suffix in (".safetensors", ".gguf")]) == 1:
         return detect(weights[0])
     found = clips_in(path)
+    if not (found.clips or found.frames) and (inside := _models_inside(path)):
+        one, base = inside[-1], "" if (inside[-1] / "model_index.json").is_file() else " with -M base=PIPELINE"
+        shown = listed([part.relative_to(path).as_posix() for part in inside], 6)
+        msg = f"{path} is no model, but holds {shown}: give {'it' if len(inside) == 1 else 'one'}, {one}{base}"
+        raise InputError(msg)
     if found.clips or found.frames or any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir()):
         return Detected(path, "clips", None, _held([*found.clips, *found.frames]), (), f"clips:{path}")
     shown = listed(sorted(file.name for file in path.iterdir()), 6)
     msg = f"{path} is no model: found {shown or 'nothing in it'}; what is recognised: {_MODELS}"
     raise InputError(msg)
+
+
+def _models_inside(path: Path) -> list[Path]:
+    """The pipelines, parts and LoRAs in the folders of a training, such as ``checkpoint-500/transformer``.
+
+    The last is that of the highest number, and there not an average (``transformer_ema``) if there is another.
+    """
+
+    def holds_model(folder: Path) -> bool:
+        if any((folder / name).is_file() for name in ("model_index.json", *_OF_LORA)):
+            return True
+        with suppress(InputError):
+            return "_class_name" in read_json(folder / "config.json", dict)
+        return False
+
+    def order(folder: Path) -> tuple[list[int], bool, str]:
+        numbers = re.findall(r"\d+", folder.relative_to(path).parts[0])
+        return [*map(int, numbers)], folder.name in ("transformer", "unet"), folder.name
+
+    below = [one for one in path.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    found = [one for one in below if holds_model(one)]
+    for one in below:
+        if one not in found:
+            found += [part for part in one.iterdir() if part.is_dir() and holds_model(part)]
+    return sorted(found, key=order)
 
 
 def _held(clips: Sequence[Path]) -> str:
