@@ -621,6 +621,35 @@ def test_one_file_is_used_whole(wan, tmp_path):
         loaded(tmp_path / "less.safetensors", base=str(wan))
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_a_file_of_a_wrapped_model_is_that_of_the_model(wan, tmp_path, prefix):
+    weights = {name: 1.5 * one for name, one in load_file(wan / "transformer" / DIT).items()}
+    save_file({f"{prefix}{name}": one for name, one in weights.items()}, tmp_path / "wrapped.safetensors")
+    found = loaded(tmp_path / "wrapped.safetensors", base=str(wan)).transformer.state_dict()
+    assert found.keys() == weights.keys() and all(torch.equal(found[name], one) for name, one in weights.items())
+
+
+@pytest.mark.parametrize("part", ["transformer", "text_encoder"])
+def test_a_folder_whose_names_have_a_prefix_is_refused_with_these_names(wan, tmp_path, part):
+    """Also in one file, where only some names have it."""
+    file = TEXT if part == "text_encoder" else DIT
+
+    def edit(weights):
+        for name in [*weights]:
+            weights[f"module.{name}"] = weights.pop(name)
+
+    folder = changed(wan, tmp_path / "wrapped", part, file, edit)
+    with pytest.raises(InputError, match=r"tensors? of the file: module\."):
+        loaded(folder)
+    weights = load_file(wan / "transformer" / DIT)
+    weights["module.proj_out.bias"] = weights.pop("proj_out.bias")
+    save_file(weights, tmp_path / "some.safetensors")
+    with pytest.raises(
+        InputError, match=r"proj_out\.bias; .*Not used is 1 tensor of the file: module\.proj_out\.bias$"
+    ):
+        loaded(tmp_path / "some.safetensors", base=str(wan))
+
+
 def changed(folder, place, part, file, edit):
     shutil.copytree(folder, place)
     weights = load_file(place / part / file)

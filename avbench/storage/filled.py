@@ -172,6 +172,11 @@ def _check(network: nn.Module, stored: list[_Stored], what: str, where: str) -> 
             f"{listed(sorted(without))}; read was {where}. Either the file is incomplete, or the installed version of "
             "the library that reads it does not read them"
         )
+        if over:
+            unused = listed(sorted(one.name for one in over))
+            msg += (
+                f". Not used {'is' if len(over) == 1 else 'are'} {counted(len(over), 'tensor')} of the file: {unused}"
+            )
         raise InputError(msg)
     if over:
         shown = listed(sorted(one.name for one in over))

@@ -25,6 +25,8 @@ from avbench.storage.filled import check_names, refuse_whole_numbers
 _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")
 _MARKER, _FORMAT = "scaled_fp8", ".comfy_quant"
+_WRAPPERS = ("module.", "_orig_mod.")
+"""What DDP and torch.compile put before every name of the model that they wrap."""
 _SMALL = (torch.float8_e4m3fn, torch.float8_e5m2, torch.int8)
 
 
@@ -51,6 +53,7 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
         strange = listed(sorted(str(name) for name, one in checkpoint.items() if not isinstance(one, Tensor)))
         msg = f"{part.path} holds an entry that is no tensor: {strange}"
         raise InputError(msg)
+    checkpoint = _unwrapped(checkpoint)
     _unscale(checkpoint, part.path, dtype)
     _check(kind, checkpoint, part.path, folder, slot)
     options = {}
@@ -60,6 +63,14 @@ def load_file(kind: Any, part: Detected, folder: Path, slot: str, dtype: torch.d
     return kind.from_single_file(
         checkpoint, config=str(folder), subfolder=slot, dtype=dtype, local_files_only=True, **options
     )
+
+
+def _unwrapped(checkpoint: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the names that they have in the model itself, where all of them have the prefix of a wrapper."""
+    for prefix in _WRAPPERS * 2:  # one may wrap the other, either way
+        if all(name.startswith(prefix) for name in checkpoint):
+            checkpoint = {name.removeprefix(prefix): one for name, one in checkpoint.items()}
+    return checkpoint
 
 
 def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
