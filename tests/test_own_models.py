@@ -235,6 +235,35 @@ def test_a_generator_that_keeps_the_contract_passes():
     assert "batches of 2" in found["order"].words
 
 
+@pytest.mark.parametrize(
+    ("built", "asked", "check", "words"),
+    [
+        (0, 99, "settings", "it cannot be built: SystemExit: no config"),
+        (1, 99, "again", "it cannot be built a second time: SystemExit: no config"),
+        (9, 0, "clips", "3 of 3 clips could not be made: SystemExit: 3"),
+        (9, 3, "again", "SystemExit: 3"),
+        (9, 4, "order", "in reverse order and in batches of 2, SystemExit: 3"),
+    ],
+)
+def test_a_generator_that_ends_the_process_fails_its_check(built, asked, check, words):
+    """At whichever of its builds and calls it does."""
+    builds, calls = iter(range(99)), iter(range(99))
+
+    class Ends(Toy):
+        def __init__(self):
+            super().__init__()
+            if next(builds) >= built:
+                sys.exit("no config")
+
+        def generate(self, requests):
+            if next(calls) >= asked:
+                sys.exit(3)
+            return super().generate(requests)
+
+    found = outcome(Ends)
+    assert (found[check].ok, found[check].words) == (False, words)
+
+
 def test_a_generator_is_prepared_once_in_each_process():
     class Loads(Toy):
         prepared = 0
@@ -485,6 +514,9 @@ for one in asked["requests"]:
     if one["id"] == "sound":
         Path(one["file"] + ".wav").touch()
     write_clip(clip, Path(one["file"] + ".mkv"))
+    if one["id"] == "capitals":
+        Path(one["file"] + ".mkv").rename(one["file"] + ".MKV")
+        Path(one["file"] + ".WAV").touch()
 print("made", len(asked["requests"]), "of", one["subset"], one["audio_caption"])
 print("some warning", file=sys.stderr)
 """
@@ -543,6 +575,14 @@ def test_other_forms_of_clips_are_read_or_named(here):
     prompts = Subset("s", 1, (Prompt("frames", "a cat"),), asked)
     (one,) = sample(RunFolder(here / "spec"), f"cmd:{sys.executable} make.py", {}, [prompts], [0])[1]
     assert read_clip(here / "spec" / one.path).fps == 16, "the script was asked for it"
+
+
+def test_suffixes_may_be_in_capitals(here):
+    folder, made = scripted(here, "capitals", "a")
+    assert made["capitals"].path.endswith(".MKV") and made["capitals"].remark.startswith(
+        "s--capitals-0.WAV is left out"
+    )
+    assert (read_clip(folder.path / made["capitals"].path).frames == 50).all() and made["a"].path
 
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n    import triton\n'

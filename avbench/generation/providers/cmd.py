@@ -275,15 +275,20 @@ def _request_json(request: Request, stem: Path) -> dict[str, Any]:
 
 def _written(stem: Path) -> list[Path]:
     """The files that a script wrote as a clip, or its folder of frames."""
-    paths = [stem.with_name(stem.name + suffix) for suffix in MEDIA_SUFFIXES]
-    files = [path for path in paths if path.is_file()]
+    files = _beside(stem, MEDIA_SUFFIXES)
     frames = stem.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in stem.iterdir())
     return files or ([stem] if frames else [])
 
 
+def _beside(stem: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The files of a clip's name with one of these suffixes, in small or capital letters."""
+    named = [path for path in sorted(stem.parent.iterdir()) if path.name.startswith(stem.name)]
+    return [path for path in named if path.name[len(stem.name) :].lower() in suffixes and path.is_file()]
+
+
 def _sound(stem: Path) -> str | None:
     """A remark on a file of sound beside the clip, which is not read."""
-    files = [path for suffix in SOUND_SUFFIXES if (path := stem.with_name(stem.name + suffix)).is_file()]
+    files = _beside(stem, SOUND_SUFFIXES)
     return f"{files[0].name} is left out: {SOUND_BESIDE}" if files else None
 
 
