@@ -99,7 +99,7 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
 
     With `ranks`, cells include ranks, and models are in the order of `_by_rank`.
     """
-    for subset, of_subset in frame.assign(other_null=other_null(frame)).groupby("subset", sort=False):
+    for subset, of_subset in frame.assign(other_null=_null_remarks(frame)).groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
         models = _by_rank(of_subset) if ranks else [*of_subset["model"].unique()]
         cells: Any = of_subset.set_index(["model", "metric"])
@@ -124,9 +124,9 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
 
 
-def other_null(frame: pd.DataFrame) -> pd.Series:
+def _null_remarks(frame: pd.DataFrame) -> pd.Series:
     """What to say of each row's null where those of its metric on its subset are of two kinds; NaN elsewhere."""
-    kinds = frame["null_within_prompts"].where(frame["too_few"].isna())
+    kinds: Any = frame["null_within_prompts"].where(frame["too_few"].isna())
     count = kinds.groupby([frame["subset"], frame["metric"]]).transform("nunique")
     return kinds.map(_NULL_KINDS).where(count > 1)
 
@@ -279,7 +279,7 @@ def protocols(frame: pd.DataFrame, metrics: dict[str, str]) -> Group:
     """Show a distance under several protocols, ``protocol → metric``: one row per protocol, and the spread."""
     parts: list[RichTable | Text] = []
     shown = frame.loc[frame["metric"].isin([*metrics.values()])]  # no pool among them: distances are not pooled
-    shown = shown.assign(other_null=other_null(shown))
+    shown = shown.assign(other_null=_null_remarks(shown))
     for subset, of_subset in shown.groupby("subset", sort=False):
         models = list(dict.fromkeys(of_subset["model"]))
         title = Text(f"{subset}: FVD by protocol", style="bold")

@@ -74,7 +74,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
         rows: list[Any] = [*of_metric.itertuples()]
         ends = [row.null + side * 2 * row.null_sd for row in rows for side in (-1, 1)]
         floors = [row.floor for row in rows if not pd.isna(row.floor)]
-        several_kinds = of_metric["null_within_prompts"].nunique() > 1
+        several_kinds = len({row.null_within_prompts for row in rows}) > 1
         axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
         bottom = 44.0 * len(rows)
         parts = [svg.across(axis, 0, bottom, f"{_named(metric)}: lower is nearer to the reference")]
