@@ -687,7 +687,7 @@ ROWS = Metric("rows", "many", "value", Direction.BAND, "", "?", usual=False)
     install("twins", groups, code)
     asked = [part for name in ("both", "rows", "loudness") for part in ("--metric", name)]
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
-    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()[0]}
+    scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["loudness"].value is not None
     assert scores["both"].missing == "both of its features have a column 'loudness' (2 of 2 clips)"
     returned = "InputError: it returned 2 rows for 1 clip of a prompt"
@@ -707,7 +707,7 @@ def test_scores_of_a_package_that_is_gone_are_missed_with_the_right_reason(tmp_p
         "installed?\n"
     ) in said
     run_avbench("evaluate", run, "--metric", "bright")
-    assert {score.metric: score.n for score in RunFolder(run).scores()[0]} == {"bright": 2, "onset_rate": 2}
+    assert {score.metric: score.n for score in RunFolder(run).scores()} == {"bright": 2, "onset_rate": 2}
 
 
 def test_what_a_package_prints_at_import_is_not_in_a_table(install):
@@ -741,7 +741,7 @@ DOUBLES, NEXT = (
     install("coins", {**groups, "features": [f"{one} = coins:{one.title()}" for one in names]}, code)
     asked = ("--metric", ",".join(names), "--workers", workers, "--out", tmp_path / "out")
     run_avbench("score", clips(tmp_path / "a"), *asked)
-    assert {one.metric: one.value for one in RunFolder(tmp_path / "out" / "a").scores()[0]} == {
+    assert {one.metric: one.value for one in RunFolder(tmp_path / "out" / "a").scores()} == {
         "doubles": 64,
         "next": 32,
     }

@@ -10,7 +10,7 @@ from rich.table import Table
 from avbench import cli
 from avbench.comparison.gate import Verdict
 from avbench.core import InputError, csv_text, listed, one_line, spreadsheet_cell, visible
-from avbench.report import checks, tables
+from avbench.report import checks, latex, tables
 
 EVIL = "a\x1b[31m\x07\x9b2J[bold]x[/nope]\u202e\r\nb\ud800\uffff\0"
 
@@ -101,7 +101,7 @@ def test_a_markdown_table_stays_one():
         assert row.replace("\\\\", "").replace("\\|", "").count("|") == 4, row
     text = "\n".join(lines)
     assert "<img" not in text and "![" not in text and "](" not in text and "\n# head" not in text
-    assert "\n" not in tables.escaped_for_latex(cell)
+    assert "\n" not in latex.escaped_for_latex(cell)
 
 
 def run_main(monkeypatch, capsys, error, *words):

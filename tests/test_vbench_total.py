@@ -77,7 +77,7 @@ def test_the_page_and_the_tables_file_have_it(tmp_path, monkeypatch):
     frame = leaderboard([run])
     frame["metric"] = frame["metric"].replace(dict(zip(METRICS_OF_ROWS, QUALITY, strict=False)))
     page = write_report(
-        [run], frame, differences([run]), tmp_path / "out", PageOptions(workers=0), follow=taken, note=[].append
+        [run], frame, differences([run]), [], tmp_path / "out", PageOptions(workers=0), follow=taken, note=[].append
     )
     words = "A total without all sixteen dimensions is partial"
     assert words in page.read_text() and "toy-control: VBench" in page.read_text()
