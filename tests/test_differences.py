@@ -325,7 +325,7 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
 
 def test_where_runs_are_not_compared_they_may_differ(tmp_path):
     one, other = (evaluated(made_run(tmp_path / name, seed=k, names=["toy-control"])) for k, name in enumerate("ab"))
-    (lpips, onsets), protocols = other.scores()
+    (lpips, onsets), protocols = other.scores(), other.score_protocols()
     unlike = {"f" * 64: {**protocols[lpips.protocol], "crop": 1}, onsets.protocol: protocols[onsets.protocol]}
     other.write_scores([dataclasses.replace(lpips, protocol="f" * 64), onsets], unlike, values_of(other))
     with pytest.raises(InputError, match="crop 1 against"):
