@@ -43,9 +43,9 @@ def frames_of(seconds):
 
 def of_patch(feature, frames):
     """The network's features of one patch on its own."""
-    x = torch.from_numpy(frames[None].astype(np.float32)).transpose(1, 2)[:, None]
+    x = torch.from_numpy(frames[None].astype(np.float32)).to(feature._device).transpose(1, 2)[:, None]
     with exact():
-        return feature._network(x)[0].numpy()
+        return feature._network(x)[0].cpu().numpy()
 
 
 @pytest.mark.parametrize(
