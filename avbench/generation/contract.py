@@ -35,12 +35,12 @@ def check(build: Callable[[], Generator], subset: Subset) -> Iterator[Check]:
     """Run all checks on a generator, and stop after the first failure that leaves no clips to check."""
     try:
         generator = ready(build)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         yield Check("settings", False, f"it cannot be built: {_sentence(error)}")
         return
     try:
         digest(generator.settings)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         yield Check("settings", False, f"its settings are not plain values: {_sentence(error)}")
         return
     yield Check("settings", True, f"{counted(len(generator.settings), 'setting')}, all plain values")
@@ -74,7 +74,7 @@ def _repeated(build: Callable[[], Generator], requests: Sequence[Request], clips
     """Make the same clips with a new generator: the first one alone, then all in reverse order, in batches."""
     try:
         generator = ready(build)
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         yield Check("again", False, f"it cannot be built a second time: {_sentence(error)}")
         yield Check("order", None, "not checked, because there is no second model")
         return
@@ -99,11 +99,11 @@ def _clip(generator: Generator, requests: Sequence[Request]) -> list[Clip | str]
     """Return for each request a clip, or a sentence why there is none."""
     try:
         return [_sentence(one) if isinstance(one, Exception) else one.read() for one in made_by(generator, requests)]
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         return [_sentence(error)] * len(requests)
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str:
     return one_line(error) if isinstance(error, InputError) else kind_and_first_line(error)
 
 

@@ -232,7 +232,8 @@ def _left_by_import(model: str) -> WorkingFolder | None:
 
 def ready(build: Callable[[], Generator]) -> Generator:
     """Build a generator and prepare it for its first clip."""
-    generator = build()
+    with contained():
+        generator = build()
     if prepare := getattr(generator, "prepare", None):
         with contained(working_folder_of(generator)):
             prepare()
