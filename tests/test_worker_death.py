@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 
 import dying_workers
@@ -126,6 +127,15 @@ def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, wo
         return
     with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
         list(working)
+
+
+def test_a_worker_that_dies_while_another_one_starts_holds_nothing_up(monkeypatch):
+    """The pool of Python 3.11 does not know the one that starts, would not end it, and would wait for it forever."""
+    monkeypatch.setenv(dying_workers.VICTIM, "a")
+    start = BaseProcess.start
+    monkeypatch.setattr(BaseProcess, "start", lambda process: (start(process), time.sleep(1)))
+    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=2, survive_crashes=True)
+    assert isinstance(dict(working)["a"], worker_pool.WorkerCrashed)
 
 
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()

@@ -302,6 +302,9 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
     how.set_forkserver_preload([*imports])
     with _stops_held_back():  # it starts Python's resource tracker
         pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
+    # It starts all workers before it begins to watch them. By default it starts them one by one, and then waits without
+    # end for one that is just starting when another one dies.
+    pool._safe_to_dynamically_spawn_children = False  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield pool
     except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
