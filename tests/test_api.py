@@ -69,7 +69,7 @@ def test_folders_of_one_name_are_told_apart_by_those_above_them(tmp_path):
 
 
 def test_a_given_name_stays_inside_the_out_folder(tmp_path):
-    with pytest.raises(InputError, match="cannot be an id"):
+    with pytest.raises(InputError, match="cannot be a name"):
         api.named_folders({"../outside": tmp_path})
 
 

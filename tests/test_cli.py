@@ -244,6 +244,10 @@ def test_names_of_models(tmp_path, monkeypatch):
     (tmp_path / "a=b").mkdir()
     assert split_name("ours=clips:out/a") == ("ours", "clips:out/a")
     assert split_name("a=b") == (None, "a=b")
+    assert split_name("cafe\u0301=b") == ("café", "b") and split_name("हिन्दी=b") == ("हिन्दी", "b")
+    assert split_name("./模型=b") == (None, "./模型=b") and split_name("模型 1=b") == (None, "模型 1=b")
+    with pytest.raises(InputError, match="at most 120 bytes"):
+        split_name(f"{'模' * 41}=b")
     assert split_name("cmd:make.py --x=1") == (None, "cmd:make.py --x=1")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avbench.core import Clip, InputError, Key, MediaError, Prompt
+from avbench.core import Clip, InputError, Key, MediaError, Prompt, checked_name
 from avbench.generation.detect import detect, fingerprint
 from avbench.generation.names import run_name
 from avbench.generation.table import Request, build
@@ -186,8 +186,24 @@ def test_mov_and_m4v_become_clips(tmp_path):
     assert build(f"clips:{tmp_path}", {}).generate([Request(Key("s", "x", 0), Prompt("x", "c"), None)])
 
 
-def test_a_runs_name_is_plain_letters():
-    assert run_name("clips:out/café é") == "cafe-e" and run_name("clips:out/日本") == "clips"
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("café é", "cafe-e"),
+        ("cafe\u0301", "cafe"),
+        ("x\u0301y", "xy"),
+        ("日本 (新)", "日本-新"),
+        ("ещё", "ещё"),
+        ("हिन्दी", "हिन्दी"),
+        ("한국어", "한국어"),
+        ("ﬁ１", "fi1"),
+        ("a…b", "a-b"),
+        ("👍\ufe0f", "clips"),
+        ("日" * 100, "日" * 40),
+    ],
+)
+def test_a_runs_name_has_the_letters_of_every_alphabet(folder, name):
+    assert run_name(f"clips:out/{folder}") == name == checked_name(name, "the name")
 
 
 def test_a_name_that_is_no_text_is_set_aside_or_said(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 
 from avbench.api.work import Work
 from avbench.comparison.plan import Plan
-from avbench.core import InputError, Shard, Subset, checked_id, shown
+from avbench.core import InputError, Shard, Subset, checked_name, shown
 from avbench.generation.detect import detect
 from avbench.generation.names import run_name, split_name
 from avbench.generation.settings import check_counts
@@ -33,7 +33,7 @@ def named_folders(folders: str | Path | Mapping[str, str | Path] | Sequence[str 
     if isinstance(folders, Mapping):
         given = paths_of([*folders.values()], "folder", "give a dictionary from names to paths")
         pairs: list[tuple[str | None, Path]] = [
-            (checked_id(name, "model name"), Path(path)) for name, path in zip(folders, given, strict=True)
+            (checked_name(name, "model name"), Path(path)) for name, path in zip(folders, given, strict=True)
         ]
     else:
         listed = paths_of(folders, "folder", "give a path, a list of paths, or a dictionary from names to paths")

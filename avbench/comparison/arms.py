@@ -13,7 +13,7 @@ from typing import Any
 
 from avbench.comparison.differences import Side
 from avbench.comparison.score_table import check_comparable
-from avbench.core import InputError, Run, checked_id, nearest
+from avbench.core import InputError, Run, checked_name, nearest
 from avbench.statistics.trainings import LEAST_TRAININGS
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
@@ -27,7 +27,7 @@ class Arm:
     trainings: tuple[RunFolder, ...]
 
     def __post_init__(self) -> None:
-        checked_id(self.name, "the name of an arm")
+        checked_name(self.name, "the name of an arm")
         if len(self.trainings) < LEAST_TRAININGS:
             found = ", ".join(str(folder.path) for folder in self.trainings)
             msg = (

@@ -17,7 +17,7 @@ from avbench.core.errors import (
     nearest,
     shown,
 )
-from avbench.core.prompt import Prompt, Subset, checked_id
+from avbench.core.prompt import Prompt, Subset, checked_id, checked_name, of_a_name
 from avbench.core.protocol import (
     OTHER_CONTENT,
     Notes,
@@ -71,6 +71,7 @@ __all__ = [
     "all_of",
     "by_content",
     "checked_id",
+    "checked_name",
     "clip_name",
     "columns",
     "counted",
@@ -92,6 +93,7 @@ __all__ = [
     "masked",
     "nearest",
     "noted",
+    "of_a_name",
     "one_line",
     "plain_number",
     "planned_keys",

@@ -3,6 +3,7 @@
 import datetime
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,28 @@ def checked_id(value: object, what: str) -> str:
     return value
 
 
+def checked_name(value: object, what: str) -> str:
+    """Return the name of a model or a run if it can be that of a folder, in composed Unicode (NFC).
+
+    Unlike an id it may have the letters and digits of every alphabet. Raises InputError with what is allowed.
+    """
+    name = unicodedata.normalize("NFC", value) if isinstance(value, str) else ""
+    plain = name[:1].isalnum() and all(of_a_name(letter) for letter in name) and ".." not in name
+    if not plain or len(name.encode()) > _LONGEST_NAME:
+        msg = (
+            f"{what} {value!r} cannot be a name: use letters, digits, '.', '_' and '-', without '..'; begin with "
+            f"a letter or digit, and take at most {_LONGEST_NAME} bytes"
+        )
+        raise InputError(msg)
+    return name
+
+
+def of_a_name(letter: str) -> bool:
+    """Whether a name can have this letter: of any alphabet, with its accents, a digit, or one of ``._-``."""
+    return letter.isalnum() or letter in "._-" or unicodedata.category(letter)[0] == "M"
+
+
+_LONGEST_NAME = 120
 _MISSING = ("NAType", "NaTType")
 """Types that pandas uses for missing values, besides NaN."""
 _DEEPEST = 20

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from avbench.core.errors import InputError
-from avbench.core.prompt import checked_id
+from avbench.core.prompt import checked_name
 from avbench.core.protocol import is_sha256
 from avbench.core.rows import Key
 from avbench.core.shard import Shard
@@ -34,7 +34,7 @@ class Run:
     """The shard, as ``i/n``, if the folder holds only a part of the run."""
 
     def __post_init__(self) -> None:
-        checked_id(self.name, "run name")
+        checked_name(self.name, "run name")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             msg = f"seeds are {list(self.seeds)}; give at least one, each once"
             raise InputError(msg)

@@ -6,12 +6,10 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-from avbench.core import InputError, checked_id
+from avbench.core import InputError, checked_name, of_a_name
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, placed, real_script
 from avbench.storage.reading import exists
-
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)=(.+)", re.DOTALL)
 
 
 def split_name(text: str) -> tuple[str | None, str]:
@@ -19,10 +17,10 @@ def split_name(text: str) -> tuple[str | None, str]:
 
     An existing path that contains ``=`` is read as a path.
     """
-    found = _NAMED.fullmatch(text)
-    if found is None or exists(Path(text)):
+    name, _, rest = text.partition("=")
+    if not rest or not name[:1].isalnum() or not all(map(of_a_name, name)) or exists(Path(text)):
         return None, text
-    return checked_id(found[1], "the name of a run"), found[2]
+    return checked_name(name, "the name of a run"), rest
 
 
 def run_name(model: str) -> str:
@@ -41,9 +39,20 @@ def run_name(model: str) -> str:
         words = _words(target) if provider == "cmd" else [target]
         target = " ".join(_from_here(real_script(word)) for word in words)
         name = "-".join(part for part in (provider, target.replace("/", "-")) if part)
-    plain = [letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter)]  # é is e
-    name = "".join(one if (one.isascii() and one.isalnum()) or one in "._-" else "-" for one in plain)
-    return re.sub(r"-{2,}|\.{2,}", "-", name).strip(".-_")[:120] or provider
+    name = re.sub(r"-{2,}|\.{2,}", "-", _with_letters_only(name)).strip(".-_")
+    return name.encode()[:120].decode(errors="ignore") or provider
+
+
+def _with_letters_only(name: str) -> str:
+    """The name with hyphens for what a name cannot have, and é as e; other alphabets keep their accents."""
+    found = ""
+    for letter in unicodedata.normalize("NFC", name):
+        if unicodedata.category(letter)[0] == "M" and (not found or found[-1].isascii()):
+            continue
+        bare = "".join(one for one in unicodedata.normalize("NFKD", letter) if not unicodedata.combining(one))
+        letter = bare if bare and bare.isascii() else letter
+        found += letter if all(map(of_a_name, letter)) else "-"
+    return found
 
 
 def same_place(model: str, other: str) -> bool:

@@ -26,7 +26,7 @@ from avbench.core import (
     Sample,
     Shard,
     Subset,
-    checked_id,
+    checked_name,
     dealt_prompts,
     digest,
     field_differences,
@@ -67,7 +67,7 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
             or other prompts or seeds than the first ones of the longest part); two parts hold different clips or rows
             of one key; a clip was changed since it was made; or `out` is a shard, or a folder of something else.
     """
-    name = checked_id(out.absolute().name, "run name")
+    name = checked_name(out.absolute().name, "run name")
     into = out if _is_run(out) else None
     if into is None and out.exists() and any(out.iterdir()):
         msg = f"{out} is not empty and is no run folder: it has no run.json; give another folder"
