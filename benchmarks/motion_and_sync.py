@@ -8,13 +8,15 @@ Everything is measured in the embedded world, whose truth is known: a few minute
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from avbench.core import Clip, Key, Row, columns
+from avbench.core import Clip, ClipSpec, Key, Row, columns
 from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import working
@@ -22,20 +24,23 @@ from avbench.features.sync.av_align import AVAlign
 from avbench.generation.providers.toyworld import CHANGES
 from avbench.metrics import sync
 from avbench.subsets import loading
-from avbench.toyworld import Scene, make_clip
+from avbench.toyworld import CLIP_SPEC, Scene, make_clip
 from avbench.toyworld.world import Truth
 
 PAGE = Path(__file__).parent.parent / "docs" / "known-bad.md"
 SHIFTS = range(-400, 401, 50)
 """Milliseconds."""
+CONTACT_COLUMNS = "contacts | found | recall | events | precision | time error, median |"
+RATES = (8, 12, 24, 60)
+"""Frames per second."""
 SPEEDS = (0.1, 0.3, 0.6, 1, 2, 4, 8, 12, 20)
 """Pixels a frame of 64."""
 
 
-def clips(subset: str, every: int = 1) -> Iterator[tuple[Clip, Truth]]:
+def clips(subset: str, every: int = 1, spec: ClipSpec = CLIP_SPEC) -> Iterator[tuple[Clip, Truth]]:
     """The world's clips of a subset, under seed 0."""
     for prompt in loading.load(subset).prompts[::every]:
-        yield make_clip(Scene.of(prompt), 0)
+        yield make_clip(Scene.of(prompt), 0, spec)
 
 
 def shift_tables() -> tuple[str, str]:
@@ -109,42 +114,57 @@ def _simulated(rng: np.random.Generator, seconds: float, late: float, index: int
 
 def contact_table() -> str:
     """Precision and recall of events as contacts, by family."""
-    look, found = DISFlow(), []
-    for subset, every in (("toy-object-contact", 1), ("toy-large-motion", 2), ("toy-control", 2)):
-        for clip, truth in clips(subset, every):
-            values = look(clip)
-            events = np.asarray(values["event_seconds"])
-            masses = {f"body{index}": mass for index, mass in enumerate(truth.masses_kg)}
-            inside = [one for one in truth.contacts if 0 < one.x < 2 and 0 < one.y < 2]
-            any_time = np.array([one.seconds for one in inside])
-            strong: list[float] = []
-            for one in inside:
-                lightest = min(masses[name] for name in (one.a, one.b) if name in masses)
-                in_time = values["event_from"] <= one.seconds <= values["event_until"]
-                if one.impulse / lightest >= 1 and in_time and (not strong or one.seconds - strong[-1] > 0.2):
-                    strong.append(one.seconds)
-            apart = np.abs(np.subtract.outer(strong, events))
-            rows, at = linear_sum_assignment(np.minimum(apart, 1))
-            hits = apart[rows, at] <= 0.125
-            near = [bool(np.abs(any_time - event).min(initial=9) <= 0.125) for event in events]
-            found.append(
-                (truth.scene.family, len(strong), hits.sum(), len(events), sum(near), list(apart[rows, at][hits]))
-            )
-    table = pd.DataFrame(found, columns=["family", "contacts", "found", "events", "right", "misses"])
-    lines = [
-        "| family | contacts | found | recall | events | precision | time error, median |",
-        "|---" + "|--:" * 6 + "|",
-    ]
+    chosen = (("toy-object-contact", 1), ("toy-large-motion", 2), ("toy-control", 2))
+    table = held_against_contacts(itertools.chain.from_iterable(clips(*one) for one in chosen))
     families: list[tuple[str, pd.DataFrame]] = [(str(name), part) for name, part in table.groupby("family", sort=False)]
-    for name, part in [*families, ("**all**", table)]:
-        total = part[["contacts", "found", "events", "right"]].sum()
-        misses = list(itertools.chain(*part["misses"]))
-        recall = f"{total['found'] / total['contacts']:.2f}" if total["contacts"] else "–"
-        precision = f"{total['right'] / total['events']:.2f}" if total["events"] else "–"
-        time = f"{1000 * np.median(misses):.0f} ms" if misses else "–"
-        cells = (total["contacts"], total["found"], recall, total["events"], precision, time)
-        lines.append(f"| {name} | " + " | ".join(str(cell) for cell in cells) + " |")
+    lines = ["| family | " + CONTACT_COLUMNS, "|---" + "|--:" * 6 + "|"]
+    lines += [contact_row(name, part) for name, part in [*families, ("**all**", table)]]
     return "\n".join([*lines, ""])
+
+
+def rate_table() -> str:
+    """The same by frame rate."""
+    lines = ["| frames/s | " + CONTACT_COLUMNS, "|--:" + "|--:" * 6 + "|"]
+    for fps in RATES:
+        spec = replace(CLIP_SPEC, fps=Fraction(fps), frames=2 * fps)
+        chosen = (("toy-object-contact", 5), ("toy-large-motion", 10), ("toy-control", 10))
+        found = (clips(*one, spec) for one in chosen)
+        lines.append(contact_row(str(fps), held_against_contacts(itertools.chain.from_iterable(found))))
+    return "\n".join([*lines, ""])
+
+
+def held_against_contacts(made: Iterator[tuple[Clip, Truth]]) -> pd.DataFrame:
+    """One row a clip: its strong contacts, those found by an event, its events, and those of them that are contacts."""
+    look, found = DISFlow(), []
+    for clip, truth in made:
+        values = look(clip)
+        events = np.asarray(values["event_seconds"])
+        masses = {f"body{index}": mass for index, mass in enumerate(truth.masses_kg)}
+        inside = [one for one in truth.contacts if 0 < one.x < 2 and 0 < one.y < 2]
+        any_time = np.array([one.seconds for one in inside])
+        strong: list[float] = []
+        for one in inside:
+            lightest = min(masses[name] for name in (one.a, one.b) if name in masses)
+            in_time = values["event_from"] <= one.seconds <= values["event_until"]
+            if one.impulse / lightest >= 1 and in_time and (not strong or one.seconds - strong[-1] > 0.2):
+                strong.append(one.seconds)
+        apart = np.abs(np.subtract.outer(strong, events))
+        rows, at = linear_sum_assignment(np.minimum(apart, 1))
+        hits = apart[rows, at] <= 0.125
+        near = [bool(np.abs(any_time - event).min(initial=9) <= 0.125) for event in events]
+        found.append((truth.scene.family, len(strong), hits.sum(), len(events), sum(near), list(apart[rows, at][hits])))
+    return pd.DataFrame(found, columns=["family", "contacts", "found", "events", "right", "misses"])
+
+
+def contact_row(name: str, part: pd.DataFrame) -> str:
+    """A line of the table."""
+    total = part[["contacts", "found", "events", "right"]].sum()
+    misses = list(itertools.chain(*part["misses"]))
+    recall = f"{total['found'] / total['contacts']:.2f}" if total["contacts"] else "–"
+    precision = f"{total['right'] / total['events']:.2f}" if total["events"] else "–"
+    time = f"{1000 * np.median(misses):.0f} ms" if misses else "–"
+    cells = (total["contacts"], total["found"], recall, total["events"], precision, time)
+    return f"| {name} | " + " | ".join(str(cell) for cell in cells) + " |"
 
 
 def flow_table() -> str:
@@ -196,7 +216,7 @@ def main() -> None:
     """Remake the tables."""
     shifts, lags = shift_tables()
     known = [("shift", shifts), ("lag", lags), ("range", range_table())]
-    insert([*known, ("contact", contact_table()), ("flow", flow_table())])
+    insert([*known, ("contact", contact_table()), ("rate", rate_table()), ("flow", flow_table())])
 
 
 if __name__ == "__main__":

@@ -359,7 +359,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"not this")
     for target, settings, words in (
         (f"{pair}/wan+{pair}/tango+{tmp_path}/bad.safetensors", {}, "bad.safetensors is no safetensors file"),
-        (f"{pair}/wan+{pair}/tango+{tmp_path}/none.safetensors", {}, "none.safetensors cannot be read"),
+        (f"{pair}/wan+{pair}/tango+{tmp_path}/none.safetensors", {}, "none.safetensors does not exist"),
         (f"{pair}/wan+{pair}/tango", {"joint_layers": 1.5}, "joint_layers is 1.5; it must be a whole number"),
         (f"{pair}/wan+{pair}/tango", {"joint_layers": "all"}, "joint_layers is 'all'; it must be a whole number"),
         (f"{pair}/wan+{pair}/tango", {"steps": 1.5}, "steps is 1.5; it must be a whole number"),

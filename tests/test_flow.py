@@ -1,11 +1,13 @@
 """Flow against pictures whose motion is known: shifted Fourier textures and drawn discs."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
 
 from avbench.core import Clip, Key, NotMeasurable, Row, columns
-from avbench.features.flow import DISFlow
+from avbench.features.flow import DISFlow, pairs
 from avbench.metrics import motion
 from avbench.metrics.table import known_metrics
 
@@ -298,6 +300,32 @@ def test_acceleration_is_that_of_the_motion():
     frames = np.stack([texture(96, (k * (k + 1) / 2, 0)) for k in range(6)])
     expected = 8**2 / (96 * np.sqrt(2))
     assert metric(motion.acceleration, Clip(frames, 8))[0] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("fps", [8, 24, 60])
+def test_acceleration_does_not_grow_with_the_frame_rate(fps):
+    """A texture that swings by 12 pixels either way: at t it has -12 w² sin(w t), of which the mean length is 2/pi."""
+    swing = 4.0
+    frames = np.stack([texture(96, (12 * np.sin(swing * k / fps), 0)) for k in range(2 * fps)])
+    expected = 12 * swing**2 * 2 / np.pi / (96 * np.sqrt(2))
+    assert metric(motion.acceleration, Clip(frames, fps))[0] == pytest.approx(expected, rel=0.1)
+
+
+def test_nothing_moves_where_the_frames_are_equal():
+    flow, clip = DISFlow(), disc(12)
+    frames = [pairs.working(frame, flow.protocol) for frame in clip.frames]
+    equal = moving = 0
+    for one, two in itertools.pairwise(frames):
+        found = pairs.pair(one, two, flow.flow(one, two), flow.flow(two, one), flow.protocol)
+        near = cv2.dilate(cv2.absdiff(one, two).max(axis=-1), np.ones((17, 17))) == 0  # the narrow window and the blur
+        equal, moving = equal + np.sum(near), moving + np.sum(found.motion[near] != 0)
+    assert equal > 10_000 and moving == 0
+
+
+def test_a_clip_in_which_everything_moves_has_no_still_place():
+    """What enters at the edge is not seen to move, and is not still either."""
+    entering = drifting(96, 8, (14, 0))
+    assert np.isnan(metric(motion.still_flicker, entering)[0])
 
 
 def test_flicker_is_measured_where_nothing_moves():

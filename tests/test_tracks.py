@@ -1,5 +1,6 @@
 """Abrupt changes of motion are found where and when they happen, and smooth ones are not."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,6 +62,31 @@ def test_the_time_in_which_events_can_be_found_is_told():
     assert (found["event_from"], found["event_until"]) == (0.2, 1.1)
     short = DISFlow()(moving([(12 + 5 * t, 48) for t in range(5)]))
     assert short["event_from"] == short["event_until"]
+
+
+def plain(path, fps, seconds=2.0, size=128, radius=15):
+    """A plain disc on plain ground whose centre is at `path` of the seconds."""
+    y, x = (np.mgrid[: size * 4, : size * 4] + 0.5) / 4
+    frames = []
+    for k in range(round(seconds * fps)):
+        left, top = path(k / fps)
+        inside = (np.hypot(x - left, y - top) < radius).astype(np.float32)
+        share = cv2.resize(inside, (size, size), interpolation=cv2.INTER_AREA)[..., None]
+        frames.append(np.round(share * (220, 120, 60) + (1 - share) * (40, 40, 48)).astype(np.uint8))
+    return Clip(np.stack(frames), fps)
+
+
+@pytest.mark.parametrize("fps", [8, 24, 60])
+def test_plain_ground_beside_a_body_has_no_events_at_any_frame_rate(fps):
+    """The flow moves the ground near a body along with it, which is no evidence that it moves."""
+    for path in (
+        lambda t: (64 + 35 * np.cos(2.5 * t), 64 + 35 * np.sin(2.5 * t)),
+        lambda t: (64 + 30 * np.sin(3 * t), 64),
+        lambda t: (20 + 35 * t, 64),
+    ):
+        assert len(DISFlow()(plain(path, fps))["event_seconds"]) == 0
+    at_walls = DISFlow()(plain(lambda t: (64, 30 + 70 * abs((1.1 * t + 1) % 2 - 1)), fps, 1.7))
+    assert at_walls["event_seconds"] == pytest.approx([1 / 1.1], abs=0.02)
 
 
 @pytest.mark.slow

@@ -27,12 +27,13 @@ class Truth:
     states: np.ndarray
     """``[frames, bodies, 6]``: x, y (m, y up), vx, vy (m/s), angle (rad), angular velocity (rad/s)."""
     contacts: tuple[Contact, ...]
+    fps: Fraction
 
     @property
     def displacement_rate(self) -> float:
         """Length of the fastest body's path, in frame diagonals a second."""
         steps = np.linalg.norm(np.diff(self.states[..., :2], axis=0), axis=-1).sum(axis=0)
-        seconds = (len(self.states) - 1) / float(CLIP_SPEC.fps)
+        seconds = (len(self.states) - 1) / float(self.fps)
         return float(steps.max() / seconds / (VIEW_METRES * np.sqrt(2)))
 
     @property
@@ -53,21 +54,24 @@ class Truth:
         }
 
 
-def simulate(scene: Scene, seed: int, **world: Any) -> tuple[physics.Stage, Truth]:
+def simulate(scene: Scene, seed: int, spec: ClipSpec = CLIP_SPEC, **world: Any) -> tuple[physics.Stage, Truth]:
     """Simulate the scene without picture or sound, for curation. `world` holds arguments of `physics.stage`."""
     ready = physics.stage(scene, seed, **world)
     masses = tuple(actor.body.mass for actor in ready.actors)
     halves = tuple((actor.half_width, actor.half_height) for actor in ready.actors)
-    states, struck = physics.run(ready, CLIP_SPEC.frames, float(CLIP_SPEC.fps))
-    contacts = tuple(contact for contact in struck if contact.seconds < CLIP_SPEC.seconds)
-    return ready, Truth(scene, seed, masses, halves, states, contacts)
+    states, struck = physics.run(ready, spec.frames, float(spec.fps))
+    contacts = tuple(contact for contact in struck if contact.seconds < spec.seconds)
+    return ready, Truth(scene, seed, masses, halves, states, contacts, spec.fps)
 
 
-def make_clip(scene: Scene, seed: int, **world: Any) -> tuple[Clip, Truth]:
-    """Make a clip of `CLIP_SPEC` and its truth; `world` is for `physics.stage`. Equal arguments give equal bits."""
-    ready, truth = simulate(scene, seed, **world)
-    frames = picture.draw(ready, truth.states, CLIP_SPEC.width)
-    rate, samples = CLIP_SPEC.sample_rate, CLIP_SPEC.samples
-    assert rate is not None and samples is not None  # every toy clip has sound
+def make_clip(scene: Scene, seed: int, spec: ClipSpec = CLIP_SPEC, **world: Any) -> tuple[Clip, Truth]:
+    """Make a clip and its truth; `world` is for `physics.stage`. Equal arguments give equal bits.
+
+    `spec` is square and has sound.
+    """
+    ready, truth = simulate(scene, seed, spec, **world)
+    frames = picture.draw(ready, truth.states, spec.width)
+    rate, samples = spec.sample_rate, spec.samples
+    assert rate is not None and samples is not None
     waveform = sound(ready, list(truth.contacts), samples, rate)
-    return Clip(frames, CLIP_SPEC.fps, Audio(waveform, rate)), truth
+    return Clip(frames, spec.fps, Audio(waveform, rate)), truth

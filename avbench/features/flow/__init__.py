@@ -4,7 +4,8 @@ The flow between consecutive frames is computed once for each clip, forward and 
 
 Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. The forward flow of a
 pair lies on the grid of frame k and points to where each place is in frame k+1. Speeds are in frame diagonals per
-second, so they do not depend on resolution or frame rate.
+second, so they hardly depend on resolution or frame rate: of a disc that moves evenly, `motion_amount` reads 3 to 10 %
+less at 60 frames per second than at 8.
 """
 
 import itertools
@@ -33,14 +34,14 @@ class DISFlow:
     - ``warping_error``: see `pairs._warping_error`; the mean over the pairs that have pixels visible in both frames.
     - ``visible_share``: share of the pixels that the warping error rests on; where it is 0 the error has no meaning.
     - ``returning_share``: share of the moving pixels that the backward flow leads back; 0 where none moves.
-    - ``acceleration``: mean length of the change of velocity along the flow, in diagonals per second², where anything
-      moves; 0 where nothing does.
-    - ``still_flicker``: median change of brightness from frame to frame where nothing moves, in grey levels;
-      ``still_share`` is the share of pairs that have such a place.
+    - ``acceleration``: mean length of the change of velocity along the flow within an eighth of a second, in diagonals
+      per second², where anything moves; 0 where nothing does.
+    - ``still_flicker``: median change of brightness from frame to frame where nothing moves, in grey levels; the mean
+      over the pairs of frames of which at least 5 % is still. ``still_share`` is the share of such pairs.
     - ``motion_histogram``: ``[128]``, see `histogram.motion_histogram`.
     - ``event_seconds``, ``event_strength`` (diagonals per second), ``event_x``, ``event_y``: ``[events]`` abrupt
       changes of motion, see `tracks`. ``event_rate`` is their number per second of the time in which events can be
-      found, from ``event_from`` to ``event_until`` seconds. A clip of fewer than 7 frames has no such time.
+      found, from ``event_from`` to ``event_until`` seconds. A clip of fewer than 6 frames has no such time.
     """
 
     protocol = FlowProtocol()
@@ -66,10 +67,10 @@ class DISFlow:
             raise NotMeasurable(msg)
         fps = float(clip.fps)
         per_second = fps / float(np.hypot(*working_size(clip.height, clip.width, self.protocol)))
-        summary = _Summary(self.protocol)
+        summary = _Summary(self.protocol, len(clip.frames), fps)
         floor = self.protocol.event_floor / per_second
         found = list(tracks.changes(summary.seen(self._pairs(clip)), floor, self.protocol))
-        return summary.values(per_second, fps) | self._events(found, len(clip.frames), per_second, fps)
+        return summary.values(per_second) | self._events(found, len(clip.frames), per_second, fps)
 
     def _pairs(self, clip: Clip) -> Iterator[Pair]:
         frames = (working(frame, self.protocol) for frame in clip.frames)
@@ -94,8 +95,12 @@ class DISFlow:
 class _Summary:
     """Collects the numbers of a clip's pairs while the pairs pass through `seen`."""
 
-    def __init__(self, protocol: FlowProtocol) -> None:
+    def __init__(self, protocol: FlowProtocol, frames: int, fps: float) -> None:
         self._protocol = protocol
+        span = min(round(protocol.acceleration_span * fps), (frames - 2) // protocol.histogram_spans)
+        self._span = max(1, span)
+        """Frames from one velocity to the one that it is compared with."""
+        self._changes_per_second = fps / self._span
         self._pairs: list[tuple[float, float, float, float, float, float]] = []
         self._velocities: list[np.ndarray] = []
         self._changes: list[np.ndarray] = []
@@ -104,21 +109,30 @@ class _Summary:
     def seen(self, pairs: Iterator[Pair]) -> Iterator[Pair]:
         """Yield the pairs unchanged, and record their numbers."""
         before: Pair | None = None
+        place, passed = np.zeros(0), 0
         for one in pairs:
             self._pairs.append((one.fastest, one.mean, one.error, one.visible, one.returning, one.flicker))
             self._velocities.append(by_cell_and_direction(one.motion, self._protocol))
             if before is not None:
-                led = sampled(one.motion, before.target)
-                change = led - before.motion
-                self._changes.append(by_cell_and_direction(change, self._protocol))
-                moves = (led != 0) | (before.motion != 0)
-                if moves.any():
-                    moving = moves[..., 0] | moves[..., 1]
-                    self._accelerations.append(float(length(change)[moving].mean(dtype=np.float64)))
-            before = one
+                passed, led = passed + 1, sampled(one.motion, place)
+                if passed == self._span:
+                    self._changed(before.motion, led)
+                    before = None
+                else:
+                    place = place + led
+            if before is None:
+                before, place, passed = one, one.target, 0
             yield one
 
-    def values(self, per_second: float, fps: float) -> dict[str, Value]:
+    def _changed(self, before: np.ndarray, after: np.ndarray) -> None:
+        change = after - before
+        self._changes.append(by_cell_and_direction(change, self._protocol))
+        moves = (after != 0) | (before != 0)
+        if moves.any():
+            moving = moves[..., 0] | moves[..., 1]
+            self._accelerations.append(float(length(change)[moving].mean(dtype=np.float64)))
+
+    def values(self, per_second: float) -> dict[str, Value]:
         """The values of DISFlow without its events."""
         fastest, mean, error, visible, returning, flicker = np.array(self._pairs).T
         motion = fastest * per_second
@@ -133,10 +147,12 @@ class _Summary:
             "warping_error": float(error[visible > 0].mean()) if (visible > 0).any() else 0.0,
             "visible_share": float(visible.mean()),
             "returning_share": _mean_known(returning),
-            "acceleration": float(np.mean(self._accelerations or [0.0]) * per_second * fps),
+            "acceleration": float(np.mean(self._accelerations or [0.0]) * per_second * self._changes_per_second),
             "still_flicker": _mean_known(flicker),
             "still_share": float(still.mean()),
-            "motion_histogram": motion_histogram(self._velocities, self._changes, per_second, fps, self._protocol),
+            "motion_histogram": motion_histogram(
+                self._velocities, self._changes, per_second, self._changes_per_second, self._protocol
+            ),
         }
 
 

@@ -9,16 +9,21 @@ from avbench.features.flow.protocol import FlowProtocol
 
 
 def motion_histogram(
-    velocities: list[np.ndarray], changes: list[np.ndarray], per_second: float, fps: float, protocol: FlowProtocol
+    velocities: list[np.ndarray],
+    changes: list[np.ndarray],
+    per_second: float,
+    changes_per_second: float,
+    protocol: FlowProtocol,
 ) -> np.ndarray:
     """Histogram of velocities and of their changes by time, place and direction: flat float32 roots of mean lengths.
 
     The idea is that of the Fréchet video motion distance (Liu et al., 2024), on dense flow instead of tracked points.
-    Velocities are in diagonals per second. Their changes along the flow, v(k+1) at x + v(k) less v(k) at x, are in
-    diagonals per second per `acceleration_seconds`. Each cell of ``[velocity or change, span, row, column, direction]``
-    holds the mean length of its vectors. The square root keeps a few fast clips from dominating the distance.
+    Velocities are in diagonals per second. Their changes along the flow, v(k+n) where x has gone by then less v(k) at
+    x, are in diagonals per second per `acceleration_seconds`; n is `acceleration_span` in frames. Each cell of
+    ``[velocity or change, span, row, column, direction]`` holds the mean length of its vectors. The square root keeps
+    a few fast clips from dominating the distance.
     """
-    unit = np.array([per_second, per_second * fps * protocol.acceleration_seconds])
+    unit = np.array([per_second, per_second * changes_per_second * protocol.acceleration_seconds])
     spans = [
         np.mean(part, axis=0)
         for kind, scale in zip((velocities, changes), unit, strict=True)

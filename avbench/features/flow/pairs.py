@@ -36,7 +36,7 @@ class Pair:
     returning: float
     """Share of the moving pixels that the backward flow leads back to their start; NaN where none moves."""
     flicker: float
-    """Median difference in grey levels where nothing moves; NaN where everything moves."""
+    """Median difference in grey levels where nothing moves; NaN where nearly everything moves."""
 
 
 def pair(
@@ -49,8 +49,7 @@ def pair(
     there = _Way(forward, places + forward, backward, before, after)
     back = _Way(backward, places + backward, forward, after, before)
     standing = _Still.between(before, after, protocol)
-    moves = _evidence(there, standing, protocol)
-    motion, motion_back = _where(moves, forward), _where(_evidence(back, standing, protocol), backward)
+    moves, moves_back = (_evidence(way, standing, protocol) for way in (there, back))
     speed = np.sqrt(there.length2) * moves
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
@@ -59,19 +58,20 @@ def pair(
     error, visible = _warping_error(frame, following, there, returns & inside, protocol)
     moving = (speed > 0) & inside
     still = cv2.blur((speed > 0).astype(np.float32), (protocol.still_margin,) * 2) == 0
+    some_still = float(still.mean()) >= protocol.still_least_share
     change = cv2.absdiff(*greys)
     return Pair(
-        motion=motion,
+        motion=_where(moves, forward),
         target=there.target,
-        lost=_lost(there, standing, protocol),
-        motion_back=motion_back,
-        lost_back=_lost(back, standing, protocol),
+        lost=_lost(there, moves, standing, protocol),
+        motion_back=_where(moves_back, backward),
+        lost_back=_lost(back, moves_back, standing, protocol),
         fastest=float(top.mean(dtype=np.float64)),
         mean=float(speed.mean(dtype=np.float64)),
         error=error,
         visible=visible,
         returning=float(returns[moving].mean()) if moving.any() else float("nan"),
-        flicker=float(np.median(change[still])) if still.any() else float("nan"),
+        flicker=float(np.median(change[still])) if some_still else float("nan"),
     )
 
 
@@ -159,11 +159,13 @@ def outside(places: np.ndarray, border: float) -> np.ndarray:
     return cv2.inRange(places, (border, border), (width - 1 - border, height - 1 - border)) == 0
 
 
-def _lost(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
+def _lost(way: _Way, moves: np.ndarray, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
+    """Mask of the places that the flow has lost, or that it moves without evidence, as plain ground beside a body."""
     change = standing.change
     lost = (change > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * change)
     around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
-    return around | way.misses(protocol.return_relative, protocol.return_absolute)
+    unproven = ~moves & (way.length2 > protocol.track_speed**2)
+    return around | unproven | way.misses(protocol.return_relative, protocol.return_absolute)
 
 
 def _evidence(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
@@ -174,7 +176,7 @@ def _evidence(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray
 def _explains(left: np.ndarray, squares: list[np.ndarray], protocol: FlowProtocol) -> np.ndarray:
     followed = _in_windows(left**2, protocol)
     near, far = (a < protocol.evidence_ratio * b for a, b in zip(followed, squares, strict=True))
-    return near & far
+    return near & far & (squares[0] > protocol.evidence_least)
 
 
 def _in_windows(squares: np.ndarray, protocol: FlowProtocol) -> list[np.ndarray]:

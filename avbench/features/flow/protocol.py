@@ -10,7 +10,7 @@ class FlowProtocol(Protocol):
     """The settings that decide the flow numbers. All sizes in pixels are those of the working frames."""
 
     name: str = "flow-dis"
-    version: int = 3
+    version: int = 4
     fps: str = "native"
     algorithm: str = "dis-medium"
     grey: str = "rec601-8bit"
@@ -35,6 +35,9 @@ class FlowProtocol(Protocol):
     evidence_window: int = 25
     evidence_window_near: int = 9
     """The narrow window keeps the grain around a moving object from being counted as moving with it."""
+    evidence_least: float = 0.02
+    """Grey levels². Flow is motion only where the frames differ by more than this in the narrow window. Rounding to 8
+    bits alone makes the blurred frames differ by 0.013 (2/12 over 4 pi sigma²)."""
     evidence_blur: float = 1.0
     """Sigma of the Gaussian applied to both frames before the two differences are taken."""
     moving_threshold: float = 0.005
@@ -77,6 +80,11 @@ class FlowProtocol(Protocol):
     """Diagonals per second. Smaller abrupt changes are not events."""
     still_margin: int = 25
     """Pixels. A place is still where nothing moves in a square of this side around it."""
+    still_least_share: float = 0.05
+    """A pair of frames with a smaller share of still places counts as one in which everything moves."""
+    acceleration_span: float = 0.125
+    """Seconds, in whole frames and at least one: the change of velocity within this time is the acceleration. Within a
+    shorter time errors of the flow would outweigh it."""
     notes: Notes = noted(
         algorithm="OpenCV's DIS with its preset medium.",
         grey="Flow is computed on the Rec. 601 luma of the working frame, in 8 bits.",

@@ -34,7 +34,7 @@ class RAFTProtocol(FlowProtocol):
     """The settings that decide the flow numbers when RAFT computes the flow."""
 
     name: str = "flow-raft"
-    version: int = 1
+    version: int = 2
     algorithm: str = "raft-large"
     padding: str = "replicate"
     iterations: int = 20
