@@ -101,6 +101,14 @@ class Filmed:
             else:
                 yield path
 
+class Unfinished(Filmed):
+    def prepare(self): self.raised_in("prepare")
+    def asked(self, request): return self.raised_in("asked") or request.key
+    def remarks(self, requests): return self.raised_in("remarks") or []
+    def raised_in(self, method):
+        if self.settings["folder"] == method:
+            raise ZeroDivisionError("not written yet")
+
 def values(columns):
     return columns["brightness"]
 
@@ -710,11 +718,62 @@ def test_scores_of_a_package_that_is_gone_are_missed_with_the_right_reason(tmp_p
     assert {score.metric: score.n for score in RunFolder(run).scores()} == {"bright": 2, "onset_rate": 2}
 
 
+@pytest.mark.parametrize("method", ["prepare", "asked", "remarks"])
+def test_an_error_in_an_optional_method_of_a_packages_generator_is_its_own(tmp_path, install, method):
+    install("drafts", {"generators": ["draft = drafts:Unfinished"]})
+    asked = ("--subset", "toy-control", "--limit", 1, "--workers", 0, "--out", tmp_path / "out")
+    said = run_avbench("sample", f"draft:{method}", *asked, code=2).stderr
+    assert said.endswith(f"avbench: {method} of drafts.Unfinished failed: ZeroDivisionError: not written yet\n")
+
+
 def test_what_a_package_prints_at_import_is_not_in_a_table(install):
     groups = {"metrics": ["bright = bells:GOOD"], "features": ["brightness = bells:Brightness"]}
     install("bells", groups, "print('ding')\n" + CODE)
     listed = run_avbench("list", "metrics", "--format", "json")
     assert "bright" in {one["metric"] for one in json.loads(listed.stdout)} and listed.stderr == "ding\n"
+
+
+LOUD = """
+import os, sys
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+from avbench.generation.providers.toyworld import ToyWorld
+
+def say(what):
+    print(what, "printed")
+    sys.stdout.flush()
+    os.system(f"echo {what} echoed")
+
+class Loud:
+    protocol = Protocol("loud", 1)
+    def __call__(self, clip):
+        say("feature")
+        return {"loud": 1.0}
+
+def value(columns):
+    say("metric")
+    return columns["loud"]
+
+class Sampled(ToyWorld):
+    def generate(self, requests):
+        say("model")
+        return super().generate(requests)
+
+METRIC = Metric("loud", "loud", "shouting:value", Direction.HIGHER, "", "How loud?", usual=False)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_others_code_prints_while_it_runs_is_not_in_a_result(tmp_path, install, workers):
+    groups = {"metrics": ["loud = shouting:METRIC"], "features": ["loud = shouting:Loud"]}
+    install("shouting", groups | {"generators": ["shouting = shouting:Sampled"]}, LOUD)
+    asked = ["--subset", "toy-control", "--limit", 2, "--metric", "loud", "--workers", workers]
+    command = [sys.executable, "-m", "avbench", "run", "shouting:", *map(str, asked), "--out", str(tmp_path / "out")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert "loud" in ended.stdout and "printed" not in ended.stdout and "echoed" not in ended.stdout
+    lines = ended.stderr.splitlines()
+    for call, times in {"model": 2, "feature": 2, "metric": 1}.items():
+        assert lines.count(f"{call} printed") == lines.count(f"{call} echoed") == times
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -3,11 +3,12 @@
 Text that comes from files is shown without control characters.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
@@ -26,6 +27,45 @@ UNLIMITED_WIDTH = 100_000
 """A line width in letters that no sentence reaches."""
 PIPED_LIST_WIDTH = 120
 """Width in letters of a list if stdout is no terminal; csv and json are for programs."""
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """In the block, stdout gets the results of a command only. What others' code and child processes print there goes
+    to stderr.
+    """
+    global _RESULTS
+    own = sys.stdout
+    if own is None:  # it was closed by whoever started the program
+        yield
+        return
+    fd = own.fileno() if own is sys.__stdout__ else None
+    _RESULTS = own if fd is None else os.fdopen(os.dup(fd), "w", encoding=own.encoding, errors=own.errors)
+    try:
+        if fd is not None:
+            os.dup2(2, fd)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if fd is not None:
+            own.flush()
+            os.dup2(_RESULTS.fileno(), fd)
+            _RESULTS.close()
+        _RESULTS = None
+
+
+def results_fd() -> int:
+    """The file descriptor that results are printed to."""
+    with suppress(AttributeError, OSError):  # of a stream that is no file
+        return _results_stream().fileno()
+    return 1
+
+
+def _results_stream() -> TextIO:
+    return _RESULTS or sys.stdout
+
+
+_RESULTS: TextIO | None = None
 
 
 def print_protocols(frame: "pd.DataFrame", names: Sequence[str]) -> None:
@@ -212,7 +252,8 @@ def terminal(*, stderr: bool = False) -> Any:
             for one in super().render(renderable, options):
                 yield one if one.control else Segment(visible(one.text), one.style)
 
-    console = Plain(stderr=stderr, highlight=False, markup=False, emoji=False)
+    file = None if stderr else _results_stream()
+    console = Plain(file=file, stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = UNLIMITED_WIDTH
     return console
@@ -223,7 +264,7 @@ def print_line(text: object, *, err: bool = False) -> None:
     from avbench.core import visible
 
     if not (err and _QUIET):
-        typer.echo(visible(text), err=err)
+        typer.echo(visible(text), None if err else _results_stream(), err=err)
 
 
 def print_notes(sentences: Iterable[str]) -> None:

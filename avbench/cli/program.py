@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from avbench.cli.printing import keep_quiet, print_error, print_line
+from avbench.cli.printing import keep_quiet, print_error, print_line, results_apart, results_fd
 
 PANELS = {
     "Everyday": ("score", "run", "compare", "report", "check", "doctor", "list"),
@@ -110,7 +110,7 @@ def _terminated_in_order() -> Iterator[None]:
 
 def _leave_closed_terminal() -> None:
     """Send to nowhere what would be printed on a closed terminal, where printing is an error."""
-    for stream in (1, 2):
+    for stream in {1, 2, results_fd()}:
         try:
             termios.tcgetattr(stream)
         except termios.error as error:
@@ -130,6 +130,11 @@ class OneValueEach(TyperCommand):
         if not ctx.resilient_parsing:
             self._check_values(ctx, args)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        with results_apart():
+            return super().invoke(ctx)
 
     def _check_values(self, ctx: Any, args: list[str]) -> None:
         collecting = copy.copy(self)

@@ -110,11 +110,11 @@ def _registered(group: str, path: tuple[str, ...]) -> tuple[PlugIn, ...]:
 
 @contextlib.contextmanager
 def importing(module: str, folder: WorkingFolder | None = None) -> Iterator[None]:
-    """Import a module of another package in the block, `contained`; what it prints then is no result of a command."""
+    """Import a module of another package in the block, `contained`."""
     if module in sys.modules:  # no code of it runs, and another thread may work in another folder now
         yield
         return
-    with contextlib.redirect_stdout(sys.stderr), contained(folder):
+    with contained(folder):
         yield
 
 
