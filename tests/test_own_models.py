@@ -84,6 +84,12 @@ def test_what_is_wrong_with_a_class_is_a_sentence(here):
     (here / "wrong_model.py").write_text("class X:\n    def __init__(self):\n        self.y = 1 / 0\n")
     for model, settings, message in (
         ("python:my_model:Noise", {"brightnes": 1}, "did you mean 'brightness'"),
+        ("python:my_model:Noise", {"target": 1}, "python:my_model:Noise has no setting 'target'; choices: brightness"),
+        (
+            "python:my_model:Noise",
+            {"journal": 1},
+            "python:my_model:Noise has no setting 'journal'; choices: brightness",
+        ),
         ("python:my_model:Nois", {}, "did you mean 'Noise'"),
         ("python:my_model:np", {}, "is no generator: it is not callable and has no method generate"),
         ("python:my_model", {}, "write python:package.module:Class"),

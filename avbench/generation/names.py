@@ -16,10 +16,17 @@ def split_name(text: str) -> tuple[str | None, str]:
     """Split ``name=model`` or ``name=path`` into name and rest; the name is None if there is none.
 
     An existing path that contains ``=`` is read as a path.
+
+    Raises:
+        InputError: the rest is empty, which would stand for the current folder.
     """
-    name, _, rest = text.partition("=")
-    if not rest or not name[:1].isalnum() or not all(map(of_a_name, name)) or exists(Path(text)):
+    name, equals, rest = text.partition("=")
+    named = equals and name[:1].isalnum() and all(map(of_a_name, name))
+    if text and (not named or exists(Path(text))):
         return None, text
+    if not rest:
+        msg = f"{f'the path of {text}' if text else 'a path'} is empty; write {text}. for the current folder"
+        raise InputError(msg)
     return checked_name(name, "the name of a run"), rest
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
 from avbench.generation.names import same_place
-from avbench.generation.table import Generator, Request
+from avbench.generation.table import Generator, Request, method_of
 from avbench.storage.content import altered
 from avbench.storage.reading import read_bytes
 from avbench.storage.run_folder import RunFolder
@@ -72,7 +72,7 @@ def stale_clips(
     lost = {one.key: f"{folder.path / str(one.path)} is not the file that was made" for one in here.changed}
     lost |= {one.key: f"{folder.path / str(one.path)} is no longer there" for one in here.gone}
     changed = {}
-    if source_of := getattr(generator, "source", None):
+    if source_of := method_of(generator, "source"):
         for request in requests:
             sample = samples.get(request.key)
             if sample is not None and sample.path is not None and request.key not in lost:

@@ -153,7 +153,7 @@ def sample(
 
     # with all shards' requests, so that files of other shards are not reported as unused
     every = requests if shard is None else plan(subsets, seeds)
-    own = getattr(generator, "remarks", None)
+    own = generators.method_of(generator, "remarks")
     return len(todo), make(), [*remarks, *(own(every) if own else [])]
 
 
@@ -211,7 +211,7 @@ def _idle(pool: worker_pool.Pool, workers: int | worker_pool.Pool) -> int:
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:
     """Map every request to the first one that gets an equal clip, which may be itself."""
-    asked = getattr(generator, "asked", None)
+    asked = generators.method_of(generator, "asked")
     if asked is None:
         return {request.key: request.key for request in requests}
     first: dict[object, Key] = {}

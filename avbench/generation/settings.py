@@ -2,25 +2,41 @@
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from avbench.core import InputError, nearest
 
 
-def check_settings(kind: Callable, settings: Iterable[str], who: str) -> list[str]:
-    """Return the names of a class's parameters. Raises InputError on a setting that is not one of them."""
-    parameters = inspect.signature(kind).parameters
+def check_settings(
+    kind: Callable, settings: Iterable[str], who: str, avbenchs: Collection[str] = ("target", "journal")
+) -> list[str]:
+    """Check settings against the parameters of a class.
+
+    Args:
+        kind: the class.
+        settings: their names.
+        who: the model, for the error message.
+        avbenchs: parameters that avbench gives itself, which are no settings.
+
+    Returns:
+        The names of the parameters that can be given by name.
+
+    Raises:
+        InputError: a setting is none of them.
+    """
+    every = inspect.signature(kind).parameters.values()
+    parameters = [one.name for one in every if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
     groups = getattr(kind, "setting_groups", ())
-    known = [name for name in parameters if name not in ("target", "journal", *(["settings"] if groups else []))]
+    known = [name for name in parameters if name not in avbenchs]
     known += [each.name for group in groups for each in fields(group)]
-    open_ended = not groups and any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    open_ended = not groups and any(one.kind is one.VAR_KEYWORD for one in every)
     for setting in settings:
-        if setting not in known and not (open_ended and setting not in ("target", "journal")):
+        if setting not in known and not (open_ended and setting not in parameters):
             msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
             raise InputError(msg)
-    return [*parameters]
+    return parameters
 
 
 def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:

@@ -7,7 +7,7 @@ A generator is a class built as ``Generator(target, **settings)`` from what the 
 import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, neare
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
 from avbench.generation.settings import check_settings
-from avbench.storage.contained import contained
+from avbench.storage.contained import blamed_on, contained
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import exists
 from avbench.storage.worker_pool import default_settings
@@ -186,9 +186,6 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
     Raises:
         InputError: the provider or a setting is unknown, or nothing is named after the colon.
     """
-    if not model:
-        msg = "a model is empty; write . for the current folder"
-        raise InputError(msg)
     provider, colon, target = model.partition(":")
     outside = plug_ins().usable
     if not colon or provider not in {*GENERATORS, *outside}:
@@ -234,10 +231,27 @@ def ready(build: Callable[[], Generator]) -> Generator:
     """Build a generator and prepare it for its first clip."""
     with contained():
         generator = build()
-    if prepare := getattr(generator, "prepare", None):
-        with contained(working_folder_of(generator)):
-            prepare()
+    if prepare := method_of(generator, "prepare"):
+        prepare()
     return generator
+
+
+def method_of(generator: Generator, name: str) -> Callable[..., Any] | None:
+    """An optional method of a generator, `contained`; None if it has none.
+
+    It raises InputError that names the class in place of an error in the code of a user or of a package.
+    """
+    method, kind = getattr(generator, name, None), type(generator)
+    if method is None:
+        return None
+    of_avbench = kind.__module__.startswith("avbench.")
+
+    def called(*given: Any) -> Any:
+        whose = nullcontext() if of_avbench else blamed_on(f"{name} of {kind.__module__}.{kind.__qualname__}")
+        with whose, contained(working_folder_of(generator)):
+            return method(*given)
+
+    return called
 
 
 def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Exception]:

@@ -25,7 +25,7 @@ from avbench.core import (
     one_line,
 )
 from avbench.generation.first_clips import FirstClips
-from avbench.generation.table import Generator, Made, Request, made_by, ready
+from avbench.generation.table import Generator, Made, Request, made_by, method_of, ready
 from avbench.storage import worker_pool
 from avbench.storage.media import write_clip
 from avbench.storage.mirror import Place, WorkerFolder
@@ -46,7 +46,7 @@ def worker(
     """The function that makes a batch; with `stops`, it ends the run if the first clips are all empty."""
     folder = place.opened()
     generator = ready(source)
-    source_of = getattr(generator, "source", None)
+    source_of = method_of(generator, "source")
     first = FirstClips(stops=stops, has_dtype="dtype" in generator.settings)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from avbench.core import ProgramEnd, kind_and_first_line
+from avbench.core import InputError, ProgramEnd, kind_and_first_line
 from avbench.storage.forks import ends_forks
 from avbench.storage.working_folder import WorkingFolder
 
@@ -25,3 +25,15 @@ def contained(folder: WorkingFolder | None = None) -> Iterator[None]:
         raise
     except BaseException as error:
         raise ProgramEnd(kind_and_first_line(error)) from error
+
+
+@contextmanager
+def blamed_on(what: str) -> Iterator[None]:
+    """Raise InputError, ``WHAT failed: …``, where others' code raises an error, which is no fault of avbench."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        msg = f"{what} failed: {kind_and_first_line(error)}"
+        raise InputError(msg) from error

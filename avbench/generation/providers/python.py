@@ -11,7 +11,6 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from avbench.core import Clip, InputError, first_line, kind_and_first_line, near
 from avbench.generation.identity import identity
 from avbench.generation.settings import check_counts, check_settings
 from avbench.generation.table import Made, Request
-from avbench.storage.contained import contained
+from avbench.storage.contained import blamed_on, contained
 from avbench.storage.working_folder import WorkingFolder, after_import
 
 
 class OwnModel:
     """The user's object as a generator."""
 
-    def __init__(self, target: str | Any, **settings: Any) -> None:
+    def __init__(self, target: str | Any, /, **settings: Any) -> None:
         """Import ``module:name`` and build it if it is a class; an object is used as it is."""
         self.working_folder = WorkingFolder()
         model: Any = target
@@ -35,7 +34,7 @@ class OwnModel:
         kind = _kind(model)
         _check_given(model, target, settings)
         if inspect.isclass(model):
-            with _own_error(f"building {target}"), contained(self.working_folder):
+            with blamed_on(f"building {target}"), contained(self.working_folder):
                 model = model(**settings)
         if not callable(getattr(model, "generate", model)):
             msg = f"{target} is no generator: it is not callable and has no method generate(requests)"
@@ -58,7 +57,7 @@ class OwnModel:
             self.asked = self._own("asked")
 
     @staticmethod
-    def check(target: str, **settings: Any) -> None:
+    def check(target: str, /, **settings: Any) -> None:
         """Import ``module:name`` and check the names of the settings; nothing is built."""
         _check_given(_imported(target)[0], target, settings)
 
@@ -76,7 +75,7 @@ class OwnModel:
         """A method of the user's object, whose errors are said to be its own."""
 
         def called(given: Any) -> Any:
-            with _own_error(f"{name} of {_kind(self._model).__name__}"), contained(self.working_folder):
+            with blamed_on(f"{name} of {_kind(self._model).__name__}"), contained(self.working_folder):
                 return getattr(self._model, name)(given)
 
         return called
@@ -84,22 +83,10 @@ class OwnModel:
 
 def _check_given(model: Any, target: Any, settings: Mapping[str, Any]) -> None:
     if inspect.isclass(model):
-        check_settings(model, settings, f"python:{target}")
+        check_settings(model, settings, f"python:{target}", avbenchs=())
     elif settings:
         msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
         raise InputError(msg)
-
-
-@contextmanager
-def _own_error(what: str) -> Iterator[None]:
-    """Raise InputError where the user's code raises an error, which is no fault of avbench."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        msg = f"{what} failed: {kind_and_first_line(error)}"
-        raise InputError(msg) from error
 
 
 def _plain(settings: Any, what: str) -> Mapping[str, Any]:
