@@ -51,7 +51,7 @@ class VideoGenerator:
         if kwargs.get("num_gpus", 1) > 1:
             raise RuntimeError("there is one GPU only")
         made = cls()
-        made.silent = "silent" in model_path
+        made.silent, made.rateless = "silent" in model_path, "rateless" in model_path
         return made
 
     def generate_video(self, prompt, sampling_param=None, **kwargs):
@@ -64,7 +64,8 @@ class VideoGenerator:
         if self.silent:
             return frames
         sound = rng.uniform(-0.5, 0.5, (round(16000 * one.num_frames / one.fps), 2)).astype(np.float32)
-        return {"prompts": prompt, "frames": frames, "audio": sound, "audio_sample_rate": 16000}
+        rate = {} if self.rateless else {"audio_sample_rate": 16000}
+        return {"prompts": prompt, "frames": frames, "audio": sound, **rate}
 """
 
 
@@ -108,6 +109,13 @@ def test_the_registrys_settings_are_used_and_overridden(fastvideo):
     assert not np.array_equal(again.frames[:5], clip.frames)
     assert "no sampling settings for some/model" in generators.build("fastvideo:some/model", {}).remarks([])[0]
     assert run_name("fastvideo:known/model") == "model"
+
+
+def test_sound_without_a_sampling_rate_is_left_out_with_a_remark(fastvideo):
+    left_out = "the model's sound was left out, because FastVideo gave no sampling rate with it"
+    for model, remarks in (("silent", ()), ("rateless", (left_out,))):
+        clip = generators.build(f"fastvideo:known/{model}", {}).generate([request()])[0].clip
+        assert (clip.audio, clip.remarks) == (None, remarks)
 
 
 def test_what_is_wrong_is_said(fastvideo):

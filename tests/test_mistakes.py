@@ -141,8 +141,12 @@ MISTAKES = {
             *("score texts --reference", "score texts --out", "score texts --prompts", "score texts --plan"),
             *("run toyworld: --against", "sample toyworld: --out", "run toyworld: --config", "report a --out"),
             *("check a --baseline", "compare a --figure", "measure a", "votes", "curate file --rule ambient --work"),
-            *("score", "score texts", "run", "compare a", "compare b=a", "check", "subsets lint"),
+            *("score", "score texts", "run", "sample", "compare a", "compare b=a", "check", "subsets lint"),
         )
+    },
+    **{
+        f"{command} b=": "the path of b= is empty; write b=. for the current folder"
+        for command in ("score", "run", "sample", "compare b=a")
     },
     "subsets import '' --out x": "pool '' names no folder; write . for the current folder",
     "subsets import greatest-hits: --out x": "pool 'greatest-hits:' names no folder",

@@ -135,9 +135,13 @@ class FastVideo:
 
 
 def _audio(sound: Any, rate: Any) -> tuple[Audio | None, tuple[str, ...]]:
-    """A waveform ``[samples]``, ``[samples, channels]`` or ``[channels, samples]`` as FastVideo returns it."""
-    if sound is None or rate is None:
+    """The sound of ``[samples]``, ``[samples, channels]`` or ``[channels, samples]``, as FastVideo returns it, and
+    remarks: that it was clipped, or left out because its rate is unknown.
+    """
+    if sound is None:
         return None, ()
+    if rate is None:
+        return None, ("the model's sound was left out, because FastVideo gave no sampling rate with it",)
     wave = array_of(sound)
     wave = np.atleast_2d(wave.squeeze(0) if wave.ndim == 3 else wave)
     if wave.ndim != 2:
