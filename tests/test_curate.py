@@ -1,8 +1,10 @@
 """Curation: rules against the toy world's truth, copies, filters, the audit, and a kill that leaves no trace."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -27,6 +29,7 @@ from avbench.curation.measures import MEASURES
 from avbench.storage import shipped
 from avbench.storage.media import write_clip
 from avbench.storage.writing import append_line
+from avbench.subsets import datasets
 from avbench.subsets.datasets import opened
 from avbench.subsets.lint import lint
 from avbench.subsets.loading import load
@@ -96,6 +99,66 @@ def test_a_clip_is_measured_again_when_its_bytes_change_not_its_time(tmp_path):
     file.write_bytes(b"two")
     os.utime(file, (1, 1))
     assert len(pool.unmeasured(given, work)) == 1
+
+
+@contextlib.contextmanager
+def one_free_handle():
+    """Of all file handles that this process may have, one is left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        os.close(held.pop())
+        yield
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("how", ["away before", "away while it is read", "too many open files"])
+def test_a_clip_that_cannot_be_read_for_a_while_is_measured_later(tmp_path, monkeypatch, how):
+    folder, work, away = tmp_path / "clips", tmp_path / "work", tmp_path / "away"
+    folder.mkdir()
+    write_clip(scene("drop")[0], folder / "ball.mkv")
+    (folder / "broken.mkv").write_bytes(b"not a clip")
+    ball, broken = pool.unmeasured(opened(str(folder)), work)
+    list(pool.measure([broken], work))
+    hashed = pool.file_sha256
+
+    def hashed_and_gone(path):
+        sha256 = hashed(path)
+        folder.rename(away)
+        return sha256
+
+    if how == "too many open files":
+        worker = pool._Worker()
+        with one_free_handle():
+            row = worker(ball)
+        append_line(pool.rows_path(work), row)
+    else:
+        with monkeypatch.context() as patch:
+            if how == "away before":
+                folder.rename(away)
+            else:
+                patch.setattr(pool, "file_sha256", hashed_and_gone)
+            list(pool.measure([ball], work))
+        away.rename(folder)
+    missing = dict(choice.load(opened(str(folder)), work)[["id", "missing"]].to_numpy())
+    reasons = {
+        "away before": "no such file or directory",
+        "away while it is read": "ball.mkv does not exist",
+        "too many open files": "too many open files",
+    }
+    assert missing["ball"] == f"the clip cannot be read now: {reasons[how]}"
+    assert missing["broken"].startswith("broken.mkv cannot be read: it is ")
+    assert pool.unmeasured(opened(str(folder)), work) == [ball]
+    list(pool.measure([ball], work))
+    assert not pool.unmeasured(opened(str(folder)), work)
+    assert choice.load(opened(str(folder)), work)["missing"].isna().tolist() == [True, False]
 
 
 def test_a_clip_is_measured_once_however_its_folder_is_written_and_wherever_it_lies(
@@ -277,7 +340,14 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     assert {path.name: path.read_bytes() for path in out.iterdir()} == written
 
 
-def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_path):
+def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_path, monkeypatch):
+    reads, reader = [], datasets.READERS["avsync15"]
+
+    def read(folder):
+        reads.append(folder)
+        return reader.entries(folder)
+
+    monkeypatch.setitem(datasets.READERS, "avsync15", replace(reader, read=read))
     names = sorted(path.name for path in clips[0].folder.glob("*-3.mkv"))
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "videos").symlink_to(clips[0].folder)
@@ -285,7 +355,7 @@ def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_
         (tmp_path / "set" / f"{split}.txt").write_text("\n".join(listed))
     asked = ("curate", f"avsync15:{tmp_path}/set", "--rule", "ambient", "--out", tmp_path / "calm", "--work", work)
     done = run_avbench(*asked, "--split", "test", "--licence", "CC0-1.0", "--caption", "a scene", "--workers", 0)
-    assert f"of {len(names)} clips" in done.stdout
+    assert f"of {len(names)} clips" in done.stdout and len(reads) == 1, "the lists are read once"
     assert f"note: 1 of {len(names) + 1} clips are listed but missing: gone.mkv" in done.stderr
     made = load(str(tmp_path / "calm"))
     assert made.card["licence"] == "CC0-1.0" and made.card["origin"]["splits"] == ["test"]

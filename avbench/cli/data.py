@@ -142,6 +142,7 @@ def _part(pool: "Pool", split: str | None, limit: int | None) -> "Pool":
     from avbench.subsets.from_dataset import clip_remarks, usable_of
 
     whole = [*pool.entries()]
+    pool = datasets.holding(pool, whole)
     print_notes(clip_remarks(pool, whole, usable_of(pool, whole, split)))
     return datasets.beginning(datasets.of_split(pool, split), limit)
 

@@ -2,7 +2,8 @@
 
 A row belongs to the bytes that were measured (sha256), whatever the file is called, and to the protocols in use then.
 A clip that has a row is not measured again. A clip that cannot be measured has a row with the reason, which names its
-file, and so belongs to that file, too.
+file, and so belongs to that file, too. Where the reason is the machine's, such as a network folder that is away, the
+clip is tried again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import MediaError, NotMeasurable, digest
+from avbench.core import InputError, MediaError, NotMeasurable, digest
 from avbench.storage import worker_pool
-from avbench.storage.content import content_sha256
+from avbench.storage.content import NOT_THE_CLIPS_FAULT, UNREADABLE, content_sha256
 from avbench.storage.media import read_clip
 from avbench.storage.reading import file_sha256, stream_lines
+from avbench.storage.reading.files import os_reason
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import append_line
 from avbench.subsets.datasets import Pool
@@ -35,10 +37,6 @@ class Measured:
     def key(self) -> str | tuple[str, str]:
         """What the row belongs to: the sha256 of a clip, or path and sha256 of one that could not be measured."""
         return self.sha256 if self.sha256 and self.values else (self.path, self.stamp)
-
-
-_DIED = str(worker_pool.WorkerCrashed("measuring"))
-"""The reason given for a clip that crashed its process; it is tried again."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def keys(path: Path) -> tuple[str, tuple[str, str]] | tuple[()]:
 
 def unmeasured(pool: Pool, work: Path) -> list[Task]:
     """Those of the pool's clips that have no row yet. Raises InputError as the pool does."""
-    known = {row.key for row in stream_lines(rows_path(work), Measured) if row.missing != _DIED}
+    known = {row.key for row in stream_lines(rows_path(work), Measured) if not _is_the_machines(row.missing)}
     tasks = []
     for entry in pool.entries():
         if entry.path is not None and (found := keys(entry.path)) and not known & {*found}:
@@ -89,9 +87,15 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
     path = rows_path(work)
     with RunFolder(work, "--work").writing():
         for task, found in worker_pool.map_unordered(_Worker, tasks, workers=workers, survive_crashes=True):
-            row = {**_row(task), "missing": _DIED} if isinstance(found, worker_pool.WorkerCrashed) else found
+            crashed = isinstance(found, worker_pool.WorkerCrashed)
+            row = {**_row(task), "missing": str(worker_pool.WorkerCrashed("measuring"))} if crashed else found
             append_line(path, row, durable=True)
             yield task.id
+
+
+def _is_the_machines(missing: str | None) -> bool:
+    """Whether a clip has no values because of the machine, and not because of the clip."""
+    return (missing or "").startswith(NOT_THE_CLIPS_FAULT)
 
 
 def _row(task: Task) -> dict[str, Any]:
@@ -111,8 +115,19 @@ class _Worker:
         row = _row(task)
         try:
             row["sha256"] = file_sha256(task.path)
+        except (InputError, OSError) as error:  # it was read when the task was made
+            return {**row, "missing": _unreadable(error, task.path)}
+        try:
             values = self._measured(read_clip(task.path))
             plain = {name: round(value, 9) if isinstance(value, float) else value for name, value in values.items()}
             return {**row, "values": plain, "missing": None}
         except (MediaError, NotMeasurable, OSError) as error:
+            of_system = any(isinstance(one, OSError | MemoryError) for one in (error, error.__cause__))
+            if of_system or not task.path.exists():
+                return {**row, "missing": _unreadable(error, task.path)}
             return {**row, "missing": str(error).replace(str(task.path), task.path.name)}
+
+
+def _unreadable(error: Exception, path: Path) -> str:
+    reason = os_reason(error).removeprefix(f"{path} cannot be read: ").replace(str(path), path.name)
+    return f"{UNREADABLE}: {reason[:1].lower()}{reason[1:]}"

@@ -10,7 +10,7 @@ the group ``avbench.datasets``, each a `Reader`.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from itertools import islice
@@ -216,6 +216,11 @@ def _reader_of(plug_in: PlugIn) -> Reader:
             raise InputError(msg) from error
 
     return replace(reader, read=read)
+
+
+def holding(pool: Pool, entries: Sequence[Entry]) -> Pool:
+    """The pool with these entries, which were read of it, so that its folder is not read again."""
+    return replace(pool, reader=replace(pool.reader, read=lambda _: iter(entries)))
 
 
 def of_split(pool: Pool, split: str | None) -> Pool:
