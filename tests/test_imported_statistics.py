@@ -173,6 +173,7 @@ def test_the_command_takes_a_file_in_or_leaves_nothing(tmp_path, monkeypatch):
     assert "system, which builds no array; it was refused and not run" in refused.stderr
     assert not (tmp_path / "out").exists() and not (tmp_path / "was-run").exists()
     run_avbench("reference", "import", good, "--format", "cd-fvd", *options)
+    run_avbench("reference", "import", good, "--format", "cd-fvd", *options)
     shown = run_avbench("reference", "show", tmp_path / "out").stdout
     assert '"divisor": "n"' in shown
     (tmp_path / "out/card.json").unlink()

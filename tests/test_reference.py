@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,47 @@ def test_shipped_references_are_what_the_code_makes(name):
             for value in {*columns} & {*again}:
                 near = 1e-3 * np.abs(columns[value]).max()
                 np.testing.assert_allclose(columns[value][index], again[value], rtol=1e-3, atol=near, err_msg=value)
+
+
+def test_another_reference_is_not_written_over(shard, tmp_path):
+    places = [shard("a", range(2)), shard("b", range(2, 4)), shard("c", range(4, 6))]
+    merged = ("reference", "merge", "--out", tmp_path / "merged")
+    done = run_avbench(*merged, *places[:2]).stdout
+    assert run_avbench(*merged, *reversed(places[:2])).stdout == done, "the same reference is no other"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "merged").iterdir()}
+    said = run_avbench(*merged, *places, code=2).stderr
+    assert said == (
+        f"avbench: {tmp_path}/merged holds another reference than would be written: they differ in clips, shards and "
+        "the numbers. Give another out (--out), or replace=True (--replace) to write over what is there\n"
+    )
+    assert {path.name: path.read_bytes() for path in (tmp_path / "merged").iterdir()} == before
+    run_avbench(*merged, *places, "--replace")
+    assert len(reference.load(tmp_path / "merged").clips) == 6 * len(SMALL.prompts)
+    (tmp_path / "merged" / "card.json").unlink()  # as a kill leaves a folder whose reference is not whole
+    run_avbench(*merged, *places[:2])
+    assert len(reference.load(tmp_path / "merged").clips) == 4 * len(SMALL.prompts)
+
+
+def test_a_build_does_not_write_over_another_reference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("real").mkdir()
+    for number in range(3):
+        write_clip(ToyWorld("").generate([request_of(number)])[0].clip, Path(f"real/{number}.mkv"))
+    build = ("reference", "build", "real", "--out", "refs", "--workers", 0)
+    done = run_avbench(*build, "--metric", "onset_rate").stdout
+    assert run_avbench(*build, "--metric", "onset_rate").stdout == done
+    said = run_avbench(*build, "--metric", "onset_rate", "--licence", "CC0", code=2).stderr
+    assert "refs/real holds another reference than would be written: they differ in licence. Give" in said
+    said = run_avbench(*build, "--metric", "onset_rate,loudness", code=2).stderr
+    assert "they differ in clips, the numbers and protocols. Give another out (--out), or replace=True (--repl" in said
+    assert {*reference.load(Path("refs/real")).values} == {"onsets"}
+    run_avbench(*build, "--metric", "onset_rate,loudness", "--replace")
+    assert {*reference.load(Path("refs/real")).values} == {"onsets", "levels"}
+
+
+def request_of(seed):
+    subset = loading.load("toy-control")
+    return Request(Key(subset.name, subset.prompts[0].id, seed), subset.prompts[0], subset.clip_spec)
 
 
 def test_unlike_references_are_refused():
@@ -205,8 +247,8 @@ def test_a_clip_that_two_shards_hold_is_counted_once(shard, tmp_path, monkeypatc
     assert (tmp_path / "merged/card.json").read_bytes() == card
     _, merged, _ = known(tmp_path / "merged")
     assert len(merged["embedding"]) == 30
-    reference_building.merge([shard("c", range(3), rows=4), shard("d", range(3, 6))], tmp_path / "merged")
-    assert known(tmp_path / "merged")[2].n == 30
+    reference_building.merge([shard("c", range(3), rows=4), shard("d", range(3, 6))], tmp_path / "parts")
+    assert known(tmp_path / "parts")[2].n == 30
     with pytest.raises(InputError, match="10 clips are in several shards with moments"):
         reference_building.merge([shard("c", range(3), rows=4), shard("e", range(1, 6))], tmp_path / "merged")
     with pytest.raises(InputError, match="different clips with one key"):
@@ -217,7 +259,7 @@ def test_moments_of_a_shard_that_keeps_no_row_of_a_feature_are_merged(shard, sil
     places = [shard("a", range(3), rows=4), shard("b", range(3, 6), rows=4)]
     loaded = reference.load(places[0])
     none = loaded.clips.assign(onsets=loaded.clips["onsets"].replace(1, 2))  # its rows are of other clips
-    reference_building.write(places[0], loaded.card, {}, loaded.known_moments, none, loaded.protocols)
+    reference_building.write(places[0], loaded.card, {}, loaded.known_moments, none, loaded.protocols, replace=True)
     reference_building.merge(places, tmp_path / "merged", rows=4)
     assert known(tmp_path / "merged")[2].n == 30
 
@@ -264,8 +306,8 @@ def test_what_no_clip_has_is_left_out_and_said(silent, tmp_path):
     merged = reference.load(tmp_path / "merged")
     assert merged.card["clips"] == {onsets.name: 5, flow.name: 30} and "left_out" not in merged.card
     assert merged.columns(onsets, SMALL)[0]["onset_rate"].tolist() == [5.0] * 5
-    reference_building.merge([tmp_path / "silent", silent("too", range(4, 6))], tmp_path / "merged")
-    assert set(reference.load(tmp_path / "merged").card["left_out"]) == {onsets.name}
+    reference_building.merge([tmp_path / "silent", silent("too", range(4, 6))], tmp_path / "unheard")
+    assert set(reference.load(tmp_path / "unheard").card["left_out"]) == {onsets.name}
 
 
 def test_a_reference_of_nothing_is_none(silent, tmp_path):

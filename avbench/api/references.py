@@ -172,7 +172,8 @@ def build_reference(
         The sha256 of the reference's columns.
 
     Raises:
-        InputError: a clip cannot be made or measured, because a reference needs all clips.
+        InputError: a clip cannot be made or measured, because a reference needs all clips; or `place` holds another
+            reference, and `work` does not replace it.
     """
     require_reference_clips(features_of(metrics))
     require_ready(features_of(metrics))
@@ -190,7 +191,8 @@ def build_reference(
     _require_no_failure(view, features_of(metrics))
     licence = clips.licence or ("Apache-2.0" if clips.model.startswith("toyworld:") else None)
     protocols = [protocol_in(view, feature) for feature in features_of(metrics)]
-    return reference_building.pack(view, clips.subset, protocols, place, licence, rows=clips.rows, about=clips.about)
+    how: dict[str, Any] = {"rows": clips.rows, "about": clips.about, "replace": work.replace}
+    return reference_building.pack(view, clips.subset, protocols, place, licence, **how)
 
 
 def _require_no_failure(run: RunFolder, features: Sequence[str]) -> None:

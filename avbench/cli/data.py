@@ -35,9 +35,12 @@ Rows = Annotated[
 Remeasure = Annotated[
     bool,
     typer.Option(
-        "--replace", help="Delete and make again what --work holds of other clips, other settings, or changed clips."
+        "--replace",
+        help="Make again what --work holds of other clips, other settings, or changed clips, and write over another "
+        "reference.",
     ),
 ]
+WriteOverReference = Annotated[bool, typer.Option("--replace", help="Write over another reference that --out holds.")]
 Split = Annotated[str | None, typer.Option(help="train, val or test; all by default.")]
 Caption = Annotated[str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")]
 Licence = Annotated[str | None, typer.Option(help="Licence of the clips; by default what the reader states.")]
@@ -323,11 +326,12 @@ def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
     out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
     rows: Rows = None,
+    replace: WriteOverReference = False,
 ) -> None:
     """Merge several shards into one reference."""
     from avbench.metrics import reference, reference_building
 
-    sha256 = reference_building.merge(shards, out, rows=rows or reference_building.ROWS)
+    sha256 = reference_building.merge(shards, out, rows=rows or reference_building.ROWS, replace=replace)
     print_notes(reference.remarks(reference.load(out)))
     print_line(f"{sha256}  {out}")
 
@@ -344,6 +348,7 @@ def reference_import(
         str | None, typer.Option(help="Which of the feature's embeddings they are of, if metrics read several.")
     ] = None,
     n: Annotated[int | None, typer.Option(min=2, help="Number of clips, if the file does not hold it.")] = None,
+    replace: WriteOverReference = False,
 ) -> None:
     """Import mean and covariance from another tool's file; no code in the file is run."""
     from avbench.features.protocols import protocol_of
@@ -351,7 +356,7 @@ def reference_import(
 
     protocol = protocol_of(feature)
     sha256 = reference_building.import_statistics(
-        file, form, protocol, column, out, n=n, source=source, licence=licence
+        file, form, protocol, column, out, n=n, source=source, licence=licence, replace=replace
     )
     print_line(f"{sha256}  {file} → {out}")
 

@@ -4,10 +4,12 @@ reference.py describes the files and reads them.
 """
 
 import functools
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from avbench.core import (
     Protocol,
     Row,
     Subset,
+    all_of,
     clip_name,
     columns,
     counted,
@@ -39,7 +42,7 @@ from avbench.storage.form import first_forms
 from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
-from avbench.storage.writing import write_json, write_whole
+from avbench.storage.writing import json_bytes, write_json, write_whole
 
 FIRST_SEED = 1_000_000
 """The first seed of reference clips; runs do not use seeds from here on by default."""
@@ -60,6 +63,7 @@ def pack(
     *,
     rows: int = ROWS,
     about: Mapping[str, Any] | None = None,
+    replace: bool = False,
 ) -> str:
     """Make a reference of a measured run; return the sha256 of its columns.
 
@@ -70,7 +74,8 @@ def pack(
     float64.
 
     Raises:
-        InputError: a clip failed, a feature was not measured, or no clip has any feature.
+        InputError: a clip failed, a feature was not measured, or no clip has any feature; or `place` holds another
+            reference, and `replace` is false.
     """
     run, samples = folder.run(), folder.samples()
     if failed := [sample for sample in samples.values() if sample.failure]:
@@ -123,7 +128,8 @@ def pack(
     card |= {name: known for name, known in noted.items() if known}
     if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
         card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
-    return write(place, card, values, moments, clips, {protocol.name: protocol.describe() for protocol in protocols})
+    described = {protocol.name: protocol.describe() for protocol in protocols}
+    return write(place, card, values, moments, clips, described, replace=replace)
 
 
 def note_first_clips(place: Path, clips: Iterable[Path]) -> None:
@@ -147,8 +153,13 @@ def write(
     moments: Mapping[str, Mapping[str, Moments]],
     clips: pd.DataFrame,
     protocols: Mapping[str, Any],
+    *,
+    replace: bool = False,
 ) -> str:
-    """Write a reference folder, its card last and without local paths; return the sha256 of its columns."""
+    """Write a reference folder, its card last and without local paths; return the sha256 of its columns.
+
+    Raises InputError if the folder holds another reference, and `replace` is false.
+    """
     flat = {
         f"{feature}/{name}": column.astype(np.float32) if column.ndim > 1 else column
         for feature, known in values.items()
@@ -163,14 +174,37 @@ def write(
             for part, array in (("n", np.array([one.n])), ("mean", one.mean), ("scatter", one.scatter))
         }
         files["moments.safetensors"] = save(parts)
+    hashes = {name: sha256(content).hexdigest() for name, content in files.items()}
+    whole = {**without_folders(card), "sha256": hashes, "protocols": dict(protocols)}
+    if not replace:
+        _require_no_other(whole, place)
     for name, content in files.items():
         write_whole(place / name, content)
-    sha256 = {name: file_sha256(place / name) for name in files}
-    write_json(place / "card.json", {**without_folders(card), "sha256": sha256, "protocols": dict(protocols)})
-    return sha256["columns.safetensors"]
+    write_json(place / "card.json", whole)
+    return hashes["columns.safetensors"]
 
 
-def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
+def _require_no_other(card: Mapping[str, Any], place: Path) -> None:
+    """Raise InputError, with what differs, if a folder holds another reference; another command makes it no other."""
+    path, new = place / "card.json", json.loads(json_bytes(card))
+    if not path.exists():  # it is written last, so no reference is complete without it
+        return
+    try:
+        there = read_json(path)
+        names = [name for name in {**new, **there} if name != "command" and new.get(name) != there.get(name)]
+        if not names:
+            return
+        differing = f"they differ in {all_of(['the numbers' if name == 'sha256' else name for name in names])}"
+    except InputError as error:
+        differing = str(error)
+    msg = (
+        f"{place} holds another reference than would be written: {differing}. Give another out (--out), or "
+        "replace=True (--replace) to write over what is there"
+    )
+    raise InputError(msg)
+
+
+def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS, replace: bool = False) -> str:
     """Merge several shards into one reference, in any order; return the sha256 of its columns.
 
     The rows are those of all shards; a clip in several shards is counted once. Moments are merged by the centred
@@ -178,7 +212,8 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
 
     Raises:
         InputError: shards of different subsets, protocols or features; one clip with different bytes; shards with
-            moments that share clips, which would be counted twice; or an imported reference, which does not list clips.
+            moments that share clips, which would be counted twice; an imported reference, which does not list clips;
+            or `place` holds another reference, and `replace` is false.
     """
     loaded = sorted(((load(each), each) for each in places), key=lambda one: digest(one[0].card["sha256"]))
     shards = [shard for shard, _ in loaded]
@@ -216,7 +251,7 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS) -> str:
     lacking = [shard.card.get("left_out", {}) for shard in shards]
     if left_out := {name: why for name, why in lacking[0].items() if all(name in one for one in lacking)}:
         card["left_out"] = left_out
-    return write(place, card, values, moments, clips, first.protocols)
+    return write(place, card, values, moments, clips, first.protocols, replace=replace)
 
 
 def import_statistics(
@@ -229,6 +264,7 @@ def import_statistics(
     n: int | None,
     source: str,
     licence: str,
+    replace: bool = False,
 ) -> str:
     """Make a reference of another tool's statistics file; return the sha256 of that file.
 
@@ -236,7 +272,8 @@ def import_statistics(
     embedding; None takes the one that the metrics of this feature read of a reference.
 
     Raises:
-        InputError: see `imported_statistics.read`; also if no metric reads the column, or the feature has another size.
+        InputError: see `imported_statistics.read`; also if no metric reads the column, the feature has another size,
+            or `place` holds another reference, and `replace` is false.
     """
     column = _column_of_moments(protocol.name, column)
     found = imported_statistics.read(file, kind, n=n)
@@ -247,7 +284,7 @@ def import_statistics(
             "network"
         )
         raise InputError(msg)
-    sha256 = file_sha256(file)
+    of_file = file_sha256(file)
     asked = {"format": kind, "feature": protocol.name, "column": column, "source": source, "licence": licence, "n": n}
     card = {
         "subset": place.name,
@@ -255,12 +292,12 @@ def import_statistics(
         "clips": {protocol.name: found.moments.n},
         "licence": licence,
         "command": shared_command(["avbench", "reference", "import", file], {**asked, "out": place.name}),
-        "imported": {"format": kind, "sha256": sha256, "divisor": found.divisor, "source": source, "claimed": True},
+        "imported": {"format": kind, "sha256": of_file, "divisor": found.divisor, "source": source, "claimed": True},
     }
     clips = pd.DataFrame(columns=[*CLIP_COLUMNS, protocol.name])
     moments = {protocol.name: {column: found.moments}}
-    write(place, card, {}, moments, clips, {protocol.name: protocol.describe()})
-    return sha256
+    write(place, card, {}, moments, clips, {protocol.name: protocol.describe()}, replace=replace)
+    return of_file
 
 
 def _column_of_moments(feature: str, asked: str | None) -> str:
