@@ -13,6 +13,7 @@ from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from avbench.api.comparing import compared
 from avbench.comparison import plan
 from avbench.comparison.differences import (
     TO_TARGET,
@@ -293,9 +294,17 @@ def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
     for folder in folders:
         scores, protocols = folder.scores(), folder.score_protocols()
         gone = [dataclasses.replace(one, metric="older") if one.metric == "onset_rate" else one for one in scores]
-        folder.write_scores(gone, protocols, values_of(folder))
+        renamed = folder.values().replace({"metric": {"onset_rate": "older"}})
+        folder.write_scores(gone, protocols, {"values.parquet": renamed.to_parquet(index=False)})
     for read in (differences, scores_frame):
-        with pytest.raises(InputError, match=r"was scored by older, which is unknown: .* scores it again"):
+        assert {*read(folders)["metric"]} == {"lpips_consecutive"}, "it is left out"
+    said = compared(folders).verdict
+    assert "older of a and b is left out: avbench does not know older: is its package installed?" in said
+    for folder in folders:
+        gone = [one for one in folder.scores() if one.metric == "older"]
+        folder.write_scores(gone, folder.score_protocols(), values_of(folder))
+    for read in (differences, scores_frame):
+        with pytest.raises(InputError, match=r"was scored by older, which is unknown: .* scores it by others"):
             read(folders)
 
 

@@ -1,5 +1,6 @@
 """Packages outside avbench add metrics, features, subsets, generators and data sets; a bad one costs a sentence."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,18 +10,23 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from command_line import run_avbench
+from made_runs import unsealed
 
 import avbench
 from avbench.core import Audio, Clip, InputError, Moments
+from avbench.features.protocols import protocol_of
 from avbench.generation.contract import check
 from avbench.generation.table import build
 from avbench.metrics import distances
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.metrics.table import METRICS, known_metrics
 from avbench.storage.media import write_clip
+from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_sealed
 from avbench.subsets.loading import load
 
 DOCS = Path(__file__).parents[1] / "docs" / "adding-a-metric.md"
@@ -702,20 +708,100 @@ ROWS = Metric("rows", "many", "value", Direction.BAND, "", "?", usual=False)
     assert scores["rows"].missing == f"failed in the package twins 1.5: {returned} (2 of 2 clips)"
 
 
-def test_scores_of_a_package_that_is_gone_are_missed_with_the_right_reason(tmp_path, install, monkeypatch):
-    place = install("guests", {"metrics": ["bright = guests:GOOD"], "features": ["brightness = guests:Brightness"]})
-    rest = ("--workers", 0, "--out", tmp_path / "out")
-    run_avbench("score", clips(tmp_path / "a"), "--metric", "bright", *rest)
-    run = tmp_path / "out" / "a"
-    with monkeypatch.context() as gone:
-        gone.setattr(sys, "path", [one for one in sys.path if one != str(place)])
-        said = run_avbench("score", tmp_path / "a", "--metric", "onset_rate", *rest).stderr
-    assert (
-        "and is no longer there. What was measured for it is kept, but avbench does not know bright: is its package "
-        "installed?\n"
-    ) in said
-    run_avbench("evaluate", run, "--metric", "bright")
-    assert {score.metric: score.n for score in RunFolder(run).scores()} == {"bright": 2, "onset_rate": 2}
+GREY = """
+import numpy as np
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+
+class Grey:
+    protocol = Protocol("grey", 1)
+    def __call__(self, clip):
+        return {"level": float(clip.frames.mean()), "levels": clip.frames.mean((0, 1, 2)).astype(np.float32)}
+
+def apart(ours, theirs):
+    return float(abs(ours.mean() - theirs.mean()))
+
+LEVEL = Metric("level", "grey", "level", Direction.HIGHER, "", "How light?", usual=False)
+APART = Metric("apart", "grey", "greys:apart", Direction.LOWER, "", "?", per_clip=False, column="levels", usual=False)
+"""
+
+
+@pytest.fixture
+def scored(tmp_path, install, monkeypatch):
+    """A run that was scored by a package's metrics, and a function in which the package is not installed."""
+    metrics = ["level = greys:LEVEL", "apart = greys:APART"]
+    place = install("greys", {"metrics": metrics, "features": ["grey = greys:Grey"]}, GREY)
+    asked = ("--metric", "level,apart", "--workers", 0)
+    for name in ("real", "unreal"):
+        clips(tmp_path / name, 3 if name == "real" else 4)
+        run_avbench("reference", "build", tmp_path / name, "--out", tmp_path / "refs", "--work", tmp_path / "w", *asked)
+    run_avbench(
+        "score", clips(tmp_path / "a"), *asked, "--reference", tmp_path / "refs/real", "--out", tmp_path / "out"
+    )
+
+    @contextlib.contextmanager
+    def without_package():
+        with monkeypatch.context() as gone:
+            gone.setattr(sys, "path", [one for one in sys.path if one != str(place)])
+            yield
+
+    return RunFolder(tmp_path / "out" / "a"), without_package
+
+
+def test_scores_of_a_package_that_is_not_installed_stay_as_they_were(tmp_path, scored):
+    folder, without_package = scored
+    before, protocols, values = folder.scores(), folder.score_protocols(), folder.values()
+    distance, mean = before
+    assert (distance.metric, mean.metric) == ("apart", "level") and None not in (distance.value, mean.value)
+    unknown = "avbench does not know level: is its package installed?"
+    with without_package():
+        asked = ("--metric", "onset_rate", "--workers", 0, "--out", tmp_path / "out")
+        said = run_avbench("score", tmp_path / "a", *asked)
+        assert f"note: {folder.path}: level of clips was {mean.value:.4g} and stays as it was; {unknown}" in said.stderr
+        assert f"level of a is left out: {unknown}" in said.stdout.replace("\n", " ")
+        (row,) = json.loads(run_avbench("compare", folder.path, "--format", "json").stdout)
+        assert row["metric"] == "onset_rate"
+        run_avbench("report", folder.path, "--out", tmp_path / "page")
+    after = {one.metric: one for one in folder.scores()}
+    assert [after.pop("apart"), after.pop("level")] == before and [*after] == ["onset_rate"]
+    assert {one.protocol: folder.score_protocols()[one.protocol] for one in before} == protocols
+    kept = folder.values().query("metric == 'level'").reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, values)
+    shown = json.loads(run_avbench("compare", folder.path, "--format", "json").stdout)
+    shown = {row["metric"]: row["value"] for row in shown}
+    assert shown == pytest.approx({one.metric: one.value for one in folder.scores()}), "where the package is"
+    run_avbench("evaluate", folder.path)
+    assert [one for one in folder.scores() if one.metric != "onset_rate"] == before, "computed again"
+
+
+@pytest.mark.parametrize("change", ["a row", "a clip", "the reference", "an earlier avbench"])
+def test_scores_that_are_not_of_what_the_run_holds_now_are_left_out(tmp_path, scored, change):
+    folder, without_package = scored
+    words = ["score", tmp_path / "a", "--metric", "onset_rate", "--workers", 0, "--out", tmp_path / "out"]
+    if change == "a row":
+        protocol = protocol_of("grey")
+        row = next(iter(folder.rows(protocol).values()))
+        folder.add_row(protocol, dataclasses.replace(row, values={**row.values, "level": 5.0}))
+        why = "the rows that it came from have changed"
+    elif change == "a clip":
+        write_clip(Clip(np.full((8, 32, 32, 3), 99, np.uint8), 8), tmp_path / "a" / "2.mkv")
+        why = "the run's clips or values.parquet are not those of the evaluation"
+    elif change == "the reference":
+        words += ["--reference", tmp_path / "refs/unreal"]
+        why = "it was computed with another reference"
+    else:
+        plain = unsealed(read_json(folder.path / "scores.json"))
+        write_sealed(folder.path / "scores.json", {name: one for name, one in plain.items() if name != "rows"})
+        why = "an earlier avbench computed it, which did not record from which rows"
+    before = {one.metric: one for one in folder.scores()}
+    with without_package():
+        said = run_avbench(*words).stderr
+    left_out = ["apart"] if change == "the reference" else ["level", "apart"]
+    for name in left_out:
+        assert f"{name} of clips was {before[name].value:.4g} and is left out, as {why}; avbench does not know" in said
+    assert {one.metric for one in folder.scores()} == {"level", "apart", "onset_rate"} - {*left_out}
+    run_avbench("score", tmp_path / "a", "--metric", "level,apart", "--workers", 0, "--out", tmp_path / "out")
+    assert {one.metric for one in folder.scores()} == {"level", "apart", "onset_rate"}
 
 
 @pytest.mark.parametrize("method", ["prepare", "asked", "remarks"])

@@ -13,7 +13,7 @@ from avbench.comparison.clip_remarks import remarks
 from avbench.comparison.differences import differences, pairs_of
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import require_known_fields
+from avbench.comparison.score_table import require_known_fields, unknown_metrics
 from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, shown
 from avbench.metrics.evaluate import chosen_metrics, listed_names
@@ -125,5 +125,5 @@ def compared(
         require_built(reference)
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    limits = remarks(runs, reference)
+    limits = [*unknown_metrics(runs), *remarks(runs, reference)]
     return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *limits], limits=limits)

@@ -16,7 +16,7 @@ from avbench.features.measure import measure_as_made
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, worth_measuring
-from avbench.metrics.table import Metric, known_metrics, problems
+from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
 from avbench.storage.media import has_sound
 from avbench.storage.mirror import Mirror
@@ -222,7 +222,8 @@ def evaluated(
 ) -> list[Score]:
     """Score a measured run, with its folder locked for other avbench processes.
 
-    Numbers of other metrics that change are noted. `given` is what the user gave, if `reference` was built of it.
+    Numbers of other metrics that change, or are not computed again, are noted. `given` is what the user gave, if
+    `reference` was built of it.
     """
     work = work or Work()
     with _writing(view, work):
@@ -232,7 +233,8 @@ def evaluated(
                 f"{view.path}/scores.json cannot be read, so its other metrics and its reference are not kept; name "
                 "them by --metric and --reference"
             )
-        found = evaluate(view, metrics, place=reference, against=against, given=given)
+        how = {"place": reference, "against": against, "given": given}
+        found = evaluate(view, metrics, **how, note=lambda sentence: work.reporter.note(f"{view.path}: {sentence}"))
     asked = {metric.name for metric in metrics}
     for sentence in _changed([one for one in before if one.metric not in asked], found):
         work.reporter.note(f"{view.path}: {sentence}")
@@ -240,18 +242,15 @@ def evaluated(
 
 
 def _changed(before: Iterable[Score], after: Iterable[Score]) -> Iterator[str]:
-    """What became of numbers that an evaluation computed again."""
+    """What became of numbers that an evaluation computed again, where it is another."""
     now = {one.where: one for one in after}
     for one in before:
         new = now.get(one.where)
-        if one.value is None or (new and new.value is not None and math.isclose(one.value, new.value, rel_tol=1e-6)):
+        if one.value is None or new is None:
             continue
-        became = "is no longer there, as not every clip is measured for it"
-        if one.metric not in known_metrics():
-            why = problems().get(one.metric) or f"avbench does not know {one.metric}: is its package installed?"
-            became = f"is no longer there. What was measured for it is kept, but {why}"
-        if new:
-            became = f"has no value now: {new.missing}" if new.value is None else f"is {new.value:.4g} now"
+        if new.value is not None and math.isclose(one.value, new.value, rel_tol=1e-6):
+            continue
+        became = f"has no value now: {new.missing}" if new.value is None else f"is {new.value:.4g} now"
         yield f"{one.metric} of {one.subset} was {one.value:.4g} and {became}"
 
 

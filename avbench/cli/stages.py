@@ -184,10 +184,11 @@ def leaderboard(
     others.
     """
     from avbench.comparison import leaderboard as stage
-    from avbench.comparison.score_table import require_known_fields
+    from avbench.comparison.score_table import require_known_fields, unknown_metrics
     from avbench.report import tables
 
     folders = [opened_run(folder.path) for folder in stage.find(runs)]
+    print_notes(unknown_metrics(folders))
     require_known_fields(folders, allow or ())
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
     print_result(frame, tables.subset_tables(frame, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", form)

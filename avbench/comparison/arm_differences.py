@@ -30,7 +30,7 @@ from avbench.comparison.differences import (
     pairs_of,
 )
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, check_comparable
+from avbench.comparison.score_table import Where, check_comparable, unknown_metrics
 from avbench.core import InputError
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, trainings
@@ -100,6 +100,7 @@ def arm_differences(
         raise InputError(msg)
     read = [_Read(arm, metrics, allow) for arm in arms]
     rows, notes = [], [*map(trainings_of, arms), *(sentence for arm in arms if (sentence := unlike_models(arm)))]
+    notes += unknown_metrics([folder for arm in arms for folder in arm.trainings])
     for one, other in pairs_of(len(arms)) if pairs is None else pairs:
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)

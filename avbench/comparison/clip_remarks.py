@@ -62,7 +62,7 @@ def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -
     for (subset, name), values in groups:
         has = {Key(*one) for one in values[[*Key._fields]].itertuples(index=False, name=None)}
         without = [key for key in clips if key.subset == subset and key not in has]
-        if not without or values["value"].isna().all():
+        if not without or values["value"].isna().all() or name not in known:
             continue
         why = reasons(known[name].beside) | reasons(known[name].feature)
         for reason in dict.fromkeys(why.get(key, "not measured") for key in without):

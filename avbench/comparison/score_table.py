@@ -7,7 +7,7 @@ little moves. Whether a difference is more than chance: differences.py.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from avbench.core import (
     InputError,
     Key,
     Score,
+    all_of,
     different_fields,
     field_in_words,
     is_sha256,
@@ -26,7 +27,8 @@ from avbench.core import (
     without_notes,
 )
 from avbench.metrics.evaluate import chosen_metrics, read_values
-from avbench.metrics.table import Metric, known_metrics, problems
+from avbench.metrics.kept import why_unknown
+from avbench.metrics.table import Metric, known_metrics
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import without_folders
 
@@ -165,14 +167,14 @@ def _said(differing: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 
 def asked_scores(folder: RunFolder, metrics: Sequence[str] | None) -> list[Score]:
-    """The scores of a run by the metrics with these names, in the run's order; all of them for None.
+    """The scores of a run by the metrics with these names, in the run's order; for None by all that are known here.
 
     Raises:
         InputError: a name is unknown, or the run was not scored by that metric.
     """
     scores = folder.scores()
     if metrics is None:
-        return scores
+        return [score for score in scores if score.metric in known_metrics()] or scores
     scored = {score.metric for score in scores}
     chosen_metrics(metrics)  # raises where one is unknown
     if lacking := [name for name in metrics if name not in scored]:
@@ -222,6 +224,17 @@ def scores_frame(
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
 
+def unknown_metrics(folders: Sequence[RunFolder]) -> Iterator[str]:
+    """Yield a sentence on each metric that runs were scored by and that is not known here."""
+    scored: dict[str, dict[str, None]] = {}
+    for folder in folders:
+        for score in folder.scores():
+            scored.setdefault(score.metric, {})[folder.path.name] = None
+    for name, runs in scored.items():
+        if name not in known_metrics():
+            yield f"{name} of {all_of([*runs])} is left out: {why_unknown(name)}"
+
+
 def sharable(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame without local paths in its sentences: tables and pages are given to other people."""
     sentences = {
@@ -236,8 +249,8 @@ def scored_by(folder: RunFolder, name: str) -> Metric:
     """The metric that a run was scored by. Raises InputError where this version has none of that name."""
     found = known_metrics().get(name)
     if found is None:
-        why = problems().get(name) or "this avbench, and what is installed beside it, has no metric of that name"
-        msg = f"{folder.path} was scored by {name}, which is unknown: {why}; `avbench evaluate` scores it again"
+        why = why_unknown(name)
+        msg = f"{folder.path} was scored by {name}, which is unknown: {why}; `avbench evaluate` scores it by others"
         raise InputError(msg)
     return found
 
@@ -254,9 +267,9 @@ class Joined:
 
 
 def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
-    """(subset, metric) → value by (prompt, seed), of the clips that could be measured."""
+    """(subset, metric) → value by (prompt, seed), of the clips that could be measured, for metrics known here."""
     table = read_values(folder).dropna(subset="value")
-    groups: Any = table.groupby(["subset", "metric"], sort=False)
+    groups: Any = table[table["metric"].isin([*known_metrics()])].groupby(["subset", "metric"], sort=False)
     return {where: group.set_index(["prompt", "seed"])["value"] for where, group in groups}
 
 

@@ -30,9 +30,13 @@ def protocol_of(feature: str, against: RunFolder | None = None, precision: str |
         return protocol
     require_reference_clips([feature], against)
     assert against is not None
+    return dataclasses.replace(protocol, **{"reference_clips": reference_clips_of(against)})
+
+
+def reference_clips_of(against: RunFolder) -> str:
+    """Digest of the clips of a run that holds reference clips, as features get them."""
     forms = forms_of(against)
-    clips = [[*key, seen_of(sample, forms)] for key, sample in sorted(against.samples().items())]
-    return dataclasses.replace(protocol, **{"reference_clips": digest(clips)})
+    return digest([[*key, seen_of(sample, forms)] for key, sample in sorted(against.samples().items())])
 
 
 def protocol_in(

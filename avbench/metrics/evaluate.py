@@ -8,7 +8,7 @@ import collections
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires
 from avbench.metrics import distances, neighbours, reference
+from avbench.metrics.kept import kept_scores, rows_of
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
@@ -120,11 +121,13 @@ def evaluate(
     place: Path | None = None,
     against: RunFolder | None = None,
     given: str | Path | None = None,
+    note: Callable[[str], object] = lambda _: None,
 ) -> list[Score]:
     """Score a measured run; write scores.json, values.parquet and, if a metric needs it, near_copies.csv.
 
     An evaluation adds to scores.json. Metrics of an earlier evaluation are computed again with the requested ones if
-    their rows still belong to the run's clips. The earlier reference is used again if none is given.
+    their rows still belong to the run's clips; the numbers of others stay as they were, if nothing has changed that
+    they came from (see kept.py). The earlier reference is used again if none is given.
 
     Args:
         folder: the run.
@@ -132,6 +135,7 @@ def evaluate(
         place: a reference of the user's instead of the shipped one; see `reference_to_use`.
         against: the run that holds the reference clips, for metrics that compare with them.
         given: the folder that the user gave, if `place` was built of the clips in it.
+        note: gets a sentence on each earlier number that is not computed again.
 
     Raises:
         InputError: a clip of the run, or of `against`, was changed after it was sampled or measured.
@@ -145,18 +149,27 @@ def evaluate(
     if against is None and earlier and (Path(earlier) / "run.json").is_file():
         against = RunFolder(Path(earlier))
     metrics = scored_together(metrics, folder, against)
-    ordered = _all_found(folder, metrics, place, against)
-    scores, protocols = [one.score for one in ordered], {one.score.protocol: one.protocol for one in ordered}
+    reals = _references(folder, place)
+    ordered = _all_found(folder, metrics, reals, against)
+    kept = kept_scores(folder, {metric.name for metric in metrics}, reals, against)
+    for sentence in kept.notes:
+        note(sentence)
+    scores = sorted([*(one.score for one in ordered), *kept.scores], key=lambda one: [*reals].index(one.subset))
+    protocols = {**kept.protocols, **{one.score.protocol: one.protocol for one in ordered}}
     near = [one.near for one in ordered if one.near is not None]
     used = {"reference": place, "against": against and against.path}
+    if against is None and earlier and kept.scores:
+        used["against"] = Path(earlier)
     asked = {name: str(path.absolute()) for name, path in used.items() if path}
     named = {name: str(typed[name] or folder.given_with()[name]) for name in asked}
-    parts = {VALUES_FILE: _table(ordered).to_parquet(index=False)}
+    parts = {VALUES_FILE: _table([*(one.values for one in ordered), *kept.values]).to_parquet(index=False)}
     if near:
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
+    elif any(one.metric == NEAR_COPIES for one in kept.scores) and (folder.path / NEAR_FILE).is_file():
+        parts[NEAR_FILE] = (folder.path / NEAR_FILE).read_bytes()
     else:  # the result of an earlier evaluation does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
-    folder.write_scores(scores, protocols, parts, asked, named)
+    folder.write_scores(scores, protocols, parts, asked, named, rows_of(folder, protocols.values()))
     return scores
 
 
@@ -208,15 +221,22 @@ class _Measured:
         return keys, read_only(found)
 
 
+def _references(folder: RunFolder, place: Path | None) -> dict[str, reference.Reference | None]:
+    """The reference of each subset of a run, in their order."""
+    return {subset.name: reference.find(subset, place) for subset in folder.subsets()}
+
+
 def _all_found(
-    folder: RunFolder, metrics: Sequence[Metric], place: Path | None, against: RunFolder | None
+    folder: RunFolder,
+    metrics: Sequence[Metric],
+    reals: Mapping[str, reference.Reference | None],
+    against: RunFolder | None,
 ) -> list[_Found]:
     """What each metric finds on each subset, a subset's metrics together.
 
     Metrics of the same features follow each other, so that the values of few features are in memory.
     """
     subsets = folder.subsets()
-    reals = {subset.name: reference.find(subset, place) for subset in subsets}
     run = _Run(folder, folder.samples(), sorted(folder.planned_keys()), forms_of(folder), against)
     held: dict[str, dict[Key, Row]] = {}
 
@@ -247,8 +267,8 @@ def _by_features(metrics: Sequence[Metric]) -> list[Sequence[Metric]]:
     return [[*group] for _, group in itertools.groupby(ordered, key=lambda one: (one.feature, one.beside))]
 
 
-def _table(found: Sequence[_Found]) -> pd.DataFrame:
-    values = [one.values for one in found if one.values is not None]
+def _table(tables: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
+    values = [one for one in tables if one is not None and len(one)]
     return pd.concat(values, ignore_index=True) if values else pd.DataFrame(columns=_VALUE_COLUMNS)
 
 
@@ -275,8 +295,9 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
     """
     able = [one for one in metrics if one.per_clip and not one.column]
     able = [one for one in able if requires(one.feature) is not Requires.REFERENCE_CLIP]
-    found = _all_found(folder, able, reference_to_use([folder], place), None)
-    return SoFar([one.score for one in found], {one.score.protocol: one.protocol for one in found}, _table(found))
+    found = _all_found(folder, able, _references(folder, reference_to_use([folder], place)), None)
+    protocols = {one.score.protocol: one.protocol for one in found}
+    return SoFar([one.score for one in found], protocols, _table(one.values for one in found))
 
 
 def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real: reference.Reference | None) -> _Found:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from avbench.core import InputError, Key, Row, Value, require_ids
+from avbench.core import InputError, Key, Row, Value, digest, require_ids
 from avbench.storage import reading
 
 _ARRAYS = {np.dtype(name).name for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")}
@@ -67,6 +68,14 @@ def stored_rows(path: Path) -> dict[Key, StoredRow]:
         row = reading.parsed(line, f"{path}, line {number}", RowLine)
         found[row.key] = StoredRow(path, number, start, row.clip_sha256, row.missing)
     return found
+
+
+def digest_of_rows(path: Path) -> str:
+    """sha256 of the last line of each key in a rows.jsonl, whatever the order in which they were measured."""
+    last: dict[bytes, str] = {}
+    for _, _, line in reading.raw_lines(path):
+        last[line.partition(b'"clip_sha256"')[0]] = hashlib.sha256(line).hexdigest()
+    return digest(sorted(last.values()))
 
 
 def row_to_json(row: Row) -> dict[str, Any]:

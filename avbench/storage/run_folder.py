@@ -111,6 +111,8 @@ class _ScoresFile:
     """sha256 of each file that was written with the scores."""
     asked: Mapping[str, str] = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
+    """Folder of a feature → digest of the rows that the scores were computed from."""
 
 
 def _of_scripts(jobs: Path) -> bool:
@@ -421,6 +423,7 @@ class RunFolder:
         parts: Mapping[str, bytes],
         asked: Mapping[str, str] | None = None,
         given: Mapping[str, str] | None = None,
+        rows: Mapping[str, str] | None = None,
     ) -> None:
         """Write an evaluation: first its other files, then scores.json, which makes it valid.
 
@@ -430,12 +433,13 @@ class RunFolder:
             parts: name → content of the other files; scores.json holds their hashes.
             asked: the paths of the reference and of the other run that the scores were computed against.
             given: the same paths as `asked`, as the user gave them.
+            rows: folder of a feature → digest of the rows that the scores were computed from.
         """
         for name, content in parts.items():
             write_whole(self.path / name, content)
         plain: dict[str, Any] = {"scores": [score.to_json() for score in scores]}
         plain |= {"protocols": dict(sorted(protocols.items()))}
-        plain |= {name: dict(paths) for name, paths in (("asked", asked), ("given", given)) if paths}
+        plain |= {name: dict(paths) for name, paths in (("asked", asked), ("given", given), ("rows", rows)) if paths}
         plain["clips"] = self._clips_digest()
         plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_sealed(self.path / "scores.json", plain)
@@ -488,6 +492,10 @@ class RunFolder:
         """Return the same paths as the user gave them, valid in the folder where the command ran."""
         found = self._scores()
         return {**found.asked, **found.given}
+
+    def scored_rows(self) -> dict[str, str]:
+        """Return for the folder of each feature the digest of the rows that the scores were computed from."""
+        return {**self._scores().rows}
 
     def _scores(self) -> _ScoresFile:
         path = self.path / "scores.json"
