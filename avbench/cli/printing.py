@@ -40,7 +40,8 @@ def results_apart() -> Iterator[None]:
         yield
         return
     fd = own.fileno() if own is sys.__stdout__ else None
-    _RESULTS = own if fd is None else os.fdopen(os.dup(fd), "w", encoding=own.encoding, errors=own.errors)
+    results = own if fd is None else os.fdopen(os.dup(fd), "w", encoding=own.encoding, errors=own.errors)
+    _RESULTS = results
     try:
         if fd is not None:
             os.dup2(2, fd)
@@ -49,8 +50,8 @@ def results_apart() -> Iterator[None]:
     finally:
         if fd is not None:
             own.flush()
-            os.dup2(_RESULTS.fileno(), fd)
-            _RESULTS.close()
+            os.dup2(results.fileno(), fd)
+            results.close()
         _RESULTS = None
 
 

@@ -64,7 +64,8 @@ def kept_scores(
             values = folder.values() if values is None else values
             kept.scores.append(score)
             kept.protocols[score.protocol] = protocol
-            kept.values.append(values[(values["subset"] == score.subset) & (values["metric"] == score.metric)])
+            of_score = (values["subset"] == score.subset) & (values["metric"] == score.metric)
+            kept.values.append(values.loc[of_score])
     return kept
 
 
