@@ -15,8 +15,9 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import require_known_fields, unknown_metrics
 from avbench.comparison.verdict import arm_verdict, verdict
-from avbench.core import InputError, shown
+from avbench.core import InputError, all_of, shown
 from avbench.metrics.evaluate import chosen_metrics, listed_names
+from avbench.metrics.rescoring import rescored
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_view import RunView
 
@@ -40,7 +41,8 @@ def compare(
         all_pairs: whether every run is compared with every other.
         plan: primary questions and margins.
         allow: fields in which runs may differ; a difference in any other field is an error.
-        reference: a reference folder instead of the shipped ones.
+        reference: a reference folder instead of that which the runs were scored with. All that rests on a reference is
+            computed anew with it, in memory; the folders keep their scores.
 
     Raises:
         InputError: a folder holds no evaluated run, two runs were made differently in a field that is not allowed, or
@@ -123,7 +125,14 @@ def compared(
     allow, metrics = texts_of(allow, "allow"), None if metrics is None else listed_names(metrics)
     if reference is not None:
         require_built(reference)
+    runs = rescored(runs, reference, metrics)
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
     limits = [*unknown_metrics(runs), *remarks(runs, reference)]
+    if anew := [run.path.name for run in runs if not run.scores_are_stored]:
+        limits.insert(
+            0,
+            f"{all_of(anew)} {'was' if len(anew) == 1 else 'were'} scored with another reference before: here all that "
+            "rests on a reference is computed with the one of this comparison.",
+        )
     return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *limits], limits=limits)

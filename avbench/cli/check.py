@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import Allow, PlanAt, ReferenceAt
+from avbench.cli.options import Allow, OtherReference, PlanAt
 from avbench.cli.printing import print_line, print_notes, refuse, refuse_idle, terminal
 from avbench.cli.program import app
 from avbench.cli.steps import opened_run, written_plan
@@ -30,7 +30,7 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append a markdown summary to this file.")] = None,
     allow: Allow = None,
-    reference: ReferenceAt = None,
+    reference: OtherReference = None,
 ) -> None:
     """Fail (exit code 1) if a run is worse than the baseline by more than the margin, or lacks a metric of the
     baseline.

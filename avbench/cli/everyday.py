@@ -28,6 +28,7 @@ from avbench.cli.options import (
     Metrics,
     MirrorAt,
     Models,
+    OtherReference,
     Out,
     PlanAt,
     Precision,
@@ -259,7 +260,7 @@ def compare(
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
     plan: PlanAt = None,
     allow: Allow = None,
-    reference: ReferenceAt = None,
+    reference: OtherReference = None,
     caption: Annotated[
         str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
     ] = "full",
@@ -333,7 +334,7 @@ def report(
     metric: Metrics = None,
     plan: PlanAt = None,
     allow: Allow = None,
-    reference: ReferenceAt = None,
+    reference: OtherReference = None,
     workers: Workers = None,
     unpaired: Unpaired = False,
     details: Details = False,

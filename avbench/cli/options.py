@@ -176,6 +176,14 @@ ReferenceAt = Annotated[
         help="A reference folder instead of the shipped one; a run folder remembers it (`shipped` goes back).",
     ),
 ]
+OtherReference = Annotated[
+    Path | None,
+    typer.Option(
+        "--reference",
+        help="A reference folder, or `shipped`: what rests on a reference is computed anew with it. The run folders "
+        "keep their scores.",
+    ),
+]
 Against = Annotated[Path | None, typer.Option(help="Run folder that holds the reference clips, for lpips_reference.")]
 FVDProtocols = Annotated[
     list[str] | None,

@@ -21,6 +21,7 @@ from avbench.cli.options import (
     Limit,
     Metrics,
     MirrorAt,
+    OtherReference,
     Out,
     PlannedPrompts,
     PlannedSeeds,
@@ -178,7 +179,7 @@ def leaderboard(
         bool,
         typer.Option("--test-distances", help="Also rank distances, by label swaps: some seconds per pair of runs."),
     ] = False,
-    reference: ReferenceAt = None,
+    reference: OtherReference = None,
 ) -> None:
     """Rank many runs, each with the range of ranks that the data leave open. To add a run, put its folder among the
     others.

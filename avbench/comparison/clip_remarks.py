@@ -30,7 +30,7 @@ def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
 
     Args:
         runs: the runs.
-        given: the reference of their comparison, if it need not be the one that they were scored with.
+        given: the reference of their comparison; that which they were scored with for None.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
     named = functools.partial(clip_name, seeds={key.seed for clips in made for key in clips})
@@ -160,64 +160,40 @@ def _beside_reference(
     Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
     not known is said, unless it was imported and lists no clips.
     """
-    unlike: dict[tuple[str, str, str], list[str]] = {}
+    unlike: dict[tuple[str, str], list[str]] = {}
     unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
-    find, references = _finder(), _references(runs, given)
+    find = _finder()
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
             of_subset = {key: one for key, one in clips.items() if key.subset == subset.name}
-            for whose, place in references.items():
-                with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
-                    if (real := find(subset, reference_to_use([run], place))) is None:
-                        continue
-                    ours, theirs = first_forms(run.path / str(one.path) for one in of_subset.values()), real.first_clips
-                    known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
-                    if not theirs and known:
-                        unknown[run.path.name] = None
-                    if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
-                        unlike.setdefault((whose, str(odd[0]), str(theirs[0])), []).append(run.path.name)
-                    of_values = place is None and subset.whole_digest != real.subset_digest
-                    if of_values and len(own & known) > len(own) / 2 and known - own:
-                        part.setdefault((len(known), len(own & known)), []).append(run.path.name)
-    for (whose, ours, theirs), names in unlike.items():
+            with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
+                if (real := find(subset, reference_to_use([run], given))) is None:
+                    continue
+                ours, theirs = first_forms(run.path / str(one.path) for one in of_subset.values()), real.first_clips
+                known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
+                if not theirs and known:
+                    unknown[run.path.name] = None
+                if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
+                    unlike.setdefault((str(odd[0]), str(theirs[0])), []).append(run.path.name)
+                if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
+                    part.setdefault((len(known), len(own & known)), []).append(run.path.name)
+    for (ours, theirs), names in unlike.items():
         yield (
-            f"Clips of {all_of(names)} have another form than {whose} ({ours} against {theirs}), and numbers depend on "
-            "it: what is read against the reference may differ by the form alone."
+            f"Clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and numbers "
+            "depend on it: what is read against the reference may differ by the form alone."
         )
     if unknown:
-        which = "The" if len(references) == 1 else "A"
         yield (
-            f"{which} reference's card does not say which form its clips have, so they may have another than those of "
+            "The reference's card does not say which form its clips have, so they may have another than those of "
             f"{all_of([*unknown])}. An earlier version built it, or its clips were conformed to a clip spec."
         )
-    which = "The reference" if len(references) == 1 else "The reference that the runs were scored with"
     for (whole, shared), names in part.items():
         have = "has" if len(names) == 1 else "have"
         yield (
-            f"{which} has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its values "
-            "are those of all its clips."
+            f"The reference has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its "
+            "values are those of all its clips."
         )
-
-
-def _references(runs: Sequence[RunFolder], given: Path | None) -> dict[str, Path | None]:
-    """Whose form matters, in words → the given reference, or None for the one that a run was scored with.
-
-    Values rest on that one, and differences of distances on the given one.
-    """
-
-    def places(asked: Path | None) -> set[Path | None]:
-        return {one and one.resolve() for one in (reference_to_use([run], asked) for run in runs)}
-
-    same = given is None
-    with suppress(InputError):  # that of a run is gone
-        same = same or places(given) == places(None)
-    if same:
-        return {"the reference's": None}
-    return {
-        "those of the reference that they were scored with": None,
-        "those of the reference of this comparison": given,
-    }
 
 
 def _finder() -> Callable[[Subset, Path | None], reference.Reference | None]:

@@ -49,6 +49,7 @@ from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import failed, reference_to_use
+from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, uncertainty
 from avbench.storage.contained import contained
@@ -89,7 +90,8 @@ def differences(
         folders: evaluated runs.
         pairs: (run, against) as places in `folders`; where not given, each later run against the first.
         plan: primary questions and margins.
-        place: a reference of the user's own; else the one that the runs were scored with.
+        place: a reference of the user's own, by which the runs are scored again in memory (`rescored`); else the one
+            that they were scored with.
         allow: fields in which runs may differ all the same; their rows carry a mark.
         only: these (subset, metric) alone; in others runs may differ.
         pooled: whether to pool subsets as well.
@@ -99,9 +101,9 @@ def differences(
     Raises:
         InputError: runs are unlike in a field that is not allowed.
     """
+    sides = [Side(folder, metrics) for folder in rescored(folders, place, metrics)]
     plan, place = plan or Plan(), reference_to_use(folders, place)
     known = known_metrics()
-    sides = [Side(folder, metrics) for folder in folders]
     rows = []
     for one, other in pairs_of(len(folders)) if pairs is None else pairs:
         run, against = sides[one], sides[other]
@@ -288,11 +290,17 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
 def _of_distance(metric: Metric, a: Side, b: Side, subset: Subset, place: Path | None) -> dict[str, Any]:
     ours, theirs = (side.column(metric, subset.name) for side in (a, b))
     both, either = {*ours[0]} & {*theirs[0]}, {*ours[0]} | {*theirs[0]}
-    row = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
+    row: dict[str, Any] = {"kind": "distance", "paired": True, "prompts": len({key.prompt for key in both})}
+    used = {side.made.name: side.made.protocols[subset.name, metric.name][1].get("reference") for side in (a, b)}
     try:
         real = reference.find(subset, place)
         if real is None:
             return row | {"missing": f"{subset.name} has no reference"}
+        by = [name for name, sha256 in used.items() if sha256 == real.card["sha256"]]
+        if not by:
+            return row | {"missing": "the reference was built again since the runs were scored: evaluate them again"}
+        if len(by) == 1:
+            row["remark"] = f"the difference is computed with the reference of {by[0]}"
         with contained():
             found = distances.difference(metric, ours, theirs, real, protocol_in(a.folder, metric.feature), subset)
     except (NotMeasurable, InputError) as reason:

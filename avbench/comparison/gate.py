@@ -36,9 +36,10 @@ from scipy import stats
 
 from avbench.comparison.differences import CONSTANT, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, clip_values, join, require_known_fields
+from avbench.comparison.score_table import MADE_DIFFERENTLY, Where, clip_values, join, require_known_fields
 from avbench.core import Direction, InputError, Sample, Score, counted, one_line
 from avbench.features.current import current_rows
+from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
 from avbench.storage.form import FIRST, form_of
@@ -138,7 +139,7 @@ def check(
         folder: an evaluated run.
         baseline: the file that `update` wrote.
         plan: the margins; a metric without one is not gated, but a question's comparison must be possible.
-        place: a reference of the user's own.
+        place: a reference of the user's own, by which both are scored again in memory (`rescored`).
         allow: fields in which the two may differ all the same; the messages say so.
 
     Raises:
@@ -154,6 +155,7 @@ def check(
         scored = {one.where for one in folder.scores()}
         both = [where for where in on_subsets if where in scored]
         names = [*dict.fromkeys(metric for _, metric in both)]
+        before, folder = rescored([before, folder], place, names)
         found = differences([before, folder], plan=plan, place=place, allow=allow, only=both, metrics=names)
         rows = dict(zip(zip(found["subset"], found["metric"], strict=True), found.itertuples(), strict=True))
         checks = [
@@ -399,7 +401,7 @@ def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
     unit = f" {row.unit}" if row.unit else ""
     how, clips = "better" if worse < 0 else "worse", counted(int(row.pairs), "clip")
     message = f"{how} by {abs(worse):.4g}{unit}, margin {margin:.4g}, {clips}"
-    if isinstance(row.mark, str) and row.mark.startswith("made differently"):
+    if isinstance(row.mark, str) and row.mark.startswith(MADE_DIFFERENTLY):
         message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):
         why = "not tested, because a subset has clips of one prompt only"

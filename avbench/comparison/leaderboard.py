@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 from avbench.comparison.differences import MACRO, MICRO, differences
 from avbench.comparison.score_table import Where, clip_values, scores_frame
 from avbench.core import Direction, InputError
+from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import clustered, paired
 from avbench.storage.run_folder import RunFolder
@@ -68,12 +69,13 @@ def leaderboard(
         folders: evaluated runs.
         allow: fields in which the runs may differ; a difference in any other field is an error.
         test_distances: whether distances between distributions are tested.
-        place: a reference of the user's own, for that.
+        place: a reference of the user's own, by which the runs are scored again in memory (`rescored`).
         metrics: names of the metrics to rank by; all for None.
 
     Raises:
         InputError: see `score_table.scores_frame`.
     """
+    folders = rescored(folders, place, metrics)
     frame = scores_frame(folders, allow, metrics)
     values = {folder.path.name: clip_values(folder) for folder in folders}
     known = known_metrics()

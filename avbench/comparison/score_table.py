@@ -51,6 +51,9 @@ _REMEDIES = {
 _WHOLE = ("reference", "subset")
 """Their fields differ together, so `--allow` is advised for the whole."""
 
+MADE_DIFFERENTLY = "made differently"
+"""Beginning of the mark on numbers whose protocols differ in an allowed way."""
+
 Where = tuple[str, str]
 """Subset and metric."""
 
@@ -131,7 +134,7 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
                 f"cannot be compared: {why} ({allowed} compares them all the same, and marks it)"
             )
             raise InputError(msg)
-        marks[where] = f"made differently: {sentence}" if sentence else None
+        marks[where] = f"{MADE_DIFFERENTLY}: {sentence}" if sentence else None
     return marks
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import ALIKE, NO_WORSE, POOLS, TO_TARGET, by_pair, could_be_made, sided, worsening
+from avbench.comparison.score_table import MADE_DIFFERENTLY
 from avbench.core import Direction, all_of, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
@@ -229,7 +230,9 @@ class _Pair:
         return f"{'lower' if more < 0 else 'higher'} by {size}{self._share(row, subject)}"
 
     def _share(self, row: Any, subject: str) -> str:
-        """The difference in percent of the other run's value, where both values are above 0."""
+        """The difference in percent of the other run's value, where both values are above 0 and were made alike."""
+        if str(getattr(row, "mark", None)).startswith(MADE_DIFFERENTLY):
+            return ""
         here = self.frame.loc[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
         values: dict[str, float] = dict(zip(here["model"], here["value"].to_numpy(float), strict=True))
         other = values.get(self.against if subject == self.run else self.run, np.nan)

@@ -145,12 +145,10 @@ def evaluate(
             require_unchanged(one)
     typed = {"reference": given or place, "against": against and against.path}
     place = reference_to_use([folder], place)
-    earlier = _scored_with(folder).get("against")
-    if against is None and earlier and (Path(earlier) / "run.json").is_file():
-        against = RunFolder(Path(earlier))
+    against = against or remembered_against(folder)
     metrics = scored_together(metrics, folder, against)
     reals = _references(folder, place)
-    ordered = _all_found(folder, metrics, reals, against)
+    ordered = all_found(folder, metrics, reals, against)
     kept = kept_scores(folder, {metric.name for metric in metrics}, reals, against)
     for sentence in kept.notes:
         note(sentence)
@@ -158,7 +156,7 @@ def evaluate(
     protocols = {**kept.protocols, **{one.score.protocol: one.protocol for one in ordered}}
     near = [one.near for one in ordered if one.near is not None]
     used = {"reference": place, "against": against and against.path}
-    if against is None and earlier and kept.scores:
+    if against is None and kept.scores and (earlier := _scored_with(folder).get("against")):
         used["against"] = Path(earlier)
     asked = {name: str(path.absolute()) for name, path in used.items() if path}
     named = {name: str(typed[name] or folder.given_with()[name]) for name in asked}
@@ -171,6 +169,12 @@ def evaluate(
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
     folder.write_scores(scores, protocols, parts, asked, named, rows_of(folder, protocols.values()))
     return scores
+
+
+def remembered_against(folder: RunFolder) -> RunFolder | None:
+    """The run with the reference clips that an earlier evaluation used; None where there is none, or it is gone."""
+    earlier = _scored_with(folder).get("against")
+    return RunFolder(Path(earlier)) if earlier and (Path(earlier) / "run.json").is_file() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,7 +190,7 @@ class _Run:
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
+class Found:
     """What one metric found on one subset."""
 
     score: Score
@@ -226,13 +230,13 @@ def _references(folder: RunFolder, place: Path | None) -> dict[str, reference.Re
     return {subset.name: reference.find(subset, place) for subset in folder.subsets()}
 
 
-def _all_found(
+def all_found(
     folder: RunFolder,
     metrics: Sequence[Metric],
     reals: Mapping[str, reference.Reference | None],
     against: RunFolder | None,
-) -> list[_Found]:
-    """What each metric finds on each subset, a subset's metrics together.
+) -> list[Found]:
+    """What each metric finds on each subset, a subset's metrics together; `reals` are the references of the subsets.
 
     Metrics of the same features follow each other, so that the values of few features are in memory.
     """
@@ -250,7 +254,7 @@ def _all_found(
         return {subset.name: _Measured(rows, run, subset) for subset in subsets}
 
     groups = _by_features(metrics)
-    found: dict[tuple[str, str], _Found] = {}
+    found: dict[tuple[str, str], Found] = {}
     for group, following in itertools.zip_longest(groups, groups[1:], fillvalue=()):
         of_subset = measured(features_of(group[:1]), features_of(following[:1]))
         for metric, subset in itertools.product(group, subsets):
@@ -295,12 +299,12 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
     """
     able = [one for one in metrics if one.per_clip and not one.column]
     able = [one for one in able if requires(one.feature) is not Requires.REFERENCE_CLIP]
-    found = _all_found(folder, able, _references(folder, reference_to_use([folder], place)), None)
+    found = all_found(folder, able, _references(folder, reference_to_use([folder], place)), None)
     protocols = {one.score.protocol: one.protocol for one in found}
     return SoFar([one.score for one in found], protocols, _table(one.values for one in found))
 
 
-def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real: reference.Reference | None) -> _Found:
+def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real: reference.Reference | None) -> Found:
     """Score one metric on one subset. An error affects this score only, and becomes the reason that it has no value."""
     feature = protocol_in(run.folder, metric.feature, run.against)
     protocol = _described(metric, feature, subset, real)
@@ -315,12 +319,12 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
         with contained():
             score, per_clip = _score(task, run.samples)
         asked_for = metric.name == NEAR_COPIES and score.value is not None
-        return _Found(score, protocol, per_clip, _near_copies(task) if asked_for else None)
+        return Found(score, protocol, per_clip, _near_copies(task) if asked_for else None)
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
         sentence = failed(metric, error)
-    return _Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
+    return Found(task.scored(value=None, n=0, missing=sentence), protocol, None, None)
 
 
 def failed(metric: Metric, error: Exception) -> str:
@@ -554,19 +558,26 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int) -
         msg = f"{task.metric.name} cannot measure any of the {len(keys)} clips: {task.metric.unable}"
         return task.scored(value=None, n=0, missing=msg), table
     prompts = [key.prompt for key, usable in zip(keys, able, strict=True) if usable]
-    target = None
-    known = task.real is not None and task.feature.name in task.real.values and not task.metric.beside
-    if known and task.metric.direction is Direction.BAND:
-        of_real = task.metric.of_clips(task.reference_columns()[0])
-        target = float(np.nanmean(of_real)) if np.isfinite(of_real).any() else None
     score = task.scored(
         value=float(per_clip[able].mean()),
         n=int(able.sum()),
         interval=uncertainty.mean_interval(per_clip[able], prompts),
-        reference=target,
+        reference=target(task.metric, task.feature, task.real, task.subset),
         shared=shared,
     )
     return score, table
+
+
+def target(metric: Metric, feature: Protocol, real: reference.Reference | None, subset: Subset) -> float | None:
+    """The reference's value of a ≈ metric; None of other metrics, and where the reference has none.
+
+    Raises:
+        InputError: the reference does not fit; see `Reference.columns`.
+    """
+    if metric.direction is not Direction.BAND or metric.beside or real is None or feature.name not in real.values:
+        return None
+    of_real = metric.of_clips(real.columns(feature, subset)[0])
+    return float(np.nanmean(of_real)) if np.isfinite(of_real).any() else None
 
 
 def _near_copies(task: _Task) -> pd.DataFrame:

@@ -165,11 +165,19 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
     """
     if place is None:
         return named(subset.name) if subset.name in names() else None
-    for folder in (place / subset.name, place):
-        if (folder / "card.json").is_file():
-            return dataclasses.replace(load(folder), chosen=True)
+    if folder := _folder_in(place, subset):
+        return dataclasses.replace(load(folder), chosen=True)
     msg = f"{place} holds no reference: it has no card.json, nor a folder {subset.name} with one"
     raise InputError(msg)
+
+
+def holds(place: Path, subset: Subset) -> bool:
+    """Whether `find` finds a reference of the subset in the folder `place`."""
+    return _folder_in(place, subset) is not None
+
+
+def _folder_in(place: Path, subset: Subset) -> Path | None:
+    return next((one for one in (place / subset.name, place) if (one / "card.json").is_file()), None)
 
 
 def hygiene(subset: Subset, real: Reference | None) -> str | None:

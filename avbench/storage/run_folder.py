@@ -151,6 +151,9 @@ class RunFolder:
     Every method raises InputError if the folder contains a link out of it, or a file in a wrong format.
     """
 
+    scores_are_stored = True
+    """Whether the scores are those of scores.json; else they are in memory alone."""
+
     def __init__(self, path: Path, placed_by: str | None = None) -> None:
         """Nothing is read yet.
 

@@ -3,14 +3,19 @@
 A `RunView` is a `RunFolder` whose readers read their file only once. After a write, everything is read again.
 """
 
+import copy
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from avbench.core import Sample
+from avbench.core import Sample, Score
 from avbench.storage.content import require_unchanged
-from avbench.storage.run_folder import RunFolder, no_run
+from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -58,6 +63,29 @@ class RunView(RunFolder):
     def forget(self) -> None:
         """Read everything again when it is next asked for."""
         self._known.clear()
+        self.scores_are_stored = True
+
+    def scored_anew(
+        self, scores: Sequence[Score], protocols: Mapping[str, Any], values: "pd.DataFrame", reference: Path | None
+    ) -> "RunView":
+        """The same run with other scores, which are in memory alone: a write to the folder forgets them.
+
+        Args:
+            scores: of every metric.
+            protocols: by their digests, which the scores name.
+            values: as of `values`.
+            reference: the folder of the reference that they were computed with; None for the shipped one.
+        """
+        view, found = copy.copy(self), self._scores()
+        asked = {name: path for name, path in found.asked.items() if name != "reference"}
+        given = {name: path for name, path in found.given.items() if name != "reference"}
+        if reference is not None:
+            asked["reference"], given["reference"] = str(reference.absolute()), str(reference)
+        anew = dataclasses.replace(found, scores=tuple(scores), protocols=dict(protocols), asked=asked, given=given)
+        checked = {f"one evaluation: {VALUES_FILE}": True}
+        view._known = {**self._known, "_scores": anew, "values": values, **checked}
+        view.scores_are_stored = False
+        return view
 
     def require_one_evaluation(self, name: str) -> None:
         """As in `RunFolder`, but a file is read and hashed only once."""

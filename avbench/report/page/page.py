@@ -377,7 +377,8 @@ def _voted(votes: pd.DataFrame) -> dict[str, Any]:
 def _origin(folder: RunFolder) -> dict[str, Any]:
     """Return the origin of a run's numbers: the commands, run.json, and the hashes of the files that hold them."""
     run = folder.run()
-    hashes = {name: file_sha256(folder.path / name) for name in ("run.json", "scores.json", VALUES_FILE)}
+    files = ("run.json", *(("scores.json", VALUES_FILE) if folder.scores_are_stored else ()))
+    hashes = {name: file_sha256(folder.path / name) for name in files}
     named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
     made = {**named, "run": run.to_json(), "commands": _commands(folder, run)}
     return {**without_folders(made), "hashes": hashes}  # a page is for other people
