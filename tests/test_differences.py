@@ -649,7 +649,8 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
 
 
 def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
-    how = {"seeds": (0, 1), "count": 12, "names": ["toy-control"]}
+    """Both runs lie far above the reference's value, so that their side of it is sure."""
+    how = {"seeds": (0, 1), "count": 12, "names": ["toy-control"], "lpips": 1.0}
     pilots = [made_run(tmp_path / name, seed=seed, **how) for seed, name in ((3, "a"), (8, "b"))]
     pilots = [evaluated(pilots[0]), evaluated(pilots[1], "lpips_consecutive")]
     a, b = (clip_values(run)["toy-control", "lpips_consecutive"].unstack("seed").to_numpy() for run in pilots)
@@ -672,6 +673,26 @@ def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
     fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
     with pytest.raises(InputError, match=r"sampling\.steps"):
         planned([other, fast], [24], [1])
+
+
+def test_power_is_of_distances_from_the_reference_where_the_pilots_have_its_value(tmp_path):
+    """Around the reference's value the prompts' own spread counts, which runs far from it share."""
+    how, found = {"names": ["toy-control"], "count": 24}, {}
+    for name, lpips in (("near", 0.0), ("far", 1.0)):
+        pilots = [made_run(tmp_path / f"{name}-{seed}", seed=seed, lpips=lpips, **how) for seed in (3, 8)]
+        for run in pilots:
+            evaluate(run, chosen_metrics(["lpips_consecutive", "onset_rate"]))
+        found[name] = planned(pilots, [24], [1]).set_index("metric").loc["lpips_consecutive"]
+    assert {one["kind"] for one in found.values()} == {"distance from the reference's value"}
+    assert found["near"]["between"] == pytest.approx(found["far"]["between"])
+    value = pilots[0].scores()[0].reference
+    far = (clip_values(pilots[0])["toy-control", "lpips_consecutive"].mean() - value, 0.001)
+    assert found["far"]["middle"] == pytest.approx(far[0], abs=far[1]) and found["near"]["middle"] < 0.001
+    assert found["near"]["detectable"] > 1.5 * found["far"]["detectable"]
+    alone = planned(pilots[:1], [24], [1]).set_index("metric").loc["onset_rate"]
+    assert alone["middle"] < 1 and alone["detectable"] > TTestPower().solve_power(nobs=24, alpha=0.05, power=0.8)
+    text = run_avbench("power", *(run.path for run in pilots), "--prompts", "24").stdout
+    assert "lpips_consecutive ≈" in text and "where they will lie cannot be known before" in " ".join(text.split())
 
 
 def test_runs_of_two_references_are_not_ranked_by_the_distance_from_one(tmp_path, runs):

@@ -15,6 +15,7 @@ from avbench.statistics import clustered, paired
 from avbench.statistics.paired import (
     LEAST_PROMPTS,
     detectable,
+    detectable_to_target,
     equivalence,
     flip_test,
     holm,
@@ -367,6 +368,24 @@ def test_power_is_statsmodels():
         flipped = [flip_test(np.ones(count), range(count)) for count in (least - 1, least)]
         assert flipped[0] >= 0.05 / family > flipped[1]
     assert prompts_needed(0.0, 1.0, 10) is None and prompts_needed(1e-9, 1.0, 10) is None
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(
+    ("apart", "together", "middle", "prompts"),
+    [(1, 1, 0, 24), (0.3, 2, 0, 24), (0.3, 2, 1.5, 24), (1, 1, 0.4, 12), (0.5, 1, 0, 100)],
+)
+def test_what_is_detectable_of_distances_from_the_reference_is_found(apart, together, middle, prompts):
+    """A and B lie above the reference's 0, the middle of both at least that far from it."""
+    size, draws, random = detectable_to_target(apart, together, middle, prompts), 400, np.random.default_rng(0)
+    shown = 0
+    for _ in range(draws):
+        less = size + apart * random.standard_normal(prompts)
+        both = max(2 * middle, size) + together * random.standard_normal(prompts)
+        how = {"targets": np.zeros(prompts), "permutations": 1000}
+        found = paired_difference((both + less) / 2, (both - less) / 2, range(prompts), **how)
+        shown += found.p < 0.05 and found.value > 0
+    assert shown / draws == pytest.approx(0.8, abs=0.07)
 
 
 @pytest.mark.parametrize(("dof", "shift", "alpha"), [(2.11, 8, 0.005), (2.05, 12, 0.005), (1, 8, 0.005), (5, 12, 1e-4)])

@@ -5,6 +5,11 @@ between seeds of a prompt. From one run it is the spread of its own values: the 
 nothing of a prompt, which is the worst case of pairing; only two runs show how much they share. With one seed per
 prompt the two spreads cannot be separated, so no number of seeds can be planned.
 
+A ≈ metric compares distances from the reference's value, and its test has to show on which side of that value the runs
+lie, too (see `statistics.paired`). Where they will lie cannot be known before: they are taken to lie on one side, their
+middle as far from the value as that of the pilots at least is (the near end of its 95 % interval). Runs on either side,
+or nearer to it, need more.
+
 Pilot arms, with several trainings each, give the spread between trainings as well (`planned_arms`).
 """
 
@@ -14,10 +19,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.score_table import check_comparable, clip_values, join, made
+from avbench.comparison.differences import TO_TARGET, common_target
+from avbench.comparison.score_table import Joined, Where, check_comparable, clip_values, join, made, scored_by
 from avbench.core import InputError
-from avbench.statistics import paired, trainings
+from avbench.statistics import paired, trainings, uncertainty
 from avbench.storage.run_folder import RunFolder
+
+COLUMNS = ("subset", "metric", "kind", "prompts", "seeds", "detectable", "between", "within", "middle")
+"""Of `planned`."""
 
 
 def planned(
@@ -25,6 +34,9 @@ def planned(
 ) -> pd.DataFrame:
     """One row per (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find;
     none where so few prompts can show no difference, however large.
+
+    `kind` says of what: of the values, or of their distances from the reference's value; then `middle` is how far from
+    it the middle of the runs is taken to lie. `between` and `within` are the spreads of the difference of the values.
 
     Args:
         folders: one pilot run, or two.
@@ -49,24 +61,41 @@ def planned(
         one = join(own, own if len(folders) == 1 else values[1][subset, metric])
         if len(set(one.prompts)) < 2:
             continue
-        differences = one.a if len(folders) == 1 else one.a - one.b
-        between, within = paired.spreads(differences, one.prompts)
-        if len(folders) == 1:  # of the difference of two such runs that share nothing of a prompt
-            between, within = between * np.sqrt(2), within and within * np.sqrt(2)
-        for count in seeds if within is not None else [1]:
-            spread = np.hypot(between, (within or 0.0) / np.sqrt(count))
+        apart = paired.spreads(one.a if len(folders) == 1 else one.a - one.b, one.prompts)
+        together = apart if len(folders) == 1 else paired.spreads(one.a + one.b, one.prompts)
+        if len(folders) == 1:  # of the difference, and of the sum, of two such runs that share nothing of a prompt
+            apart = together = apart[0] * np.sqrt(2), apart[1] and apart[1] * np.sqrt(2)
+        middle = _middle(folders, (subset, metric), one)
+        for count in seeds if apart[1] is not None else [1]:
+            spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))
             for number in prompts:
-                enough = number >= paired.least_prompts(family=family)
-                found = paired.detectable(spread / np.sqrt(number), number - 1, family=family) if enough else None
-                of = {"subset": subset, "metric": metric, "prompts": number, "seeds": count}
-                rows.append({**of, "detectable": found, "between": between, "within": within})
-    return pd.DataFrame(rows, columns=["subset", "metric", "prompts", "seeds", "detectable", "between", "within"])
+                found = None
+                if number >= paired.least_prompts(family=family) and middle is None:
+                    found = paired.detectable(spread / np.sqrt(number), number - 1, family=family)
+                elif number >= paired.least_prompts(family=family):
+                    found = paired.detectable_to_target(spread, of_sum, middle, number, family=family)
+                of = {"subset": subset, "metric": metric, "kind": "clips" if middle is None else TO_TARGET}
+                plan = {"prompts": number, "seeds": count, "detectable": found}
+                rows.append({**of, **plan, "between": apart[0], "within": apart[1], "middle": middle})
+    return pd.DataFrame(rows, columns=[*COLUMNS])
+
+
+def _middle(folders: Sequence[RunFolder], where: Where, values: Joined) -> float | None:
+    """How far the middle of the pilots lies from the reference's value, at least; None where values are compared."""
+    scores = [one for folder in folders for one in folder.scores() if one.where == where]
+    target = common_target(scored_by(folders[0], where[1]), scores[0], scores[-1])
+    if target is None:
+        return None
+    low, high = uncertainty.mean_interval((values.a + values.b) / 2, values.prompts) or (-np.inf, np.inf)
+    return max(0.0, low - target, target - high)
 
 
 def planned_arms(
     differences: pd.DataFrame, counts: Sequence[int], prompts: Sequence[int], family: int = 1
 ) -> pd.DataFrame:
     """One row per (subset, metric, prompts, trainings): the smallest true difference that 80 % of such studies find.
+
+    Of a ≈ metric (`kind`) the side of the reference's value on which the arms lie is taken as known.
 
     Args:
         differences: `ArmTables.differences` of two pilot arms. A distance is planned for as many prompts as they have,
@@ -82,10 +111,11 @@ def planned_arms(
         for number in prompts if parts.crossed else [int(row.prompts)]:
             for count in counts:
                 found = parts.detectable(count, number, family=family)
-                of = {"subset": row.subset, "metric": row.metric, "prompts": number, "trainings": count}
+                of = {"subset": row.subset, "metric": row.metric, "kind": row.kind}
+                of |= {"prompts": number, "trainings": count}
                 spread = {"sd_training": row.sd_training, "sd_prompt": row.sd_prompt, "sd_rest": row.sd_rest}
                 rows.append({**of, "detectable": found, **spread})
-    columns = ("subset", "metric", "prompts", "trainings", "detectable", "sd_training", "sd_prompt", "sd_rest")
+    columns = ("subset", "metric", "kind", "prompts", "trainings", "detectable", "sd_training", "sd_prompt", "sd_rest")
     return pd.DataFrame(rows, columns=list(columns))
 
 

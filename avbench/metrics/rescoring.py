@@ -108,8 +108,16 @@ def _aimed(
     try:
         found = target(metric, _as_scored(metric, described), real, subset)
     except (InputError, NotMeasurable) as reason:
-        counts = {"unmeasured": score.unmeasured + score.n, "refused": score.refused}
-        lost = Score(*score.where, None, 0, stamp, missing=str(reason), hygiene=score.hygiene, **counts)
+        lost = Score(
+            *score.where,
+            value=None,
+            n=0,
+            protocol=stamp,
+            missing=str(reason),
+            unmeasured=score.unmeasured + score.n,
+            refused=score.refused,
+            hygiene=score.hygiene,
+        )
         return lost, described
     shared = len(real.shared(one for key, one in folder.samples().items() if key in keys)) if real else 0
     return dataclasses.replace(score, protocol=stamp, reference=found, shared=shared), described

@@ -26,7 +26,8 @@ VALUES_LEGEND = (
 )
 POWER_LEGEND = (
     "The smallest true difference between two arms that 80 % of such studies find {level}. Columns: prompts × "
-    "trainings per arm. A distance is planned for the prompts of the pilots alone."
+    "trainings per arm. A distance is planned for the prompts of the pilots alone. ≈: of the arms' distances from the "
+    "reference's value, if the side on which they lie is known; near to that value more is needed."
 )
 """`comparison_tables.power_legend` fills in the level."""
 COLUMNS = (

@@ -34,8 +34,10 @@ DIFFERENCE_COLUMNS = {
 """Columns of a table of differences, and what they hold."""
 POWER_LEGEND = (
     "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with "
-    "one seed a prompt says nothing about more seeds. Empty: so few prompts can show no difference, however large. "
-    "Distances between sets of clips (fvd and the like) cannot be planned, nor can metrics that have values of fewer "
+    "one seed a prompt says nothing about more seeds. ≈: of the runs' distances from the reference's value, if both lie "
+    "on one side of it, their middle as far from it as that of the pilots at least is; where they will lie cannot be "
+    "known before, and nearer to it, or on either side, more is needed. Empty: so few prompts can show no difference, "
+    "however large. Distances between sets of clips (fvd and the like) cannot be planned, nor can metrics that have values of fewer "
     "than two prompts in every pilot."
 )
 """`power_legend` fills in the level."""
@@ -77,8 +79,11 @@ def power_tables(frame: pd.DataFrame, repeated: str = "seeds") -> Iterator[Subse
         designs = sorted({*zip(of_subset[repeated], of_subset["prompts"], strict=True)})
         found = of_subset.set_index(["metric", repeated, "prompts"])["detectable"].to_dict()
         rows = [
-            (str(name), [_planned(found.get((name, *design))) for design in designs])
-            for name in of_subset["metric"].unique()
+            (
+                f"{name} ≈" if kind == TO_TARGET else str(name),
+                [_planned(found.get((name, *design))) for design in designs],
+            )
+            for name, kind in of_subset.drop_duplicates("metric")[["metric", "kind"]].itertuples(index=False)
         ]
         yield SubsetTable(str(subset), [f"{count} × {number}" for number, count in designs], rows, [], head="metric")
 

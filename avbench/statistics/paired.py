@@ -346,6 +346,44 @@ def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float
     return error * float(root.root)
 
 
+def detectable_to_target(
+    apart: float, together: float, middle: float, prompts: int, *, family: int = 1, alpha: float = ALPHA
+) -> float | None:
+    """The same for a difference of two distances from the reference's value, by both tests of `paired_difference`.
+
+    A and B are taken to lie on one side of that value. Their middle is then at least half the difference away from it,
+    so that its test matters most where one of the two is right. The two tests are taken as independent, which they are
+    if both models spread alike.
+
+    Args:
+        apart: standard deviation between prompts of A − B.
+        together: that of A + B.
+        middle: how far the middle of A and B lies from the reference's value, at least.
+        prompts: their number.
+        family: number of comparisons in Holm's correction.
+        alpha: accepted rate of false alarms.
+    """
+    least = detectable(apart / np.sqrt(prompts), prompts - 1, family=family, alpha=alpha)
+    if least is None:
+        return None
+    root, level = np.sqrt(prompts), alpha / family
+    error, error_of_both = apart / root, max(together, 1e-9 * apart) / root
+
+    def lacking(size: float) -> float:
+        both = max(size, 2 * middle)
+        swapped = (
+            -special.ndtri(level / 2) * np.hypot(apart, size) / root
+        )  # what swaps give; they move A + B not at all
+        aside = min(power(both, error_of_both, prompts - 1, level), special.ndtr((both - swapped) / error_of_both))
+        return power(size, error, prompts - 1, level) * aside - 0.8
+
+    sizes = least * 2.0 ** np.arange(40)
+    enough = next((size for size in sizes if lacking(size) >= 0), None)
+    if enough is None or enough == least:
+        return enough
+    return float(optimize.brentq(lacking, enough / 2, enough))
+
+
 def prompts_needed(
     value: float, error: float | None, prompts: int, *, family: int = 1, alpha: float = ALPHA
 ) -> int | None:
