@@ -690,7 +690,12 @@ def test_power_is_of_distances_from_the_reference_where_the_pilots_have_its_valu
     assert found["far"]["middle"] == pytest.approx(far[0], abs=far[1]) and found["near"]["middle"] < 0.001
     assert found["near"]["detectable"] > 1.5 * found["far"]["detectable"]
     alone = planned(pilots[:1], [24], [1]).set_index("metric").loc["onset_rate"]
-    assert alone["middle"] < 1 and alone["detectable"] > TTestPower().solve_power(nobs=24, alpha=0.05, power=0.8)
+    mean = clip_values(pilots[0])["toy-control", "onset_rate"]
+    half = stats.t.isf(0.025, 23) * stats.sem(mean)
+    (goal,) = [one.reference for one in pilots[0].scores() if one.where == ("toy-control", "onset_rate")]
+    assert alone["middle"] == pytest.approx(max(0, abs(mean.mean() - goal) - half))
+    effect = TTestPower().solve_power(nobs=24, alpha=0.05, power=0.8)
+    assert alone["middle"] > 1 and alone["detectable"] == pytest.approx(effect * mean.std() * np.sqrt(2), rel=1e-4)
     text = run_avbench("power", *(run.path for run in pilots), "--prompts", "24").stdout
     assert "lpips_consecutive ≈" in text and "where they will lie cannot be known before" in " ".join(text.split())
 

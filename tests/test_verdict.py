@@ -399,9 +399,10 @@ def test_one_reason_of_several_runs_is_said_once():
     unable = "flow cannot measure any of the 24 clips: nothing moves"
     frame, found = together(*(frames([("event_rate", *SILENT[1:-1], unable)], run=run) for run in "bc"))
     frame["missing"] = frame["model"].map({"a": None, "b": unable, "c": unable})
-    assert verdict(frame, found)[-1] == (
-        "2 comparisons could not be made: none of 24 clips can be measured, in b and c (2)."
-    )
+    assert verdict(frame, found)[-1] == ("2 comparisons could not be made: no clip of b and c can be measured (2).")
+    frame["missing"] = frame["model"].map({"a": None, "b": "the clip was not measured (24 of 24 clips)"})
+    found["missing"] = [frame["missing"].dropna().iloc[0], unable]
+    assert "the clip was not measured in b (1)" in verdict(frame, found)[-1]
 
 
 def test_where_not_all_pairs_have_too_few_clips_those_are_named():
@@ -429,8 +430,7 @@ def test_no_run_is_named_for_what_every_run_lacks():
         None if (row.model, row.metric) == ("a", "event_rate") else unable for row in frame.itertuples()
     ]
     assert verdict(frame, found)[-1] == (
-        "2 metrics could not be compared: none of 24 clips can be measured, in b (1), "
-        "none of 24 clips can be measured (1)."
+        "2 metrics could not be compared: no clip of b can be measured (1), no clip can be measured (1)."
     )
 
 

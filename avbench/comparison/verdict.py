@@ -20,6 +20,8 @@ from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
 from avbench.storage.plug_ins import FAILED
 
+UNMEASURABLE = "no clip can be measured"
+"""The reason where a metric has a value of none of the clips that were measured for it."""
 MOST_NAMED = 4
 """Metrics that one sentence names; the others are counted."""
 MOST_NAMED_OF_MANY = 2
@@ -177,11 +179,18 @@ def reason(row: Any, frame: pd.DataFrame) -> tuple[str, str | None]:
     lacking = [model for model, why in missing if str(why).startswith(short)]
     if "no reference" in short:
         return "no reference", None
-    if unable := re.fullmatch(r"\w+ cannot measure any of the (\d+) clips", short):
-        short = f"none of {unable[1]} clips can be measured"
+    if re.fullmatch(r"\w+ cannot measure any of the \d+ clips", short):
+        short = UNMEASURABLE
     if lacks := re.fullmatch(r"the clips? ha(?:s|ve) no (.+)", short):
         return (f"{lacking[0]} has no {lacks[1]}" if len(lacking) == 1 else f"no {lacks[1]}"), None
     return short, lacking[0] if len(lacking) == 1 else None
+
+
+def reason_of(why: str, runs: Sequence[str]) -> str:
+    """A reason in words, with the runs that alone are its cause, if there are some."""
+    if not runs:
+        return why
+    return f"no clip of {all_of(runs)} can be measured" if why == UNMEASURABLE else f"{why} in {all_of(runs)}"
 
 
 class _Pair:
@@ -416,12 +425,13 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
         causes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for row in lost.itertuples():
             why, run = reason(row, frame)
-            causes[why, "in " if run else ""].append(run or _between(row, frame))
+            causes[why, run is not None].append(run or _between(row, frame))
         pairs = {f"between {against} and {run}" for run, against in by_pair(own)}
         named = []
-        for (why, where), places in sorted(causes.items(), key=lambda cause: -len(cause[1])):
+        for (why, of_runs), places in sorted(causes.items(), key=lambda cause: -len(cause[1])):
             alone = [*dict.fromkeys(filter(None, places))] if {*places} != pairs else []
-            named.append(f"{why}{f', {where}{all_of(alone)}' if alone else ''} ({len(places)})")
+            words = reason_of(why, alone) if of_runs else ", ".join([why, *([all_of(alone)] if alone else [])])
+            named.append(f"{words} ({len(places)})")
         one_pair = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
         what = ("metric", "compared") if one_pair else ("comparison", "made")
         yield f"{counted(len(lost), what[0])} could not be {what[1]}: {', '.join(named)}."

@@ -18,7 +18,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import could_be_made, sided, worsening
-from avbench.comparison.verdict import effect, reason
+from avbench.comparison.verdict import effect, reason, reason_of
 from avbench.core import counted
 from avbench.report.page import svg
 from avbench.report.tables import p_value
@@ -112,7 +112,7 @@ def _mark(row: Any) -> _Mark:
 def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], frame: pd.DataFrame) -> str:
     if not made:
         reasons = (reason(row, frame) for row in rows)
-        whys = dict.fromkeys(f"{why}, in {run}" if run else why for why, run in reasons)
+        whys = dict.fromkeys(reason_of(why, [run] if run else []) for why, run in reasons)
         return f"not compared: {'; '.join(whys)}"
     shown = [mark for mark in marks if mark.winner is not None]
     if len(rows) == 1:
