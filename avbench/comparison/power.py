@@ -69,10 +69,11 @@ def planned(
         for count in seeds if apart[1] is not None else [1]:
             spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))
             for number in prompts:
-                found = None
-                if number >= paired.least_prompts(family=family) and middle is None:
+                if number < paired.least_prompts(family=family):
+                    found = None
+                elif middle is None:
                     found = paired.detectable(spread / np.sqrt(number), number - 1, family=family)
-                elif number >= paired.least_prompts(family=family):
+                else:
                     found = paired.detectable_to_target(spread, of_sum, middle, number, family=family)
                 of = {"subset": subset, "metric": metric, "kind": "clips" if middle is None else TO_TARGET}
                 plan = {"prompts": number, "seeds": count, "detectable": found}

@@ -422,7 +422,7 @@ def _settling(row: Any) -> tuple[float, str] | None:
 def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
     lost = own[~could_be_made(own)]
     if len(lost):
-        causes: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        causes: defaultdict[tuple[str, bool], list[str]] = defaultdict(list)
         for row in lost.itertuples():
             why, run = reason(row, frame)
             causes[why, run is not None].append(run or _between(row, frame))

@@ -73,12 +73,12 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
             again[found.score.where] = found.score, found.protocol
             tables += [] if found.values is None else [found.values]
     gone = {where for where, (score, _) in again.items() if where in of_rows or score.value is None}
-    kept = [where not in gone for where in zip(values["subset"], values["metric"], strict=True)]
+    kept: Any = values[[where not in gone for where in zip(values["subset"], values["metric"], strict=True)]]
     view = folder if isinstance(folder, RunView) else RunView(folder.path)
     return view.scored_anew(
         [again[score.where][0] if score.where in again else score for score in scores],
         protocols | {score.protocol: described for score, described in again.values()},
-        pd.concat([values[kept], *tables], ignore_index=True),
+        pd.concat([kept, *tables], ignore_index=True),
         place,
     )
 
@@ -103,7 +103,7 @@ def _aimed(
     """A score of a ≈ metric, and its protocol, with the target of another reference."""
     described = {**described, "reference": real and real.card["sha256"]}
     stamp, (subset,) = digest(without_notes(described)), [one for one in folder.subsets() if one.name == score.subset]
-    own = values[(values["subset"] == score.subset) & (values["metric"] == score.metric)]
+    own: Any = values[(values["subset"] == score.subset) & (values["metric"] == score.metric)]
     keys = {Key(*one) for one in own[[*Key._fields]].itertuples(index=False, name=None)}
     try:
         found = target(metric, _as_scored(metric, described), real, subset)

@@ -381,7 +381,7 @@ def detectable_to_target(
     enough = next((size for size in sizes if lacking(size) >= 0), None)
     if enough is None or enough == least:
         return enough
-    return float(optimize.brentq(lacking, enough / 2, enough))
+    return float(optimize.root_scalar(lacking, bracket=(enough / 2, enough), method="brentq").root)
 
 
 def prompts_needed(
