@@ -123,6 +123,8 @@ def test_parts_of_one_model_by_two_paths_are_merged(tmp_path):
     other = part(tmp_path / "b", KEYS[4:], model="avfulldit:/other/mine", settings=weights).path
     assert merge(tmp_path / "whole", [one, other]).made == len(KEYS)
     assert RunFolder(tmp_path / "whole").run().model == "avfulldit:/one/mine"
+    merge(other, [one])
+    assert RunFolder(other).run().model == "avfulldit:/other/mine", "a run that receives parts keeps its own path"
 
 
 def test_other_prompts_are_refused(tmp_path):
@@ -149,6 +151,28 @@ def test_runs_that_ask_for_more_and_for_fewer_clips_are_merged(tmp_path, into):
     held = {*planned_keys(*asked["fewer"]), *KEYS[3:]}
     assert {*folder.samples()} == held and (found.made, found.planned) == (len(held), len(KEYS))
     assert sum(found.missing.values()) == len(KEYS) - len(held) > 0
+
+
+def test_subsets_stand_as_in_a_part_that_has_all_or_by_name(tmp_path):
+    """Whatever the names of the folders, which decide the order in which parts are read."""
+    walk, fall = SUBSETS
+    for place, parts, right in (
+        ("all", {"a": (fall,), "b": (walk, fall)}, ["walk", "fall"]),
+        ("by name", {"a": (walk,), "b": (fall,)}, ["fall", "walk"]),
+    ):
+        for name, subsets in parts.items():
+            part(tmp_path / place / name, planned_keys(subsets, SEEDS), subsets=subsets)
+        merge(tmp_path / place / "whole", [tmp_path / place / name for name in parts])
+        assert [subset.name for subset in RunFolder(tmp_path / place / "whole").subsets()] == right
+
+
+def test_subsets_that_would_share_their_files_are_refused(tmp_path):
+    loud = (replace(SUBSETS[0], name="Walk"),)
+    out = part(tmp_path / "whole", KEYS[:4], subsets=SUBSETS[:1])
+    other = part(tmp_path / "other", planned_keys(loud, SEEDS), subsets=loud)
+    (out.path / ".LOCK").touch()  # what a disk of macOS shows in place of .lock
+    with pytest.raises(InputError, match="'walk' and 'Walk' would share their files"):
+        merge(out.path, [other.path])
 
 
 def test_a_merge_that_is_killed_while_it_extends_a_run_leaves_it_readable(tmp_path, monkeypatch):
@@ -347,8 +371,9 @@ ASIDE = Protocol("beside", 1)
 @pytest.mark.parametrize("mismatch", [None, "too small"])
 def test_rows_of_fewer_seeds_give_way_to_those_of_all(tmp_path, mismatch):
     """A part that stopped was measured and merged; it is finished, and merged before and after it is measured again."""
-    one = part(tmp_path / "a", [], subsets=SPECIFIED, seeds=(0, 1, 2))
-    keys = [Key("walk", "w0", seed) for seed in (0, 1, 2)]
+    one = part(tmp_path / "a", [], subsets=SPECIFIED, seeds=(1, 0, 2, 3))
+    *keys, failed = [Key("walk", "w0", seed) for seed in (1, 0, 2, 3)]
+    one.add_sample(Sample(failed, None, None, 0.0, failure="out of memory"))
 
     def made(key):
         path = f"clips/{key.subset}/{key.prompt}-{key.seed}.mkv"
@@ -356,7 +381,7 @@ def test_rows_of_fewer_seeds_give_way_to_those_of_all(tmp_path, mismatch):
 
     def measured():
         forms = forms_of(one)
-        clips = [sample for _, sample in sorted(one.samples().items())]
+        clips = [sample for _, sample in sorted(one.samples().items()) if sample.path is not None]
         for sample in clips:
             seen = all_seen(Requires.SEEDS, sample, None, clips, (forms, {}))
             one.add_row(ASIDE, Row(sample.key, seen, {"of": float(len(clips))}))

@@ -225,7 +225,7 @@ def _putting_together(place: RunFolder) -> Iterator[None]:
 
 def _clear(place: Path) -> None:
     for entry in place.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
+        if entry.is_dir():
             shutil.rmtree(entry)
         elif entry.name != ".lock":
             entry.unlink()
@@ -317,7 +317,7 @@ def _seen(folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> dict[K
     """
     forms = {one.name: ClipForm.of(one.clip_spec) for folder in folders for one in folder.subsets() if one.clip_spec}
     made = [sample for _, sample in sorted(samples.items()) if sample.path is not None]
-    alone = {one.key: seen_of(one, forms) for one in made if not one.spec_mismatch or one.key.subset in forms}
+    alone = {one.key: seen_of(one, forms) for one in made}
     of_prompt: dict[tuple[str, str], list[str | None]] = {}
     for key, seen in alone.items():
         of_prompt.setdefault(key[:2], []).append(seen)
