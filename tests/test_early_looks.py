@@ -11,9 +11,12 @@ from avbench import api
 from avbench.cli.printing import ConsoleReporter
 from avbench.comparison import early_looks
 from avbench.comparison.early_looks import MeasuredSoFar, early_look, looking
+from avbench.core import Row
+from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics
 
 CONTROL = {"names": ["toy-control"]}
+(LOUDNESS,) = chosen_metrics(["loudness"])
 
 
 def looked_at(run, against):
@@ -38,6 +41,27 @@ def test_few_prompts_say_nothing_and_none_no_word(tmp_path):
     few = looked_at(made_run(tmp_path / "b", count=4, lpips=1.0, **CONTROL), whole)
     assert few == "Preliminary, after 4 of 24 prompts: these are too few prompts to see a difference; 6 are the least."
     assert looked_at(made_run(tmp_path / "c", names=["toy-object-contact"]), whole) is None
+
+
+def test_a_look_counts_what_both_runs_ask_for_and_pools_nothing(tmp_path):
+    first, other = (made_run(tmp_path / name, seed=seed, lpips=0.0003 * seed) for seed, name in enumerate("ab"))
+    sentence = looked_at(other, first)
+    assert "a is ahead so far in lpips consecutive (1 of 4 comparisons)" in sentence, "of 6 it would be too little"
+    one = made_run(tmp_path / "c", seed=2, count=10, **CONTROL)
+    assert looked_at(one, first).startswith("Preliminary, after 10 of 24 prompts: ")
+
+
+def test_a_prompt_whose_clip_has_no_value_is_not_done(tmp_path):
+    folder = made_run(tmp_path / "a", **CONTROL)
+    for number, (key, sample) in enumerate(folder.samples().items()):
+        values = {"silent": float(number == 0), "loudness": -20.0}
+        folder.add_row(protocol_of(LOUDNESS.feature), Row(key, sample.sha256, values))
+    assert len(MeasuredSoFar(folder.path, [LOUDNESS]).prompts) == 23
+
+
+def test_runs_of_one_name_are_not_looked_at(tmp_path):
+    runs = [made_run(tmp_path / place / "a", seed=number, **CONTROL) for number, place in enumerate("xy")]
+    assert [*early_looks.early_looks(runs)] == []
 
 
 def test_a_look_finds_the_numbers_of_the_evaluation(tmp_path):
@@ -71,7 +95,16 @@ def test_looks_are_rare_and_take_a_small_share_of_the_time(monkeypatch):
     assert [*looking(items, look, sentences.append)] == [*range(40_000)]
     assert looks[0] == 300 and len(sentences) == len(looks) > 5
     assert 30 * len(looks) <= 0.02 * clock.now
+    assert looks[1] - looks[0] >= 30 + 30 / 0.02, "after a look of 30 s"
     assert min(later - one for one, later in itertools.pairwise(looks)) >= 300
+
+
+def test_looks_that_take_no_time_become_rarer_as_well(monkeypatch):
+    clock, looks = Clock(monkeypatch), []
+    for _ in looking((clock.after(1) for _ in range(40_000)), lambda: looks.append(clock.now), [].append):
+        pass
+    assert looks[:3] == [300, 600, 900]
+    assert all(later - one >= max(300, 0.2 * one) for one, later in itertools.pairwise(looks)) and len(looks) > 20
 
 
 def test_what_was_said_is_not_said_again_and_a_look_that_fails_is_the_last(monkeypatch):

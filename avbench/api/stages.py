@@ -276,7 +276,7 @@ def early_look_at(
     def finished() -> MeasuredSoFar:
         return MeasuredSoFar(first.path, metrics, place)
 
-    return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished(), place)
+    return lambda: early_look(MeasuredSoFar(run.path, metrics, place), finished())
 
 
 def _list(what: str, clips: Mapping[Key, str], run: RunFolder, work: Work) -> None:

@@ -46,7 +46,7 @@ class MeasuredSoFar(RunFolder):
         return {**self._found.protocols}
 
     def scored_with(self) -> dict[str, str]:
-        """Nothing: the reference is given."""
+        """Nothing: what needs the reference is in the scores."""
         return {}
 
     def require_one_evaluation(self, name: str) -> None:
@@ -63,17 +63,17 @@ class MeasuredSoFar(RunFolder):
         return {*zip(known["subset"], known["prompt"], strict=True)}
 
 
-def early_look(run: MeasuredSoFar, against: MeasuredSoFar, place: Path | None = None) -> str | None:
+def early_look(run: MeasuredSoFar, against: MeasuredSoFar) -> str | None:
     """The preliminary verdict on two runs; None if they have no measured prompt in common.
 
     Raises:
-        InputError: the runs are of one name, or were made differently.
+        InputError: the runs were made differently.
     """
     done = len(run.prompts & against.prompts)
     if not done:
         return None
     planned = {key[:2] for key in run.planned_keys()} & {key[:2] for key in against.planned_keys()}
-    return preliminary(differences([against, run], place=place, pooled=False), done, len(planned))
+    return preliminary(differences([against, run], pooled=False), done, len(planned))
 
 
 def early_looks(runs: Sequence[RunFolder]) -> Iterator[str]:
