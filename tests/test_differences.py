@@ -12,11 +12,13 @@ from command_line import run_avbench
 from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
 from statsmodels.stats.power import TTestPower
+from test_arms import training
 
 from avbench.api.comparing import compared
 from avbench.comparison import plan
 from avbench.comparison.differences import (
     TO_TARGET,
+    _as_measured,
     against_margin,
     better,
     common_target,
@@ -81,8 +83,10 @@ def test_the_smallest_that_could_be_found_is_what_was_found_where_it_is_that_lar
 
 def test_clips_that_one_side_lacks_are_dropped_on_both_and_counted(tmp_path, runs):
     short = evaluated(made_run(tmp_path / "short", seed=4, count=15))
-    row = table(runs["good"], short).loc[("toy-control", "onset_rate", "short")]
+    found = table(runs["good"], short)
+    row = found.loc[("toy-control", "onset_rate", "short")]
     assert row["pairs"] == 15 and row["dropped"] == 9
+    assert found.loc[("macro", "onset_rate", "short"), "dropped"] == 18, "of both subsets"
 
 
 def test_runs_without_a_common_seed_are_compared_unpaired(tmp_path, runs):
@@ -226,6 +230,15 @@ def test_a_run_is_no_worse_where_a_loss_of_the_margin_is_excluded(direction, sig
     assert few == dict.fromkeys(("p_alike", "p_not_worse", "verdict")), "too few clips show no likeness either"
 
 
+@pytest.mark.parametrize("direction", ["neither", "band"])
+@pytest.mark.parametrize("difference", [-0.2, 0.2])
+def test_where_neither_side_is_better_a_difference_to_either_side_is_a_loss(direction, difference):
+    row = {"margin": 1.0, "error": 0.5, "dof": 20.0, "direction": direction, "kind": "clips", "too_few": None}
+    row = SimpleNamespace(**row, difference=difference, run="b", against="a", shown=True)
+    assert worsening(row) == 0.2 and better(row) is None
+    assert against_margin(row, 0.05)["p_not_worse"] == pytest.approx(stats.t(20).sf(1.6))
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(-0.2, 0.2, "alike"), (-3.0, 0.2, "no worse"), (-0.2, 3.0, None), (-3.0, 3.0, None)]
 )
@@ -233,6 +246,8 @@ def test_nothing_is_alike_that_may_be_far_on_the_other_side_of_the_reference(low
     row = {"margin": 1.0, "error": 0.05, "dof": 20.0, "direction": "band", "kind": TO_TARGET, "too_few": None}
     found = against_margin(SimpleNamespace(**row, difference=0.0, low=low, high=high, prompts=21.0), 0.05)
     assert found["verdict"] == verdict
+    unsure = SimpleNamespace(**row | {"error": 0.5}, difference=0.0, low=low, high=high, prompts=21.0)
+    assert against_margin(unsure, 0.01)["verdict"] is None, "2 errors exclude nothing at 1 %"
 
 
 @pytest.mark.parametrize(("prompts", "dof"), [(12, 11), (30, 29), (400, 29)])
@@ -287,6 +302,42 @@ def test_a_question_that_the_runs_do_not_answer_is_said(tmp_path, runs):
         "fvd": "good has no score of it",
     }
     assert found["family"].unique() == [1] and found.loc["lpips_consecutive", "better"] is None
+
+
+def test_a_distance_counts_the_clips_that_one_side_lacks_and_says_that_prompts_are_few(tmp_path):
+    def made(name, seed, **clips):
+        return training(tmp_path / name, seed=seed, metrics=["motion_amount_distance"], **clips)
+
+    less, more = made("less", 1, count=10), made("more", 2, count=12)
+    found = differences([less, more], pairs=[(0, 1), (1, 0)])
+    assert found[["pairs", "dropped"]].to_numpy().tolist() == [[10, 2], [10, 2]]
+    for prompts, words, known in (
+        (2, "2 prompts: too few to show a difference", True),
+        (1, "1 prompt: too few", False),
+    ):
+        few = [made(f"{prompts}-{seed}", seed, count=prompts, seeds=tuple(range(12))) for seed in (1, 2)]
+        (row,) = differences(few).itertuples()
+        assert row.too_few.startswith(words) and not row.shown
+        assert np.isfinite(row.error) == known, "of one prompt it is unknown how much prompts differ"
+
+
+def test_columns_are_held_in_single_precision_only_where_it_is_exact():
+    _, held = _as_measured([], {"exact": np.array([0.5, 3.0]), "finer": np.array([0.5, 0.1])})
+    assert held["exact"].dtype == np.float32 and held["finer"].tolist() == [0.5, 0.1]
+
+
+def test_a_question_has_no_row_of_its_own_where_it_is_answered_or_was_not_asked_here(runs):
+    """Over several subsets its row is the pooled one; `metrics` and `only` leave it out."""
+    asked = [
+        {"name": metric, "subset": subset, "metric": metric}
+        for subset, metric in (("macro", "onset_rate"), ("toy-control", "fvd"))
+    ]
+    declared, two = plan.from_plain({"question": asked}), [runs["good"], runs["same"]]
+    found = differences(two, plan=declared, metrics=["onset_rate"])
+    assert sorted(found["subset"]) == ["macro", "toy-control", "toy-object-contact"]
+    assert found["missing"].isna().all() and found["primary"].tolist() == (found["subset"] == "macro").tolist()
+    found = differences(two, plan=declared, only=[("toy-control", "onset_rate")], pooled=False)
+    assert found["metric"].tolist() == ["onset_rate"]
 
 
 def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):

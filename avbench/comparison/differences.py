@@ -367,7 +367,7 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
     alike = paired.equivalence(row.difference, row.error, freedom(row), row.margin)
     not_worse = paired.tail(row.margin - worsening(row), row.error, freedom(row))
     verdict = ALIKE if alike < alpha else NO_WORSE if not_worse < alpha else None
-    if row.kind == TO_TARGET and not np.isnan(row.low):  # the interval alone knows of the reference's other side
+    if row.kind == TO_TARGET:  # the interval alone knows of the reference's other side
         if row.high >= row.margin:
             verdict = None
         elif row.low <= -row.margin and verdict == ALIKE:
