@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
-from made_runs import evaluated, made_run
+from made_runs import evaluated, made_run, values_of
 from statsmodels.stats.power import TTestPower
 
 import avbench
 from avbench.comparison import plan
 from avbench.comparison.arm_differences import _spread, arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
+from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.power import planned_arms
 from avbench.core import InputError, Row
 from avbench.features.protocols import protocol_of
@@ -107,6 +108,40 @@ def test_a_distance_is_one_number_per_training(arms, found):
     assert (row["difference"], row["p"], row["dof"]) == pytest.approx((expected.value, expected.p, 2))
     assert np.isnan(row["needed_prompts"]) and np.isnan(row["sd_prompt"]) and row["prompts"] == 12
     assert row["spread"] == pytest.approx(b.std(ddof=1))
+
+
+@pytest.mark.parametrize("name", ["a-1", "b-1"])
+def test_a_reference_counts_only_as_it_is_for_every_training(place, tmp_path, name):
+    for one in ("a-0", "a-1", "b-0", "b-1"):
+        shutil.copytree(place / one, tmp_path / one)
+    folder = RunFolder(tmp_path / name)
+    changes = {"lpips_consecutive": {"reference": 0.5}, "motion_amount_distance": {"reference_clips": 1}}
+    scores = [replace(one, **changes.get(one.metric, {})) for one in folder.scores()]
+    folder.write_scores(scores, folder.score_protocols(), values_of(folder))
+    found = arm_differences(opened_arms({arm: f"{tmp_path}/{arm}-*" for arm in "ab"}))
+    rows = found.differences.set_index("metric")
+    assert rows.loc["lpips_consecutive", "kind"] == "clips" and rows.loc["onset_rate", "kind"] == TO_TARGET
+    assert rows.loc["motion_amount_distance", "too_few"].startswith("n = 1 in the reference: too few for")
+    shown = found.scores.set_index(["model", "metric"])
+    assert shown.loc[(name[0], "motion_amount_distance"), "too_few"].startswith("n = 1 in the reference")
+    known = shown.xs("lpips_consecutive", level="metric")["reference"].notna()
+    assert known.to_dict() == {"a": name[0] != "a", "b": name[0] != "b"}
+
+
+def test_a_prompt_counts_once_whatever_the_number_of_its_clips(tmp_path):
+    for arm, more in (("a", 0.0), ("b", 0.5)):
+        for number in range(2):
+            folder = made_run(tmp_path / f"{arm}-{number}", names=("toy-control",), count=7, seeds=(0, 1))
+            for place, (key, sample) in enumerate(folder.samples().items()):
+                if place == 1:  # the second clip of the first prompt has no value
+                    row = Row(key, sample.sha256, None, "it is silent")
+                else:
+                    row = Row(key, sample.sha256, {"onset_rate": place // 2 + number + more})
+                folder.add_row(protocol_of("onsets"), row)
+            evaluated(folder, "onset_rate")
+    found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
+    assert found.trainings["value"].to_list() == pytest.approx([3.0, 4.0, 3.5, 4.5]), "prompts have 0 to 6, and more"
+    assert found.trainings["clips"].to_list() == [13] * 4 and found.scores["prompts"].to_list() == [7, 7]
 
 
 def test_equal_trainings_have_no_spread_whatever_rounding_leaves():
@@ -228,6 +263,8 @@ def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):
     assert (rows["family"] == 1).all() and rows["p_holm"].notna().sum() == 1
     assert rows.loc["fvd", "missing"] == "b has no score of it"
     assert rows.loc["onset_rate", "verdict"] == "alike"
+    chosen = arm_differences(arms, plan=declared, metrics=["onset_rate"]).differences
+    assert chosen["metric"].tolist() == ["onset_rate"], "questions on other metrics are left out"
     over_all = plan.from_plain({"question": [{"name": "q", "subset": "macro", "metric": "onset_rate"}]})
     chosen = arm_differences(arms, plan=over_all, metrics=["onset_rate"]).differences.set_index("subset")
     assert chosen.loc["macro", "missing"] == "arms are compared on each subset, not over several"

@@ -168,7 +168,7 @@ class _Read:
                 found = trainings.arm_mean(table)
                 row |= {"value": found.value, "low": found.interval[0], "high": found.interval[1]}
                 row |= {"spread": _spread(table), "reference": self.target(metric, where)}
-                row["too_few"] = None if metric.per_clip else self.too_few(metric, where)
+                row["too_few"] = self.too_few(metric, where)
                 row["prompts"] = table.shape[1] if metric.per_clip else None
             yield row
 
