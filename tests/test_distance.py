@@ -8,6 +8,7 @@ import scipy.linalg
 import torch
 
 from avbench.core import InputError, Moments, NotMeasurable
+from avbench.metrics.distances import _finite, _OfClips, embedding
 from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
 from avbench.metrics.kernel import Kernel, kernel_distance
 from avbench.metrics.neighbours import (
@@ -342,6 +343,34 @@ def test_nearest_clips_in_blocks_are_the_nearest_clips(monkeypatch):
     monkeypatch.setattr("avbench.metrics.neighbours._HELD", 600)  # four rows
     for one, other in zip((*nearest(x, y), nearness(nearest(x, y)[1], y)), whole, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_embedding_is_a_row_or_windows_of_rows_for_each_clip():
+    columns = {"number": np.arange(3.0), "rows": np.ones((3, 2)), "windows": np.ones((3, 4, 2))}
+    assert [embedding(columns, name, "the run").shape for name in columns] == [(3, 1), (3, 2), (3, 4, 2)]
+    columns |= {"uneven": np.array([np.ones(1), np.ones(2)], dtype=object), "frames": np.ones((3, 4, 2, 2))}
+    for name in ("uneven", "frames", "other"):
+        with pytest.raises(NotMeasurable, match=f"the run has no '{name}' of one size .* it has number, rows, windows"):
+            embedding(columns, name, "the run")
+    with pytest.raises(NotMeasurable, match="it has nothing"):
+        embedding({}, "rows", "the run")
+
+
+@pytest.mark.parametrize("returned", [np.ones(1), [1.0], "1", 1j, None, np.nan, -np.inf, np.ma.masked])
+def test_a_distance_is_one_finite_number(returned):
+    assert [_finite("a:b", one) for one in (np.float32(0.5), np.ones(()), 2, True)] == [0.5, 1, 2, 1]
+    with pytest.raises(ValueError, match=r"^a:b returned .*; it must return one finite number"):
+        _finite("a:b", returned)
+
+
+@pytest.mark.parametrize(
+    "returned", [np.ones(1), np.ones((2, 1)), ["1", "2"], [1.0, np.inf], np.ma.array([1, 2], mask=[0, 1])]
+)
+def test_a_pooled_distance_is_one_finite_number_for_each_draw(returned):
+    draws = np.zeros((2, 3), int)
+    assert _OfClips(lambda *_: [1, 2], 1, "a:B")(draws, draws).tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"^a:B did not return one finite number for each of 2 draws"):
+        _OfClips(lambda *_: returned, 1, "a:B")(draws, draws)
 
 
 def test_every_distance_refuses_what_it_cannot_measure():
