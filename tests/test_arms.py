@@ -77,6 +77,13 @@ def test_the_numbers_are_those_of_the_runs_values(arms, found):
     row = found.differences.set_index("metric").loc["onset_rate"]
     assert (row["difference"], row["p"]) == pytest.approx((expected.value, expected.p))
     assert (row["low"], row["high"]) == pytest.approx(expected.interval)
+    spreads = [table.mean(1).std(ddof=1) for table in tables]
+    assert (row["spread"], row["spread_against"]) == pytest.approx(spreads) and spreads[0] != spreads[1]
+    parts, asked = expected.components, {"family": 3, "alpha": 0.05}
+    variances = (parts.training, parts.prompt, parts.rest)
+    assert [row[f"sd_{name}"] ** 2 for name in ("training", "prompt", "rest")] == pytest.approx(variances)
+    needed = parts.trainings_needed(abs(expected.value), 12, **asked), parts.prompts_needed(expected.value, 3, **asked)
+    np.testing.assert_array_equal(row[["needed_trainings", "needed_prompts"]].astype(float), np.array(needed, float))
     dots = found.trainings.query("metric == 'onset_rate' and arm == 'b'")
     assert list(dots["training"]) == ["b-0", "b-1", "b-2"]
     assert list(dots["value"]) == pytest.approx(list(tables[0].mean(1)))
@@ -254,6 +261,19 @@ def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
     distance = found.differences.set_index("metric").loc["motion_amount_distance"]
     assert distance["missing"] == "trainings with 11 to 12 clips: a distance depends on their number"
     assert np.isnan(distance["p"]) and not distance["shown"]
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_prompt_that_one_arm_lacks_is_left_out_and_counted(tmp_path, place, paired):
+    less = [training(tmp_path / f"a-{number}", seed=number, count=11, metrics=["onset_rate"]) for number in range(2)]
+    arms = [Arm("a", tuple(less)), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))]
+    for order in (arms, arms[::-1]):
+        (row,) = arm_differences(order, metrics=["onset_rate"], paired_trainings=paired).differences.itertuples()
+        assert row.dropped == 2 and "4% of the values" in row.mark, "of 12 prompts one, of half of the trainings"
+    partner = training(tmp_path / "b-0", seed=30, count=11, metrics=["onset_rate"])
+    both = [Arm("a", (less[0], RunFolder(place / "a-1"))), Arm("b", (partner, RunFolder(place / "b-1")))]
+    (row,) = arm_differences(both, metrics=["onset_rate"], paired_trainings=paired).differences.itertuples()
+    assert row.dropped == 0, "partners lack the same prompt, and no arm lacks it"
 
 
 def test_a_plan_makes_the_family_and_its_unanswered_questions_stay(arms):

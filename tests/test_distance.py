@@ -8,7 +8,8 @@ import scipy.linalg
 import torch
 
 from avbench.core import InputError, Moments, NotMeasurable
-from avbench.metrics.distances import _finite, _OfClips, embedding
+from avbench.metrics.distances import _finite, _OfClips, embedding, pooled
+from avbench.metrics.evaluate import chosen_metrics
 from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
 from avbench.metrics.kernel import Kernel, kernel_distance
 from avbench.metrics.neighbours import (
@@ -147,6 +148,9 @@ def test_moments_give_the_same_distance():
         assert of_moments == pytest.approx(frechet_distance(x, y, **options), rel=1e-9)
     with pytest.raises(InputError, match="8 and 7 dimensions"):
         frechet_of_moments(Moments.of(x), Moments.of(y[:, :7]))
+    for sides in ((x, y[:1]), (x[:1], y)):
+        with pytest.raises(NotMeasurable, match="at least 2 clips in each set and one has 1"):
+            frechet_of_moments(*map(Moments.of, sides))
 
 
 @pytest.mark.parametrize(("n", "m"), [(60, 70), (6, 9), (6, 70)])
@@ -195,6 +199,14 @@ def test_draws_hold_for_rows_that_are_alike():
     np.testing.assert_allclose(Frechet(pool)(first, second), right, rtol=1e-6, atol=1e-6 * pool.var(axis=0).sum())
 
 
+def test_what_rounding_can_move_depends_on_the_variance_and_not_on_the_number_of_rows():
+    pool = features(27, 30, 5, shift=100.0)
+    assert Frechet(np.repeat(pool, 4, axis=0)).rounding == pytest.approx(Frechet(pool).rounding)
+    assert Frechet(3 * pool).rounding == pytest.approx(9 * Frechet(pool).rounding)
+    part = np.arange(30)[None]
+    assert abs(Frechet(pool)(part, part[:, ::-1])[0]) < Frechet(pool).rounding < 1e-3 * pool.var(axis=0).sum()
+
+
 def test_draws_hold_where_few_directions_have_most_of_the_variance():
     """What lies in the others is a thousandth of a clip's length, and most of what sets apart these two sets."""
     random = np.random.default_rng(23)
@@ -220,6 +232,7 @@ def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
     assert abs(infinite - 5) < 0.25 * abs(raw - 5), "20 dimensions shifted by 0.5 are 5 apart"
     with pytest.raises(NotMeasurable, match=r"needs 100 in each set \(5 per dimension\) and one has 99"):
         frechet_infinity(features(1, 99, 20), features(2, 100, 20))
+    assert np.isfinite(frechet_infinity(features(1, 100, 20), features(2, 100, 20)))
 
 
 def test_the_kernel_distance_is_the_textbooks():
@@ -354,6 +367,14 @@ def test_an_embedding_is_a_row_or_windows_of_rows_for_each_clip():
             embedding(columns, name, "the run")
     with pytest.raises(NotMeasurable, match="it has nothing"):
         embedding({}, "rows", "the run")
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 2, 2), (3, 5, 2)])
+def test_embeddings_of_other_widths_or_windows_are_not_pooled(shape):
+    (fvd,) = chosen_metrics(["fvd"])
+    for one in (np.ones((3, 2)), np.ones((3, 6, 2))):
+        with pytest.raises(InputError, match=r"^fvd: embeddings of shapes \(.*\) and \(.*\) cannot be compared"):
+            pooled(fvd, one, np.ones(shape))
 
 
 @pytest.mark.parametrize("returned", [np.ones(1), [1.0], "1", 1j, None, np.nan, -np.inf, np.ma.masked])

@@ -17,14 +17,14 @@ from avbench.comparison import score_table
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import scores_frame
-from avbench.core import InputError, Key, Moments, Row, Run, Sample, columns, digest
+from avbench.core import InputError, Key, Moments, Prompt, Row, Run, Sample, Subset, columns, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
 from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import _most_frequent as most_frequent
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, fvd_metrics
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, fvd_metrics, worth_measuring
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.report import tables
@@ -164,6 +164,26 @@ def test_clips_that_were_changed_are_not_scored_nor_compared_with(tmp_path):
     for folder, against in ((run, other), (other, None)):
         with pytest.raises(InputError, match=r"b\S* is not what was sampled"):
             evaluate(folder, chosen_metrics(["onset_rate"]), against=against)
+
+
+def test_the_run_of_reference_clips_is_the_one_given_or_the_one_before_while_it_is_there(tmp_path):
+    run, one, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b", "c"))
+    for given, right in ((one, one), (None, one), (other, other), (None, other)):
+        evaluate(run, chosen_metrics(["onset_rate"]), against=given)
+        assert run.scored_with() == {"against": str(right.path)}
+    shutil.rmtree(other.path)
+    evaluate(run, chosen_metrics(["onset_rate"]))
+    assert run.scored_with() == {}
+
+
+def test_distances_are_worth_measuring_where_there_are_real_clips(tmp_path):
+    mine = Subset("mine", 1, (Prompt("p", "a ball falls"),), None)
+    folder = RunFolder(tmp_path / "run")
+    folder.start(Run("run", "made:up", {}, {"mine": mine.digest}, (0,), {}, {}), [mine])
+    asked = chosen_metrics(["fvd", "onset_rate"])
+    assert worth_measuring(folder, asked, None) == chosen_metrics(["onset_rate"])
+    assert worth_measuring(folder, asked, tmp_path) == asked
+    assert worth_measuring(made_run(tmp_path / "toy"), asked, None) == asked, "one is shipped"
 
 
 def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatch):
