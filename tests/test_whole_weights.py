@@ -18,7 +18,7 @@ from avbench.generation import table as generators
 from avbench.generation.providers.diffusers import adapters
 from avbench.generation.sample import sample
 from avbench.generation.table import Made
-from avbench.storage.filled import check_filled
+from avbench.storage.filled import check_filled, variant_among
 from avbench.storage.run_folder import RunFolder
 
 WIDTH = tiny_pipelines.WIDTH
@@ -741,6 +741,113 @@ def test_renamed_tensors_are_found_by_what_they_hold(tmp_path):
     (tmp_path / "model.safetensors.index.json").write_text("{}")
     with pytest.raises(InputError, match="holds two sets of weights"):
         check_filled(network, tmp_path, "it")
+
+
+@pytest.mark.parametrize(
+    ("names", "word"),
+    [
+        (["model.fp16.safetensors", "config.json", "model.fp16.bin"], "fp16"),
+        (["model.safetensors.index.fp16.json", "model.fp16-00001-of-00002.safetensors"], "fp16"),
+        (["model.fp16.safetensors", "model.safetensors"], None),
+        (["model.fp16.safetensors", "model.safetensors.index.json"], None),
+        (["model.fp16.bin"], None),
+    ],
+)
+def test_the_word_in_the_names_of_all_weights(names, word):
+    assert variant_among(names, "it") == word
+    assert variant_among(["model.fp16.bin"], "it", pickles=True) == "fp16"
+    with pytest.raises(InputError, match=r"it holds weights in several variants \(bf16, fp16\): remove all but one"):
+        variant_among(["model.fp16.safetensors", "model.bf16.safetensors"], "it")
+
+
+def network_of(name="Network", **held):
+    """A network with these parameters; tensors of whole numbers are its buffers."""
+    network = type(name, (torch.nn.Module,), {})()
+    for key, one in held.items():
+        if one.is_floating_point():
+            network.register_parameter(key, one if isinstance(one, torch.nn.Parameter) else torch.nn.Parameter(one))
+        else:
+            network.register_buffer(key, one)
+    return network
+
+
+def refused(network, folder, words):
+    with pytest.raises(InputError, match=words):
+        check_filled(network, folder, "it")
+
+
+def test_the_files_that_are_read_are_those_that_are_compared(tmp_path):
+    network, rest = network_of(a=random(2), b=random(3)), {"a": torch.ones(2)}
+    whole = {**rest, "b": torch.ones(3)}
+    save_file(rest, tmp_path / "model.safetensors")
+    save_file(whole, tmp_path / "model.fp16.safetensors")
+    check_filled(network, tmp_path, "it", "fp16")
+    refused(network, tmp_path, r"1 tensor without a value from any file.*: b; read was model\.safetensors of")
+    save_file(whole, tmp_path / "model.safetensors")
+    torch.save(rest, tmp_path / "pytorch_model.bin")
+    check_filled(network, tmp_path, "it")
+    (tmp_path / "model.safetensors").unlink()
+    refused(network, tmp_path, r": b; read was pytorch_model\.bin of")
+    torch.save(whole, tmp_path / "pytorch_model.bin")
+    (tmp_path / "pytorch_model.bin.index.json").write_text("{}")
+    check_filled(network, tmp_path, "it")  # loaders take the whole file
+    (tmp_path / "pytorch_model.bin").unlink()
+    refused(network, tmp_path, r"index\.json does not say which file holds which tensor")
+
+
+def test_numbers_that_a_network_makes_itself_may_be_in_its_file_or_not(tmp_path):
+    network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
+    network.register_buffer("table", torch.ones(3), persistent=False)
+    network.register_buffer("places", torch.arange(3))
+    held = {name: one for name, one in network.state_dict().items() if "tracked" not in name}
+    for more in (
+        {},
+        {"table": torch.ones(3)},
+        {"0.num_batches_tracked": torch.tensor(4)},
+        {"0.weight.absmax": torch.ones(1)},
+    ):
+        save_file({**held, **more}, tmp_path / "model.safetensors")
+        check_filled(network, tmp_path, "it")
+    halves = {name: one.bfloat16() if one.is_floating_point() else one for name, one in held.items()}
+    save_file(halves, tmp_path / "model.safetensors")
+    check_filled(network, tmp_path, "it")
+
+
+def test_tensors_that_a_class_leaves_out_are_not_missed(tmp_path):
+    held = {"a": torch.ones(2), "decoder.b": torch.ones(3), "lm_head.c": torch.ones(4)}
+    save_file(held, tmp_path / "model.safetensors")
+    check_filled(network_of("TinyEncoderModel", a=torch.ones(2)), tmp_path, "it")
+    refused(network_of(a=torch.ones(2)), tmp_path, r"holds 2 tensors that are not used in it: decoder\.b, lm_head\.c")
+    network = network_of(a=torch.ones(2))
+    network._keys_to_ignore_on_load_unexpected = ["^decoder", "head"]
+    check_filled(network, tmp_path, "it")
+
+
+def test_a_tensor_is_filled_by_another_name_only_if_it_is_the_same_tensor(tmp_path):
+    save_file({"a": torch.ones(4)}, tmp_path / "model.safetensors")
+    tied = torch.nn.Parameter(torch.ones(4))
+    check_filled(network_of(a=tied, b=tied), tmp_path, "it")
+    tied = torch.nn.Parameter(torch.ones(4, device="meta"))
+    check_filled(network_of(a=tied, b=tied), tmp_path, "it")
+    refused(network_of(a=torch.ones(4, device="meta"), b=torch.ones(4, device="meta")), tmp_path, "from any file.*: b;")
+    longer = torch.ones(8)
+    refused(network_of(a=longer[:4], b=longer), tmp_path, "from any file.*: b;")
+    refused(network_of(a=torch.ones(4), b=torch.ones(0), c=torch.ones(0)), tmp_path, "2 tensors without.*: b, c;")
+
+
+def test_of_renamed_tensors_each_fills_one(tmp_path):
+    place, weight = tmp_path / "model.safetensors", random(3, 70)
+    network = network_of(a=weight, b=torch.zeros(3), c=torch.zeros(3))
+    save_file({"old.a": weight, "old.b": torch.zeros(3)}, place)
+    refused(network, tmp_path, "1 tensor without a value from any file")
+    tied = torch.nn.Parameter(weight)
+    save_file({"old.a": weight}, place)
+    check_filled(network_of(a=tied, b=tied), tmp_path, "it")
+    parts = {"q": random(2, 70), "k": random(2, 70), "v": random(2, 70)}
+    save_file(parts, place)
+    check_filled(network_of(qkv=torch.cat([*parts.values()])), tmp_path, "it")  # several became one
+    save_file({**parts, "strange": torch.ones(5)}, place)
+    refused(network_of(qkv=torch.cat([*parts.values()])), tmp_path, "holds 3 tensors that are not used in it: k, ")
 
 
 class Barren:

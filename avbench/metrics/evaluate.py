@@ -318,8 +318,7 @@ def _found(metric: Metric, measured: _Measured, run: _Run, subset: Subset, real:
     try:
         with contained():
             score, per_clip = _score(task, run.samples)
-        asked_for = metric.name == NEAR_COPIES and score.value is not None
-        return Found(score, protocol, per_clip, _near_copies(task) if asked_for else None)
+        return Found(score, protocol, per_clip, _near_copies(task) if metric.name == NEAR_COPIES else None)
     except (NotMeasurable, InputError) as reason:
         sentence = str(reason)
     except Exception as error:  # of a plug-in, of linear algebra, of memory: the other metrics have their numbers
