@@ -298,6 +298,24 @@ def test_a_clip_that_a_kill_left_without_its_line_is_replaced(tmp_path):
     assert content(out.path) == content(whole(tmp_path / "right").path)
 
 
+def test_what_a_killed_merge_of_other_parts_left_is_not_in_the_run(tmp_path):
+    for name in ("scores.json", "clips/other/a-0.mkv"):
+        left = tmp_path / ".whole.merging" / name
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"left")
+    merge(tmp_path / "whole", shards(tmp_path))
+    assert content(tmp_path / "whole") == content(whole(tmp_path / "right").path)
+
+
+def test_of_two_lines_of_one_clip_the_same_is_kept_whatever_the_names_and_the_order(tmp_path):
+    parts = [part(tmp_path / name, KEYS).path for name in ("p", "q")]
+    merge(tmp_path / "once/a", parts)
+    for first in (0, 1):
+        for one in (parts[first], parts[1 - first]):
+            merge(tmp_path / f"{first}/a", [one])
+        assert content(tmp_path / f"{first}/a", times=True) == content(tmp_path / "once/a", times=True)
+
+
 def test_a_share_is_taken_of_a_whole_unchanged_run_and_into_its_own_folder(tmp_path):
     source, share, half = whole(tmp_path / "right"), tmp_path / "share", Shard(1, 2)
     for _ in range(2):
