@@ -110,7 +110,7 @@ def _waveform(clip: Clip) -> np.ndarray:
     return clip.audio.waveform
 
 
-WORLDS: dict[str, dict[str, bool | float]] = {
+WORLDS: dict[str, dict[str, Any]] = {
     "": {},
     "zero-gravity": {"gravity": False},
     "no-contact": {"contacts": False},
