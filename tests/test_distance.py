@@ -348,6 +348,14 @@ def test_near_copies_are_flagged_and_real_clips_hardly_ever():
         near_copies(fresh, real[:50])
 
 
+@pytest.mark.parametrize(("real", "share"), [(99, 2 / 100), (199, 2 / 200)])
+def test_real_clips_are_flagged_as_often_as_they_are_one_of_the_nearest_two(real, share):
+    random = np.random.default_rng(7)
+    draws = [(random.standard_normal((100, 4)), random.standard_normal((real, 4))) for _ in range(300)]
+    found = [near_copies(fresh, known).mean() for fresh, known in draws]
+    assert np.mean(found) == pytest.approx(share, abs=4 * np.std(found) / np.sqrt(300)) and np.std(found) < 0.03
+
+
 def test_nearest_clips_in_blocks_are_the_nearest_clips(monkeypatch):
     x, y = features(38, 23, 5), features(39, 150, 5)
     whole = *nearest(x, y), nearness(nearest(x, y)[1], y)

@@ -210,9 +210,9 @@ def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_
             made.add_row(levels, Row(key, digest([*key]), values))
         return made
 
-    silent = folder("real", 100, silent=1.0, loudness=-70.0)
+    silent = folder("real", 100, loudness_known=0.0, loudness=-70.0)
     reference_building.pack(silent, SUBSET, [levels], tmp_path / "reference", "CC0")
-    score = scored(folder("run", 0, silent=0.0, loudness=-20.0), tmp_path / "reference", "loudness")["loudness"]
+    score = scored(folder("run", 0, loudness_known=1.0, loudness=-20.0), tmp_path / "reference", "loudness")["loudness"]
     assert score.value == -20.0 and score.reference is None and score.missing is None
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from avbench.core import Audio, Clip, NotMeasurable
 from avbench.features.audio.levels import Levels, k_weighting
+from avbench.metrics.sound import loudness
 
 FRAMES = np.zeros((1, 8, 8, 3), np.uint8)
 
@@ -32,7 +33,7 @@ def test_the_anchor_holds_at_every_rate(rate):
     assert row["loudness"] == pytest.approx(-3.01, abs=0.02)
     assert row["rms_dbfs"] == pytest.approx(-3.01, abs=0.01)
     assert row["peak"] == pytest.approx(1, abs=1e-3)
-    assert row["silent"] == row["silent_share"] == 0
+    assert row["loudness_known"] == 1 and row["silent_share"] == 0
 
 
 def test_channels_are_added():
@@ -63,13 +64,13 @@ def test_half_silence_does_not_lower_loudness_but_is_seen():
     assert row["loudness"] == pytest.approx(-23.35, abs=0.01), "of 20 blocks 17 are whole and 3 hold a part"
     assert row["silent_share"] == pytest.approx(0.5, abs=0.01)
     assert row["rms_dbfs"] == pytest.approx(-26.02, abs=0.01)
-    assert row["silent"] == 0
+    assert row["loudness_known"] == 1
 
 
 @pytest.mark.parametrize("wave", [np.zeros(32000), sine(rate=16000, decibels=-80), np.zeros((2, 32000))])
 def test_a_silent_track_is_at_the_floor_and_says_so(wave):
     row = levels(wave, 16000)
-    assert row["silent"] == row["silent_share"] == 1
+    assert row["loudness_known"] == 0 and row["silent_share"] == 1
     assert row["loudness"] == -70
     assert -120 <= row["rms_dbfs"] < -80
     assert all(isinstance(value, float) and np.isfinite(value) for value in row.values())
@@ -88,16 +89,28 @@ def test_clipping_is_counted_in_runs_of_three():
     assert levels(overdriven, 16000)["clipped_share"] == pytest.approx(1 - 2 * np.arcsin(0.25) / np.pi, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("channels", "rate", "seconds"), [(6, 48000, 1.0), (1, 16000, 0.3), (1, 4000, 1.0)], ids=["5.1", "short", "slow"]
+)
+def test_silence_and_clipping_need_neither_positions_nor_length(channels, rate, seconds):
+    """Half of the time is silent; in one channel a tenth of the samples are at full scale."""
+    wave = np.zeros((channels, round(rate * seconds)))
+    wave[0, : wave.shape[1] // 2] = 0.5
+    wave[0, : wave.shape[1] // 10] = 1
+    row = levels(wave, rate)
+    assert row["silent_share"] == pytest.approx(0.5, abs=0.04)
+    assert row["clipped_share"] == pytest.approx(0.1 / channels) and row["peak"] == 1
+    found = {name: np.array([value, 0.0]) for name, value in row.items()}
+    assert np.isnan(loudness(found)[0]) and row["loudness_known"] == 0
+    assert levels(wave[:1].repeat(8, axis=1), 8000)["loudness_known"] == 1, "with enough of all three"
+
+
 def test_what_cannot_be_measured_says_why():
-    for wave, rate, reason in (
-        (np.zeros(160), 16000, "10 ms of sound; loudness needs 400 ms"),
-        (0.1 * np.ones(6399), 16000, "needs 400 ms"),
-        (np.zeros(8000), 4000, "4000 samples a second"),
-        (np.zeros((6, 48000)), 48000, "6 channels"),
-    ):
-        with pytest.raises(NotMeasurable, match=reason):
-            levels(wave, rate)
-    assert levels(0.1 * np.ones(6400), 16000)
+    with pytest.raises(NotMeasurable, match="319 samples of sound; levels need 320, 20 ms"):
+        levels(np.zeros(319), 16000)
+    assert levels(np.zeros(320), 16000)["silent_share"] == 1
+    assert levels(0.1 * np.ones(6399), 16000)["loudness_known"] == 0
+    assert levels(0.1 * np.ones(6400), 16000)["loudness_known"] == 1
     with pytest.raises(NotMeasurable, match="no sound"):
         Levels()(Clip(FRAMES, 8))
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from made_media import FILM, grid_noise, make, make_folder, make_wav, moving, psnr, refusal, tone
 from PIL import Image, ImageOps
+from scipy.io import wavfile
 
 from avbench.core.clip import Audio, Clip
 from avbench.core.errors import InputError, MediaError
@@ -206,7 +207,20 @@ def test_opus_in_webm_has_its_sample_count(tmp_path: Path) -> None:
 def test_overshoot_is_clipped(tmp_path: Path) -> None:
     loud = np.sign(tone(48000, 1, 48000) + 1e-6).astype(np.float32)
     write_clip(Clip(moving(8), 8, Audio(loud, 48000)), tmp_path / "a.mp4", lossless=False)
-    assert np.abs(read_clip(tmp_path / "a.mp4").audio.waveform).max() == 1
+    read = read_clip(tmp_path / "a.mp4")
+    assert np.abs(read.audio.waveform).max() == 1 and not read.remarks, "as a codec overshoots"
+
+
+@pytest.mark.parametrize(("peak", "remarks"), [(1.9, ("its sound peaks at 1.9 of full scale and",)), (1.37, ())])
+def test_sound_far_above_full_scale_is_clipped_with_a_remark(tmp_path: Path, peak: float, remarks: tuple) -> None:
+    wave = peak * tone(16000) / np.abs(tone(16000)).max()
+    read = read_clip(make(tmp_path / "a.mkv", moving(8), 8, sound=("pcm_f32le", wave, 16000, Fraction(0))))
+    np.testing.assert_array_equal(read.audio.waveform, np.clip(wave, -1, 1))
+    assert len(read.remarks) == len(remarks) and all(map(str.startswith, read.remarks, remarks))
+    make_folder(tmp_path / "f", ["1.png", "2.png"])
+    wavfile.write(tmp_path / "f" / "audio.wav", 16000, wave[0])
+    told = [one for one in read_clip(tmp_path / "f", fps=Fraction(2)).remarks if "peaks" in one]
+    assert len(told) == len(remarks)
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

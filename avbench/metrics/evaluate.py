@@ -589,7 +589,7 @@ def _near_copies(task: _Task) -> pd.DataFrame:
         nearest_seed=[key.seed for key in real],
         distance=apart,
         nearness=nearness,
-        near_copy=nearness <= neighbours.NEAR_COPY,
+        near_copy=nearness <= task.metric.settings["level"],
     )
     return table.sort_values(["nearness", *Key._fields], kind="stable")
 

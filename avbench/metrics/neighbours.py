@@ -91,8 +91,9 @@ def _nearest(x: np.ndarray, y: np.ndarray, *, others: bool) -> tuple[np.ndarray,
 def nearness(apart: np.ndarray, y: np.ndarray) -> np.ndarray:
     """For each model clip, the share of real clips whose nearest neighbour is no further than the clip's own, ``[n]``.
 
-    One is added to both counts of the share: an exact copy gets 1 / (m + 1), and clips of the reference's own
-    distribution are spread evenly between 0 and 1.
+    One is added to both counts of the share: an exact copy gets 1 / (m + 1). Clips of the reference's own distribution
+    are spread nearly evenly between 0 and 1, but the least share is twice as frequent: a clip is one of the nearest two
+    of m + 1 with probability 2 / (m + 1).
 
     Args:
         apart: ``[n]``: the distance of each model clip to its nearest real clip, as of `nearest`.
@@ -101,10 +102,6 @@ def nearness(apart: np.ndarray, y: np.ndarray) -> np.ndarray:
     y = checked_sets(y)[0]
     usual = np.sort(_nearest(y, y, others=True)[1])
     return (1 + np.searchsorted(usual, apart, side="right")) / (1 + len(usual))
-
-
-NEAR_COPY = 0.01
-"""A clip is flagged as a near copy if at most this share of real clips have a neighbour as near."""
 
 
 def require_siblings(prompts: Iterable[str], real_prompts: Iterable[str]) -> None:
@@ -123,13 +120,20 @@ def require_siblings(prompts: Iterable[str], real_prompts: Iterable[str]) -> Non
         raise NotMeasurable(msg)
 
 
-def near_copies(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def near_copies(x: np.ndarray, y: np.ndarray, *, level: float = 0.01) -> np.ndarray:
     """1 for each model clip that is as near to a real clip as only 1 % of real clips are to another, else 0: ``[n]``.
+
+    Of clips of the reference's own distribution it is 1 for 2 % with 99 real clips, and for about 1 % with 200 or more.
+
+    Args:
+        x: the model's clips.
+        y: the real clips.
+        level: the largest share of real clips that have a neighbour as near as a near copy has.
 
     Raises:
         NotMeasurable: the reference is too small for this level.
     """
-    if len(y) < (needed := round(1 / NEAR_COPY) - 1):
-        msg = f"near copies are defined by the nearest {NEAR_COPY:.0%} of real pairs: {needed} real clips, not {len(y)}"
+    if len(y) < (needed := round(1 / level) - 1):
+        msg = f"near copies are defined by the nearest {level:.0%} of real pairs: {needed} real clips, not {len(y)}"
         raise NotMeasurable(msg)
-    return (nearness(nearest(x, y)[1], y) <= NEAR_COPY).astype(np.float64)
+    return (nearness(nearest(x, y)[1], y) <= level).astype(np.float64)

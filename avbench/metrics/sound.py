@@ -8,8 +8,8 @@ from avbench.core import Columns, NotMeasurable
 
 
 def loudness(columns: Columns) -> np.ndarray:
-    """Integrated loudness, ``[clips]`` in LUFS. NaN for a silent track, whose loudness is undefined."""
-    return np.where(columns["silent"] > 0, np.nan, columns["loudness"])
+    """Integrated loudness, ``[clips]`` in LUFS. NaN where it is undefined, for example for a silent track."""
+    return np.where(columns["loudness_known"] > 0, columns["loudness"], np.nan)
 
 
 def _excess(columns: Columns, own: str, other: str, what: str) -> np.ndarray:

@@ -4,10 +4,10 @@ avbench's own metrics compare abrupt changes of motion (events; features/flow/tr
 (features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
 with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
 near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
-are shifted cyclically within the picture, by many offsets that are not small, and matched again. The lag is the offset
-at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three
-versions of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and
-syncnet.py of features/sync.
+are shifted cyclically within the sound, or within the picture if the sound is longer, by many offsets that are not
+small, and matched again. The lag is the offset at which strong events and loud onsets coincide best; of nearly equal
+offsets the smaller one is taken. The three versions of AV-Align, DeSync and SyncNet's numbers follow their published
+code: av_align.py, synchformer.py and syncnet.py of features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.
@@ -21,21 +21,18 @@ from scipy.optimize import linear_sum_assignment
 
 from avbench.core import Columns, NotMeasurable
 from avbench.features.sync.matching import matched_once, over_union
+from avbench.metrics.sync_settings import (
+    LAG_COST,
+    LAG_SECONDS,
+    LAG_STEP_SECONDS,
+    NULL_LEAST_SECONDS,
+    NULL_SHIFTS,
+    OTHERS,
+    TOLERANCE_SECONDS,
+)
 
-TOLERANCE_SECONDS = 0.1
-LAG_SECONDS = 0.5
-"""The largest lag that is searched for, in both directions."""
-LAG_STEP_SECONDS = 0.005
-LAG_COST = 0.3
-"""A lag of one second lowers the agreement by this share in the search for the lag."""
 _FRAMES_BEFORE = 2
 """Events are found from the third frame to the third last one, so `event_from` is the time of so many frames."""
-NULL_SHIFTS = 99
-"""Number of offsets, evenly spread around the clip."""
-NULL_LEAST_SECONDS = 0.2
-"""Smaller offsets are too near to 0 to count as chance."""
-OTHERS = 20
-"""Other clips whose sounds give `av_align` by chance."""
 
 
 def av_align(columns: Columns) -> np.ndarray:

@@ -28,6 +28,15 @@ import numpy as np
 
 from avbench.core import Columns, Direction, InputError, digest, first_line, nearest, resolve
 from avbench.features.table import feature_class
+from avbench.metrics.sync_settings import (
+    LAG_COST,
+    LAG_SECONDS,
+    LAG_STEP_SECONDS,
+    NULL_LEAST_SECONDS,
+    NULL_SHIFTS,
+    OTHERS,
+    TOLERANCE_SECONDS,
+)
 from avbench.storage.plug_ins import PlugIn, find, importing
 
 
@@ -177,6 +186,9 @@ _Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
 """Name, direction, unit, bounds, question."""
 _FROZEN = "nothing in them moves, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
+_MATCHED = {"tolerance_seconds": TOLERANCE_SECONDS}
+_SHIFTED = {**_MATCHED, "null_shifts": NULL_SHIFTS, "null_least_seconds": NULL_LEAST_SECONDS}
+_LAGGED = {**_MATCHED, "lag_seconds": LAG_SECONDS, "lag_step_seconds": LAG_STEP_SECONDS, "lag_cost": LAG_COST}
 
 
 def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
@@ -234,7 +246,7 @@ _LISTED: tuple[Metric, ...] = (
         "motion_amount",
         Direction.BAND,
         "diagonals/s",
-        "Speed of the moving parts.",
+        "Speed of the moving parts: mean of the fastest 5 % of pixels of a pair of frames, then mean over pairs.",
     ),
     Metric(
         "event_rate",
@@ -242,7 +254,8 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:event_rate",
         Direction.BAND,
         "1/s",
-        "Abrupt changes of motion per second, a proxy of contact.",
+        "Abrupt changes of motion, a proxy of contact, per second of the time in which they can be found: from the "
+        "third frame to the third last.",
         unable="they are too short to find an abrupt change of motion",
     ),
     Metric(
@@ -251,9 +264,11 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.sync:sync_excess",
         Direction.HIGHER,
         "",
-        "How often abrupt changes of motion coincide with sound onsets, beyond chance. Chance is 0.",
+        "How often abrupt changes of motion coincide with sound onsets: `sync_agreement` less its mean under cyclic "
+        "shifts of the sound, evenly spaced from 0.2 s on. Chance is 0.",
         bounds=(-1.0, 1.0),
         unable=_UNMATCHED,
+        settings=_SHIFTED,
         beside="onsets",
     ),
     Metric(
@@ -262,7 +277,7 @@ _LISTED: tuple[Metric, ...] = (
         "onset_rate",
         Direction.BAND,
         "1/s",
-        "Sound onsets per second.",
+        "Sound onsets per second of sound.",
     ),
     _frechet(
         "fad",
@@ -305,7 +320,8 @@ _LISTED: tuple[Metric, ...] = (
             Direction.BAND,
             "grey levels",
             (0.0, 255.0),
-            "Change of brightness of the parts that do not move.",
+            "Change of brightness of the parts that do not move: median over their pixels, then mean over pairs of "
+            "frames.",
         ),
         unable=f"{_FROZEN}, or no place is still",
         goes_with_motion=True,
@@ -313,11 +329,39 @@ _LISTED: tuple[Metric, ...] = (
     *_on_request(
         "flow-dis",
         "sync",
-        ("sync_agreement", Direction.HIGHER, "share", _SHARE, "`sync_excess` without subtracting chance."),
-        ("sync_p", Direction.LOWER, "share", _SHARE, "Share of time shifts of the sound that agree as well."),
+        (
+            "sync_agreement",
+            Direction.HIGHER,
+            "share",
+            _SHARE,
+            "The most matches of abrupt changes of motion with sound onsets, each at most once and within 0.1 s, over "
+            "the mean of their numbers. Chance is not subtracted.",
+        ),
+        unable=_UNMATCHED,
+        settings=_MATCHED,
+        beside="onsets",
+    ),
+    *_on_request(
+        "flow-dis",
+        "sync",
+        (
+            "sync_p",
+            Direction.LOWER,
+            "share",
+            _SHARE,
+            "Share of the shifts of `sync_excess`, and of no shift, at which the sound agrees at least as well.",
+        ),
+        unable=_UNMATCHED,
+        settings=_SHIFTED,
+        beside="onsets",
+    ),
+    *_on_request(
+        "flow-dis",
+        "sync",
         ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late the sound is; negative if early. 0 is best."),
         ("sync_offset", Direction.LOWER, "ms", (0.0, 500.0), "`sync_lag` without its sign."),
-        unable=f"{_UNMATCHED}, or, for a lag, none within 0.6 s of each other",
+        unable=f"{_UNMATCHED}, or none within 0.6 s of each other",
+        settings=_LAGGED,
         beside="onsets",
     ),
     *_on_request(
@@ -338,14 +382,20 @@ _LISTED: tuple[Metric, ...] = (
             "`av_align` as TempoTokens computed it before February 2025; it can exceed 1.",
         ),
         ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "`av_align` as in JavisBench; it can exceed 1."),
+        unable="they have no onset, or no peak of motion",
+    ),
+    *_on_request(
+        "av-align",
+        "sync",
         (
             "av_align_excess",
             Direction.HIGHER,
             "",
             (-1.0, 1.0),
-            "`av_align` less its chance level: the picture's mean agreement with the sounds of other clips.",
+            "`av_align` less its chance level: the picture's mean agreement with the sounds of 20 other clips.",
         ),
         unable="they have no onset, or no peak of motion",
+        settings={"others": OTHERS},
     ),
     *_on_request(
         "synchformer",
@@ -369,13 +419,25 @@ _LISTED: tuple[Metric, ...] = (
         "levels",
         "sound",
         ("loudness", Direction.BAND, "LUFS", (-70.0, None), "Integrated loudness by ITU-R BS.1770-4."),
-        unable="they are silent",
+        unable="they are silent, or have more than 2 channels, less than 0.4 s of sound or a sample rate below 8 kHz",
     ),
     *_on_request(
         "levels",
         ("silent_share", "clipped_share"),
-        ("silence", Direction.BAND, "share", _SHARE, "Share of the sound below -60 dBFS."),
-        ("clipping", Direction.BAND, "share", _SHARE, "Share of the samples that are cut off at full scale."),
+        (
+            "silence",
+            Direction.BAND,
+            "share",
+            _SHARE,
+            "Share of the windows of 20 ms with a mean power over all channels below -60 dBFS.",
+        ),
+        (
+            "clipping",
+            Direction.BAND,
+            "share",
+            _SHARE,
+            "Share of the samples that are cut off at full scale: at least three in a row.",
+        ),
     ),
     _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding", usual=False),
     _frechet(
@@ -683,7 +745,7 @@ _LISTED: tuple[Metric, ...] = (
             Direction.NEITHER,
             "",
             (0.0, 4.0),
-            "How much `physics_judge` depends on the words of the questions: standard deviation over them.",
+            "How much `physics_judge` depends on the words of the questions: standard deviation over them (ddof 1).",
         ),
     ),
     Metric(
@@ -692,9 +754,11 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.neighbours:near_copies",
         Direction.LOWER,
         "share",
-        "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives 1 %. It "
-        "needs a reference with several clips of a prompt, or with other prompts.",
+        "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives up to 2 % "
+        "with 99 real clips, and about 1 % with 200 or more. It needs a reference with several clips of a prompt, or "
+        "with other prompts.",
         bounds=(0.0, 1.0),
+        settings={"level": 0.01},
         column="logits",
         usual=False,
     ),
@@ -871,7 +935,7 @@ def _checked(plug_in: PlugIn) -> Metric:
     return replace(metric, package=plug_in.package)
 
 
-_IN_PROTOCOL = (
+IN_PROTOCOL = (
     *("metric", "package", "feature", "subset", "reference"),
     *("column", "reference_column", "clip_form", "beside", "notes"),
 )
@@ -886,7 +950,7 @@ def _wrong_field(metric: Metric) -> str | None:
             return f"its {name} is {value!r}; it must be a {plain.__name__}"
     if not re.fullmatch(r"[\w.-]+", metric.name):
         return f"its name is {metric.name!r}; it may have letters, digits, '_', '-' and '.'"
-    if taken := [name for name in metric.settings if name in _IN_PROTOCOL]:
+    if taken := [name for name in metric.settings if name in IN_PROTOCOL]:
         return f"its settings have the name {taken[0]!r}, by which a score's protocol holds something else"
     if len(metric.bounds) != 2 or not all(isinstance(one, int | float | None) for one in metric.bounds):
         return f"its bounds are {metric.bounds!r}; they must be two numbers, or None where there is no bound"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage, signal
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, counted, noted
 from avbench.features.audio import waveform
 
 _SHELF = (1681.974450955533, 0.7071752369554196, 3.999843853973347)
@@ -36,7 +36,7 @@ class LevelsProtocol(Protocol):
     """The settings that decide the levels, besides the clip."""
 
     name: str = "levels"
-    version: int = 1
+    version: int = 2
     loudness: str = "bs1770-4 integrated"
     weighting: str = "K"
     resampler: str = "resample_poly"
@@ -44,13 +44,13 @@ class LevelsProtocol(Protocol):
     block: float = 0.4
     """Seconds of one block of loudness. Blocks begin a quarter of this apart, and only whole blocks count."""
     absolute_gate: float = -70.0
-    """LUFS. Quieter blocks never count. It is also the loudness reported for a silent track."""
+    """LUFS. Quieter blocks never count. It is also the loudness reported for a track without one."""
     relative_gate: float = -10.0
     """LU relative to the mean power of all blocks above the absolute gate. Quieter blocks do not count."""
     lowest_rate: int = 8000
-    """Hz. Sound with a lower sample rate lacks much of what makes it loud to an ear, so it is refused."""
+    """Hz. Sound with a lower sample rate lacks much of what makes it loud to an ear, so it has no loudness."""
     most_channels: int = 2
-    """With more channels, their positions are unknown, and so is the weight of each in the loudness."""
+    """With more channels, their positions are unknown, and so is the weight of each: such sound has no loudness."""
     floor: float = -120.0
     """dBFS. Lower levels are reported as this."""
     window: float = 0.02
@@ -72,13 +72,14 @@ class LevelsProtocol(Protocol):
 class Levels:
     """The feature ``levels``. Values:
 
-    - ``loudness``: integrated loudness in LUFS; -70 where ``silent`` is 1, which is the floor and not a measurement.
+    - ``loudness``: integrated loudness in LUFS; -70 where ``loudness_known`` is 0, which is no measurement.
     - ``rms_dbfs``: root mean square over all samples and channels, in dBFS, at least -120.
     - ``peak``: largest absolute sample, 0...1 (of the samples, not of the curve between them).
     - ``silent_share``: share of the windows of 20 ms that are below -60 dBFS.
     - ``clipped_share``: share of the samples in runs of 3 or more at 0.999 of full scale or above. Sound that was
       clipped and then turned down is not detected; the peaks of a low, pure tone at full scale do count.
-    - ``silent``: 1 where no block of 400 ms is above -70 LUFS, else 0. Metrics of loudness should leave such clips out.
+    - ``loudness_known``: 0 where the loudness is undefined, because no block of 400 ms is above -70 LUFS, or because of
+      more than 2 channels, less than 400 ms or fewer than 8,000 samples a second; else 1.
     """
 
     protocol = LevelsProtocol()
@@ -86,32 +87,29 @@ class Levels:
     needs_sound = True
 
     def __call__(self, clip: Clip) -> dict[str, float]:
-        """Measure one clip. Raises NotMeasurable without sound, with under 400 ms, or if loudness is undefined."""
-        rate, wave = self._checked_sound(clip)
-        powers = _block_powers(wave, rate, self.protocol)
-        audible = powers[_lufs(powers) > self.protocol.absolute_gate]
+        """Measure one clip. Raises NotMeasurable without sound, or with less than one window of 20 ms."""
+        audio = waveform.sound_of(clip)
+        rate, wave = audio.sample_rate, audio.waveform.astype(np.float64)
+        if audio.samples < (least := _window(rate, self.protocol)):
+            msg = f"the clip has {counted(audio.samples, 'sample')} of sound; levels need {least}, 20 ms"
+            raise NotMeasurable(msg)
+        audible = self._audible(rate, wave)
         return {
             "loudness": _gated(audible, self.protocol),
             "rms_dbfs": float(_decibels(np.mean(wave**2), self.protocol.floor)),
             "peak": float(np.abs(wave).max()),
             "silent_share": _silent_share(wave, rate, self.protocol),
             "clipped_share": _clipped_share(wave, self.protocol),
-            "silent": float(not len(audible)),
+            "loudness_known": float(len(audible) > 0),
         }
 
-    def _checked_sound(self, clip: Clip) -> tuple[int, np.ndarray]:
-        audio, protocol = waveform.sound_of(clip), self.protocol
-        rate = audio.sample_rate
-        if audio.samples < _block_length(rate, protocol):
-            msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; loudness needs {1000 * protocol.block:g} ms"
-            raise NotMeasurable(msg)
-        if rate < protocol.lowest_rate:
-            msg = f"the clip's sound has {rate} samples a second; loudness needs at least {protocol.lowest_rate}"
-            raise NotMeasurable(msg)
-        if audio.channels > protocol.most_channels:
-            msg = f"the clip has {audio.channels} channels; loudness needs 1 or 2, whose positions are known"
-            raise NotMeasurable(msg)
-        return rate, audio.waveform.astype(np.float64)
+    def _audible(self, rate: int, wave: np.ndarray) -> np.ndarray:
+        """Power of the blocks above the absolute gate; none of sound whose loudness is undefined."""
+        protocol = self.protocol
+        if len(wave) > protocol.most_channels or rate < protocol.lowest_rate:
+            return np.zeros(0)
+        powers = _block_powers(wave, rate, protocol)
+        return powers[_lufs(powers) > protocol.absolute_gate]
 
 
 def _gated(audible: np.ndarray, protocol: LevelsProtocol) -> float:
@@ -167,8 +165,12 @@ def _denominator(hertz: float, quality: float, rate: int) -> list[float]:
     return [1 + k / quality + k * k, 2 * (k * k - 1), 1 - k / quality + k * k]
 
 
+def _window(rate: int, protocol: LevelsProtocol) -> int:
+    return max(1, round(protocol.window * rate))
+
+
 def _silent_share(wave: np.ndarray, rate: int, protocol: LevelsProtocol) -> float:
-    length = round(protocol.window * rate)
+    length = _window(rate, protocol)
     windows = wave[:, : wave.shape[1] // length * length].reshape(len(wave), -1, length)
     return float(np.mean(np.mean(windows**2, axis=(0, 2)) < 10 ** (protocol.silent_below / 10)))
 

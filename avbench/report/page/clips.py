@@ -166,7 +166,7 @@ def _loudness(playable: Clip) -> float | None:
     lacking = max(0, block - playable.audio.samples)  # shorter sounds have no loudness, but they can be heard
     audio = replace(playable.audio, waveform=np.pad(playable.audio.waveform, [(0, 0), (0, lacking)]))
     levels = Levels()(replace(playable, audio=audio))
-    return None if levels["silent"] else round(levels["loudness"], 2)
+    return round(levels["loudness"], 2) if levels["loudness_known"] else None
 
 
 def _playable(clip: Clip) -> Clip:

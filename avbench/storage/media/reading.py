@@ -237,8 +237,8 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             msg = f"{file} is {image.size}, but {files[0].name} is {frames.shape[2]}x{frames.shape[1]}"
             raise MediaError(msg)
         frames[number] = image.frames[0]
-    sound = _folder_sound(path)
-    return Clip(frames, fps, sound, (*_unread_sound(path), *_unequal(sound, len(frames) / fps)))
+    sound, remarks = _folder_sound(path)
+    return Clip(frames, fps, sound, (*remarks, *_unread_sound(path), *_unequal(sound, len(frames) / fps)))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -266,10 +266,11 @@ def _numbered(folder: Path) -> list[Path]:
     return [found[number] for number in order]
 
 
-def _folder_sound(folder: Path) -> Audio | None:
+def _folder_sound(folder: Path) -> tuple[Audio | None, list[str]]:
+    """The sound in a folder of frames, and remarks on it."""
     files = [folder / name for name in _SOUND_FILES if (folder / name).exists()]
     if not files:
-        return None
+        return None, []
     if len(files) > 1:
         msg = f"{folder} holds both audio.wav and audio.flac; keep only the one that is the sound"
         raise MediaError(msg)
@@ -278,7 +279,7 @@ def _folder_sound(folder: Path) -> Audio | None:
         sound = Sound(file, container.streams.audio[0], Budget.of(file, file.stat().st_size))
         _decode(file, container, None, sound)
         _check_end(file, container, [sound])
-    return sound.audio(Fraction(0))
+    return sound.audio(Fraction(0)), sound.remarks
 
 
 def _unread_sound(folder: Path) -> tuple[str, ...]:

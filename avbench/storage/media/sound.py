@@ -24,6 +24,9 @@ were joined, the priming of the next one, 1024 samples or more, lies over the en
 late by as much. Where times jitter, some block after a few is on time again."""
 _GAP = 0.05
 """Seconds of a gap that is not filled."""
+_LOUD = 10 ** (4 / 20)
+"""4 dB above full scale. Lossy sound exceeds full scale by up to 2.7 dB in real clips, and a square wave by 3.8 dB as
+AAC, which is not worth a remark."""
 _UNSAID = 0.1
 """Seconds of holes or overlaps, in all, that are not worth a remark."""
 
@@ -41,7 +44,7 @@ class _Overlap:
 
 
 class Sound:
-    """Samples of one stream, ``[channels, samples]`` float32 in −1…1, in consecutive blocks."""
+    """Samples of one stream, ``[channels, samples]`` float32, clipped to −1…1, in consecutive blocks."""
 
     def __init__(self, path: Path, stream: av.AudioStream, budget: Budget, *, fragmented: bool = False) -> None:
         self.path, self.stream, self.budget, self.fragmented = path, stream, budget, fragmented
@@ -51,12 +54,15 @@ class Sound:
         self.origin = self.late_start = Fraction(0)  # late_start as in Picture
         self.remarks: list[str] = []
         self._lasts_longer = False
+        self._peak = 0.0
         self._padding = self._in_holes = self._overlapping = self._unfilled = 0
         self._held: _Overlap | None = None
 
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
-        block = _samples(frame)
+        samples = _samples(frame)
+        self._peak = max(self._peak, float(np.abs(samples).max(initial=0)))
+        block = np.clip(samples, -1, 1).astype(np.float32)
         start = self.end if frame.pts is None else frame.pts * self.tick
         if not self.blocks:
             if not frame.sample_rate:
@@ -151,8 +157,8 @@ class Sound:
     def audio(self, origin: Fraction) -> Audio | None:
         """Return the sound from `origin` on, in seconds of the container's clock; None if there is none.
 
-        Remarks say if much of it came before, and if its blocks leave holes or overlap. A little, which an encoder puts
-        before its sound, is not worth one.
+        Remarks say if much of it came before, if its blocks leave holes or overlap, and if it was clipped. A little,
+        as of an encoder, is not worth one.
         """
         if not self.blocks:
             return None
@@ -166,6 +172,8 @@ class Sound:
         if self._overlapping > self.rate * _UNSAID:
             seconds = self._overlapping / self.rate
             self.remarks.append(f"parts of its sound overlap, by {seconds:.1f} s in all: the later of two was read")
+        if self._peak > _LOUD:
+            self.remarks.append(f"its sound peaks at {self._peak:.3g} of full scale and was clipped to -1...1")
         lead = round(late * self.rate) if abs(late) >= self.tick else 0
         blocks = [self._silence(self.blocks[0], lead), *self.blocks]
         wave = np.concatenate(blocks, axis=1)[:, max(-lead, 0) :]
@@ -180,4 +188,4 @@ def _samples(frame: av.AudioFrame) -> np.ndarray:
         data = (data.astype(np.float32) - 128) / 128
     elif data.dtype.kind == "i":
         data = data / 2.0 ** (8 * data.itemsize - 1)
-    return np.clip(data, -1, 1).astype(np.float32)
+    return data
