@@ -43,6 +43,7 @@ from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.report import paper
+from avbench.report.comparison_tables import power_legend
 from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
@@ -445,11 +446,22 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
             "--allow feature.version --allow feature.weights_sha256",
             "(HASH against HASH); `avbench measure` and `avbench evaluate` of both with the same avbench make",
         ),
+        (
+            {"beside": {"version": "SIDE", "weights_sha256": "HASH"}},
+            "--allow beside.version --allow beside.weights_sha256",
+            "(HASH against HASH); `avbench measure` and `avbench evaluate` of both with the same avbench make",
+        ),
+        (
+            {"matching": {"seconds": "SIDE", "hash": "HASH"}},
+            "--allow matching.hash --allow matching.seconds",
+            "'b' against 'a'; `avbench evaluate` of both with the same avbench makes them alike (",
+        ),
     ],
 )
 def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allowed, words):
     folders = [evaluated(made_run(tmp_path / name, seed=seed)) for seed, name in enumerate("ab")]
     for folder, letter in zip(folders, "ab", strict=True):
+        (folder.path / "clips").mkdir()
         plain = unsealed(read_json(folder.path / "scores.json"))
         for protocol in plain["protocols"].values():
             for outer, inner in fields.items():
@@ -467,6 +479,11 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
         words = words.replace("HASH", short, 1)
     assert words in str(refused.value) and 13 * "a" not in str(refused.value)
     assert f"({allowed} compares" in str(refused.value)
+    (folders[0].path / "clips").rmdir()
+    with pytest.raises(InputError) as refused:
+        scores_frame(folders)
+    rerun = "a has no clips to measure again: run the model that it holds with this avbench, and move a baseline to "
+    assert (rerun in str(refused.value)) is not bool({"subset", "reference"} & fields.keys())
 
 
 def test_what_one_run_alone_has_is_said_once_and_with_its_side():
@@ -545,6 +562,11 @@ def test_runs_that_an_earlier_version_measured_are_refused_and_measured_anew(tmp
         write_sealed(run.path / "scores.json", plain)
         (rows,) = run.path.glob("features/musicnn@*")
         rows.rename(rows.with_name("musicnn@earlier"))
+    with pytest.raises(
+        InputError, match=r"instead of 2\): b has no clips to measure again: run the model that it holds"
+    ):
+        differences(runs)
+    (runs[1].path / "clips").mkdir()
     with pytest.raises(InputError) as refused:
         differences(runs)
     assert str(refused.value) == (
@@ -554,6 +576,37 @@ def test_runs_that_an_earlier_version_measured_are_refused_and_measured_anew(tmp
     assert table(*runs, metrics=["onset_rate"])["p"].notna().all()
     anew = [measure(run) for run in runs]
     assert table(*anew).loc[(name, "fad", "b"), "pairs"] == 24
+
+
+def test_scores_of_sync_without_their_settings_are_refused_and_scored_again(tmp_path):
+    """As an earlier version wrote them. Their rows are the same, so no clip is measured."""
+    random, name = np.random.default_rng(0), "toy-object-contact"
+    runs = [made_run(tmp_path / run, seed=seed, names=[name]) for seed, run in enumerate("ab")]
+    for run in runs:
+        (run.path / "clips").mkdir()
+        for key, sample in run.samples().items():
+            times = np.sort(random.uniform(0.5, 1.5, 3))
+            motion = {"event_seconds": times, "event_strength": np.ones(3), "event_from": 0.25, "event_until": 1.6}
+            sound = {"onset_seconds": times, "onset_level": np.ones(3), "sound_seconds": 2.0}
+            for feature, values in (("flow-dis", motion), ("onsets", sound)):
+                run.add_row(protocol_of(feature), Row(key, sample.sha256, values))
+        evaluated(run, "sync_excess", "sync_lag")
+    settings = {"tolerance_seconds": 0.1, "null_shifts": 99, "null_least_seconds": 0.2}
+    (known,) = (one for one in runs[0].score_protocols().values() if one["metric"] == "sync_excess")
+    assert known.items() >= settings.items()
+    plain = unsealed(read_json(runs[0].path / "scores.json"))
+    for digest, protocol in [*plain["protocols"].items()]:
+        plain["protocols"]["0" + digest[1:]] = {one: value for one, value in protocol.items() if one not in settings}
+    for score in plain["scores"]:
+        score["protocol"] = "0" + score["protocol"][1:]
+    write_sealed(runs[0].path / "scores.json", plain)
+    with pytest.raises(
+        InputError, match="`avbench evaluate` of both with the same avbench makes them alike"
+    ) as refused:
+        differences(runs)
+    assert "tolerance_seconds" in str(refused.value) and "avbench measure" not in str(refused.value)
+    evaluated(runs[0], "sync_excess", "sync_lag")
+    assert table(*runs).loc[(name, "sync_excess", "b"), "pairs"] == 24
 
 
 def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
@@ -697,6 +750,9 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     assert alone["toy-control", "onset_rate"] == pytest.approx(more["toy-control", "onset_rate", 1], rel=0.4)
     with pytest.raises(InputError, match="3 pilot runs"):
         planned([*two, two[0]], [24], [1])
+    alike = evaluated(made_run(tmp_path / "alike", seed=10, seeds=(0, 1, 2)))
+    assert planned([two[0], alike], [24, 960], [1])["detectable"].isna().all()
+    assert "Empty: so few prompts can show no difference, or the pilots have no spread" in power_legend(1)
 
 
 def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from command_line import run_avbench
 from made_media import make, moving
-from made_runs import LPIPS, SUBSETS, evaluated, made_run
+from made_runs import LPIPS, SUBSETS, evaluated, made_run, unsealed
 from rich.console import Console
 from scipy import stats
 
@@ -30,7 +30,9 @@ from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report import checks
 from avbench.statistics import paired
+from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import write_sealed
 
 PLAN = "[margin]\nlpips_consecutive = 0.001\nonset_rate = 0.5\n"
 
@@ -153,7 +155,26 @@ def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
     assert "'tinyteam 0.2' against 'tinyteam 0.1' (--allow package compares them all the same" in refused.stderr
     allowed = check(tmp_path, after, "--allow", "package")
     assert allowed.exit_code == 0 and "clips; made differently: package 'tinyteam 0.2' against" in allowed.stdout
-    assert "'tinyteam 0.1'; no clip differs from another" in allowed.stdout
+    assert "'tinyteam 0.1'; no clip's value changed" in allowed.stdout
+
+
+def test_a_baseline_of_another_version_is_made_by_a_run_of_the_model_that_it_holds(tmp_path, baseline):
+    """Nothing in it can be measured again."""
+    after = evaluated(made_run(tmp_path / "after", seed=1))
+    (after.path / "clips").mkdir()
+    plain = unsealed(read_json(after.path / "scores.json"))
+    for protocol in plain["protocols"].values():
+        protocol["feature"]["version"] += 1
+    for score in plain["scores"]:
+        score["protocol"] = "0" + score["protocol"][1:]
+    plain["protocols"] = {"0" + digest[1:]: one for digest, one in plain["protocols"].items()}
+    write_sealed(after.path / "scores.json", plain)
+    refused = check(tmp_path, after)
+    said = (
+        "feature.version 2 against 1; baseline.zip has no clips to measure again: run the model that it holds with "
+        "this avbench, and move a baseline to that run with `avbench check --update` (--allow feature.version"
+    )
+    assert refused.exit_code == 2 and said in refused.stderr and "avbench measure" not in refused.stderr
 
 
 def test_a_field_that_is_allowed_is_one_that_runs_have(tmp_path, baseline):
@@ -223,6 +244,24 @@ def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(
     assert "checks failed, 1 not checked**" in checks.markdown([*found.values()])
 
 
+def test_a_loss_above_its_margin_that_few_prompts_do_not_show_passes_with_the_reason(tmp_path):
+    """By Student's t of 2 prompts, whose 97.5 % quantile is 12.7."""
+    before, after, same = (
+        evaluated(made_run(tmp_path / name, count=2, seed=place, lpips=moved, names=["toy-control"]))
+        for place, (name, moved) in enumerate((("before", 0.0), ("after", 0.002), ("same", 0.0)))
+    )
+    gate.update(before, tmp_path / "b.zip", "first")
+    values = [run.values().query("metric == 'lpips_consecutive'")["value"].to_numpy() for run in (before, after)]
+    loss = values[1] - values[0]
+    assert (values[0] > LPIPS["toy-control"]).all(), "so that more is worse"
+    assert 0.0005 < loss.mean() < stats.t(1).isf(0.025) * stats.sem(loss)
+    known = plan.from_plain({"margin": {"lpips_consecutive": 0.0005}})
+    for run, few in ((after, True), (same, False)):
+        (one,) = (one for one in gate.check(run, tmp_path / "b.zip", known) if one.name.endswith("consecutive"))
+        assert not one.failed and one.message.endswith("; 2 prompts: too few for a clear answer") is few
+        assert one.message.startswith("worse by ") or not few
+
+
 @pytest.mark.parametrize(("height", "doubt"), [(0.04, True), (1.0, False)])
 def test_the_least_loss_on_few_prompts_allows_for_luck_and_for_the_other_side(monkeypatch, height, doubt):
     """Both runs lie above the reference's 0, by `height` in the middle; all prompts share most of their luck."""
@@ -262,7 +301,7 @@ def test_clips_that_all_differ_by_the_same_do_differ(tmp_path, baseline):
     known = plan.from_plain({"margin": {"onset_rate": 9, "lpips_consecutive": 9}})
     found = {one.name: one.message for one in gate.check(worse, baseline, known)}
     assert found["toy-control/onset_rate"].endswith("; every clip differs by the same")
-    assert found["toy-control/lpips_consecutive"].endswith("; no clip differs from another")
+    assert found["toy-control/lpips_consecutive"] == "unchanged, margin 9, 24 clips; no clip's value changed"
 
 
 def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline, on_github):
@@ -621,6 +660,9 @@ def test_the_workflow_of_the_docs_checks_also_where_a_clip_failed():
         next(one for one in steps if words in one.get("run", "")) for words in ("pip", "avbench check")
     )
     assert "pip install ." not in installs["run"], "that is the team's own package"
+    runs = [one.get("run", "") for one in steps]
+    (made,) = (place for place, run in enumerate(runs) if run.startswith("avbench run"))
+    assert "rm -rf runs" in runs[:made], "or the check judges the clips of an earlier job, if the run is refused"
     assert checking["if"] == "${{ !cancelled() }}" and "--plan gate.toml" in checking["run"]
 
 

@@ -181,10 +181,10 @@ class Side:
         _, scored = self.made.protocols[subset, metric.name]
         then, now = without_notes(scored["feature"]), protocol_in(self.folder, metric.feature).values()
         if differing := field_differences(then, now, "{} instead of {}".format):
+            anew = f"`avbench measure` and `avbench evaluate`, each with --metric {metric.name}, score a run anew"
             msg = (
                 f"{metric.name} of {self.made.name} was computed from {metric.feature} of another version or with "
-                f"other settings ({'; '.join(differing)}): `avbench measure` and `avbench evaluate`, each with "
-                f"--metric {metric.name}, score a run anew"
+                f"other settings ({'; '.join(differing)}): {anew if self.made.has_clips else self.made.to_run_again()}"
             )
             raise InputError(msg)
 

@@ -200,10 +200,12 @@ class _Check:
             more = paired.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
             found = f"a loss of {self.margin + more:.3g} would be found" if more else ""
             if not found or CONSTANT in str(self.row.mark):
-                found = "every clip differs by the same" if self.row.difference else "no clip differs from another"
+                found = "every clip differs by the same" if self.row.difference else "no clip's value changed"
             few = isinstance(self.row.too_few, str)
             if not (few and self.row.kind == TO_TARGET):  # what would be found, depends on the side of the reference's
                 message = f"{message}; {found}"
+            elif not failed and worsening(self.row) > self.margin:
+                message = f"{message}; {counted(int(self.row.prompts), 'prompt')}: too few for a clear answer"
             if few and self.row.kind == "distance":
                 message = f"{message}; {self.row.too_few}"
         return Verdict(self.name, failed, without_folders(message), p, skipped=self.skipped, compared=self.compared)
@@ -399,8 +401,8 @@ def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
     """The check of a margin; `least` is the least difference of a ≈ metric, with its two sides in mind."""
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    how, clips = "better" if worse < 0 else "worse", counted(int(row.pairs), "clip")
-    message = f"{how} by {abs(worse):.4g}{unit}, margin {margin:.4g}, {clips}"
+    by = f"{'better' if worse < 0 else 'worse'} by {abs(worse):.4g}{unit}" if worse else "unchanged"
+    message = f"{by}, margin {margin:.4g}, {counted(int(row.pairs), 'clip')}"
     if isinstance(row.mark, str) and row.mark.startswith(MADE_DIFFERENTLY):
         message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):

@@ -33,7 +33,7 @@ def planned(
     folders: Sequence[RunFolder], prompts: Sequence[int], seeds: Sequence[int], family: int = 1
 ) -> pd.DataFrame:
     """One row per (subset, metric, prompts, seeds): the smallest true difference that 80 % of such experiments find;
-    none where so few prompts can show no difference, however large.
+    none where so few prompts can show no difference, however large, or where the pilots have no spread.
 
     `kind` says of what: of the values, or of their distances from the reference's value; then `middle` is how far from
     it the middle of the runs is taken to lie. `between` and `within` are the spreads of the difference of the values.

@@ -28,7 +28,7 @@ from avbench.core import (
 )
 from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
-from avbench.metrics.table import Metric, known_metrics
+from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import without_folders
 
@@ -43,10 +43,17 @@ _REMEDIES = {
     "the reference": "`avbench evaluate RUN --reference PLACE` scores a run against another reference",
     "the prompts": "the runs are of two versions of the subset; `avbench run` with the same version makes them alike",
     "subset.prompts": "they differ in their number of prompts; `avbench run` with the same --limit makes them alike",
-    "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
-    "feature.version": "`avbench measure` and `avbench evaluate` of both with the same avbench make them alike",
 }
 """What differs → what to do about it."""
+
+_SCORED_AGAIN = {
+    "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
+    **dict.fromkeys(
+        ("feature.version", "beside.version"),
+        "`avbench measure` and `avbench evaluate` of both with the same avbench make them alike",
+    ),
+}
+"""The same, where that takes the clips of both; a baseline has none."""
 
 _WHOLE = ("reference", "subset")
 """Their fields differ together, so `--allow` is advised for the whole."""
@@ -67,6 +74,15 @@ class Made:
     clip_specs: Mapping[str, Any]
     protocols: Mapping[Where, tuple[str, Mapping[str, Any]]]
     """Digest and description."""
+    has_clips: bool = True
+    """Whether its clips are there, to be measured again."""
+
+    def to_run_again(self) -> str:
+        """What to do where its numbers have to be computed anew, and it has no clips for that."""
+        return (
+            f"{self.name} has no clips to measure again: run the model that it holds with this avbench, and move a "
+            "baseline to that run with `avbench check --update`"
+        )
 
     def beside(self, first: "Made") -> "Made":
         """What a further run must equal: all that `first` has, and what only this one has."""
@@ -75,6 +91,7 @@ class Made:
             {**self.sampling, **first.sampling},
             {**self.clip_specs, **first.clip_specs},
             {**self.protocols, **first.protocols},
+            first.has_clips and self.has_clips,
         )
 
 
@@ -91,6 +108,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
         {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
         {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
         {score.where: (score.protocol, protocols[score.protocol]) for score in scores},
+        (folder.path / "clips").is_dir(),
     )
 
 
@@ -122,13 +140,9 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         sentence = "; ".join(_said(differing))
         refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
-            kinds = dict.fromkeys(map(field_in_words, refused))
-            if "subset.prompts" in kinds:  # which is why their hash differs
-                kinds.pop("the prompts", None)
-            remedies = [_REMEDIES[kind] for kind in kinds if kind in _REMEDIES]
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
             allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
-            why = "; ".join([sentence, *remedies])
+            why = "; ".join([sentence, *_remedies(refused, run, other)])
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
                 f"cannot be compared: {why} ({allowed} compares them all the same, and marks it)"
@@ -136,6 +150,19 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
             raise InputError(msg)
         marks[where] = f"{MADE_DIFFERENTLY}: {sentence}" if sentence else None
     return marks
+
+
+def _remedies(refused: Sequence[str], *sides: Made) -> Iterator[str]:
+    """What to do about the fields in which two runs differ."""
+    kinds = dict.fromkeys(map(field_in_words, refused))
+    if "subset.prompts" in kinds:  # which is why their hash differs
+        kinds.pop("the prompts", None)
+    yield from (_REMEDIES[kind] for kind in kinds if kind in _REMEDIES)
+    again = dict.fromkeys(_SCORED_AGAIN[kind] for kind in kinds if kind in _SCORED_AGAIN)
+    if not again and any(name.partition(".")[0] not in (*IN_PROTOCOL, "sampling", "clip_spec") for name in refused):
+        again = ["`avbench evaluate` of both with the same avbench makes them alike"]  # the metric's own settings
+    without = [side for side in sides if again and not side.has_clips]
+    yield from [side.to_run_again() for side in without[:1]] or again
 
 
 def require_known_fields(runs: Sequence[RunFolder], allow: Sequence[str]) -> None:

@@ -36,9 +36,9 @@ POWER_LEGEND = (
     "The smallest true difference that 80 % of such experiments find {level}. Columns: prompts × seeds. A pilot with "
     "one seed a prompt says nothing about more seeds. ≈: of the runs' distances from the reference's value, if both "
     "lie on one side of it, their middle as far from it as that of the pilots at least is; where they will lie cannot "
-    "be known before, and nearer to it, or on either side, more is needed. Empty: so few prompts show no difference, "
-    "however large. Distances between sets of clips (fvd and the like) cannot be planned, nor can metrics that have "
-    "values of fewer than two prompts in every pilot."
+    "be known before, and nearer to it, or on either side, more is needed. Empty: so few prompts can show no "
+    "difference, or the pilots have no spread in this metric. Distances between sets of clips (fvd and the like) cannot "
+    "be planned, nor can metrics that have values of fewer than two prompts in every pilot."
 )
 """`power_legend` fills in the level."""
 
