@@ -747,7 +747,8 @@ def test_a_subset_of_prompts_in_memory_is_scored_against_a_folder_of_real_clips(
     asked = {"metrics": "motion_frechet", "reference": tmp_path / "real"}
     scores = training_hook(made_noise, subset, **asked)
     assert scores["mine/motion_frechet"] > 0 and not scores.missing
-    assert repr(scores) == f"Scores({dict(scores)}, missing={{}}, remarks=())"
+    assert scores.remarks == ("n = 4: too few for motion_frechet (mine); tables and the page do not show such a value",)
+    assert repr(scores) == f"Scores({dict(scores)}, missing={{}}, remarks={scores.remarks})"
     assert len([*(tmp_path / "cache").rglob("card.json")]) == 1
     with pytest.raises(InputError, match="reference nothing does not exist"):
         training_hook(made_noise, subset, reference="nothing")

@@ -35,6 +35,7 @@ from avbench.generation.resuming import throw_away
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, worth_measuring
+from avbench.metrics.table import known_metrics
 from avbench.storage.clip_files import clips_in
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder, no_run
@@ -53,7 +54,8 @@ class Scores(dict[str, float]):
         self.clips = {f"{one.subset}/{one.metric}": one.n for one in found}
         """``subset/metric`` → how many clips the value was computed from."""
         self.remarks = (*remarks,)
-        """Sentences of the model's, and on clips that were conformed to their clip spec or read with a remark."""
+        """Sentences of the model's, on clips that were conformed to their clip spec or read with a remark, and on
+        distances of too few clips."""
 
     def __repr__(self) -> str:
         return f"Scores({dict(self)}, missing={self.missing}, remarks={self.remarks})"
@@ -121,7 +123,19 @@ def training_hook(
             _drain(made)
         _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=work.processes)[1])
         scores = evaluate(folder, chosen, place=place, given=reference)
-        return Scores(scores, [*remarks, *sampling_remarks(folder.samples().values(), folder.path if out else None)])
+        remarks += sampling_remarks(folder.samples().values(), folder.path if out else None)
+        return Scores(scores, [*remarks, *_too_few(scores)])
+
+
+def _too_few(scores: Iterable[Score]) -> Iterator[str]:
+    """Sentences on the values that tables do not show, each with the subsets that it holds for."""
+    found: dict[str, list[str]] = {}
+    for one in scores:
+        few = known_metrics()[one.metric].too_few(one.n, one.reference_clips) if one.value is not None else None
+        if few:
+            found.setdefault(few, []).append(one.subset)
+    for few, subsets in found.items():
+        yield f"{few} ({', '.join(subsets)}); tables and the page do not show such a value"
 
 
 def _require_run(path: Path) -> None:

@@ -403,7 +403,7 @@ def list_(
 def doctor(
     model: Annotated[
         str | None,
-        typer.Option(help="Check this model's contract: six clips are made, and paid for if it is a paid service."),
+        typer.Option(help="Check this model's contract: seven clips are made; a paid service charges for six."),
     ] = None,
     setting: Settings = None,
     subset: Annotated[

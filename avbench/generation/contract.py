@@ -1,7 +1,7 @@
 """Checks a generator's contract: its clips depend only on prompt, seed and settings, and meet the clip spec.
 
-Six clips are made: three (of two prompts and two seeds) one by one, and the same three again by a newly built
-generator, in reverse order and in batches. The decoded clips must be exactly equal.
+Seven clips are made: three (of two prompts and two seeds) one by one, and by a newly built generator the first of them
+again, then all three in reverse order and in batches. The decoded clips must be exactly equal.
 """
 
 from collections.abc import Callable, Iterator, Sequence
