@@ -37,8 +37,8 @@ POWER_LEGEND = (
     "one seed a prompt says nothing about more seeds. ≈: of the runs' distances from the reference's value, if both "
     "lie on one side of it, their middle as far from it as that of the pilots at least is; where they will lie cannot "
     "be known before, and nearer to it, or on either side, more is needed. Empty: so few prompts can show no "
-    "difference, or the pilots have no spread in this metric. Distances between sets of clips (fvd and the like) cannot "
-    "be planned, nor can metrics that have values of fewer than two prompts in every pilot."
+    "difference, or the pilots have no spread in this metric. Distances between sets of clips (fvd and the like) "
+    "cannot be planned, nor can metrics that have values of fewer than two prompts in every pilot."
 )
 """`power_legend` fills in the level."""
 
