@@ -1,7 +1,10 @@
 """Work that its process dies of. Worker processes import it, so it imports nothing heavy itself."""
 
+import gc
+import multiprocessing.queues
 import os
 import signal
+import struct
 import time
 
 from avbench.core import InputError
@@ -30,6 +33,11 @@ def obedient(folder):
         first = len((folder / name).read_text().splitlines()) == 1
         if what == "dies" or (what == "dies once" and first):
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "dies halfway":
+            hand_half_over()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "naps":
+            time.sleep(10)
         if what == "hangs":
             time.sleep(3600)
         if what == "raises":
@@ -38,6 +46,13 @@ def obedient(folder):
         return name.upper()
 
     return one
+
+
+def hand_half_over():
+    """Leave what a death leaves in the middle of a large result: half of it, and a lock that nobody else gets."""
+    (results,) = (one for one in gc.get_objects() if isinstance(one, multiprocessing.queues.SimpleQueue))
+    results._wlock.acquire()
+    os.write(results._writer.fileno(), struct.pack("!i", 2**20) + bytes(2**19))
 
 
 def large():

@@ -1,6 +1,8 @@
 """Looks at processes, and waits for what they do."""
 
+import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,20 @@ def wait_until(true, seconds=120):
     while not true():
         assert time.monotonic() < stop, "it never happened"
         time.sleep(0.02)
+
+
+def in_time(call, seconds=300):
+    """The result of a call that could wait without end."""
+    made = Future()
+
+    def run():
+        try:
+            made.set_result(call())
+        except BaseException as error:
+            made.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made.result(seconds)
 
 
 def _all_processes():

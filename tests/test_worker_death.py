@@ -10,11 +10,12 @@ import threading
 import time
 from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
+from typing import Any
 
 import dying_workers
 import pytest
 from command_line import run_avbench
-from processes import FORKS, processes_of, wait_until
+from processes import FORKS, in_time, processes_of, wait_until
 
 from avbench.core import InputError, MediaError
 from avbench.curation import pool
@@ -136,6 +137,52 @@ def test_a_worker_that_dies_while_another_one_starts_holds_nothing_up(monkeypatc
     monkeypatch.setattr(BaseProcess, "start", lambda process: (start(process), time.sleep(1)))
     working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=2, survive_crashes=True)
     assert isinstance(dict(working)["a"], worker_pool.WorkerCrashed)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_dies_while_it_hands_a_result_over_holds_nothing_up(tmp_path, workers):
+    """Neither do the workers that wait until they may hand theirs over."""
+    build, tasks = functools.partial(dying_workers.obedient, tmp_path), ["a dies halfway", "b", "c"]
+    working = worker_pool.map_unordered(build, tasks, workers=workers, survive_crashes=True)
+    found = in_time(lambda: dict(working))
+    assert isinstance(found.pop("a dies halfway"), worker_pool.WorkerCrashed) and found == {"b": "B", "c": "C"}
+
+
+def test_an_error_in_a_worker_ends_the_others_in_the_middle_of_their_tasks(tmp_path):
+    build, tasks = functools.partial(dying_workers.obedient, tmp_path), [f"{name} naps" for name in "bcdefghi"]
+    with pytest.raises(InputError, match="a is wrong"):
+        list(worker_pool.map_unordered(build, ["a raises", *tasks], workers=2))
+    assert len([*tmp_path.iterdir()]) <= 3, "its worker may have begun another one, and the other worker has one"
+
+
+TOO_MANY = """
+import resource
+from avbench.core import InputError
+from avbench.storage.worker_pool import map_unordered
+
+def build():
+    return abs
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        list(map_unordered(build, range(48), workers=48, imports=[]))
+    except InputError as error:
+        print(error, flush=True)
+    input()
+"""
+
+
+def test_if_a_worker_cannot_be_started_the_earlier_ones_are_ended(tmp_path):
+    (tmp_path / "program.py").write_text(TOO_MANY)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    options: Any = {"env": environment, "text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, str(tmp_path / "program.py")]
+    with subprocess.Popen(command, start_new_session=True, **options) as program:
+        why = "worker processes cannot be started ([Errno 24] Too many open files): give fewer --workers\n"
+        assert program.stdout.readline() == why
+        wait_until(lambda: len(processes_of(program.pid)) <= 3, 60)  # with Python's resource tracker and fork server
+        program.communicate("\n")
 
 
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()

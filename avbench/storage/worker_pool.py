@@ -7,6 +7,7 @@ because sums are then always taken in the same order.
 import collections
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import pickle
 import queue
@@ -20,7 +21,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from avbench.core import InputError
+from avbench.core import InputError, first_line
 from avbench.storage.forks import ends_forks
 
 Task = TypeVar("Task")
@@ -239,9 +240,20 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
 def _submitted(
     pool: ProcessPoolExecutor, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
 ) -> list[Future[tuple[Result, float]]]:
-    """Hand tasks to the workers of a pool, which starts them."""
-    with _stops_held_back(), _without_main(build, *tasks):
+    """Hand tasks to the workers of a pool, which starts them. Raises InputError where it cannot."""
+    with _starting(), _without_main(build, *tasks):
         return [pool.submit(_call, build, task) for task in tasks]
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """What starts processes runs inside it. Raises InputError where they need more than this process may have."""
+    try:
+        with _stops_held_back():
+            yield
+    except (OSError, EOFError) as error:  # EOFError: of the process that starts the others
+        msg = f"worker processes cannot be started ({first_line(error)}): give fewer --workers"
+        raise InputError(msg) from error
 
 
 @contextlib.contextmanager
@@ -290,7 +302,7 @@ def _without_main(*given: Any) -> Iterator[None]:
 def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[ProcessPoolExecutor]:
     """Worker processes. On Linux they are copies of one process that has done the slow imports and nothing else.
 
-    Ctrl-C, and a caller who takes no more results, end them in the middle of their tasks.
+    Ctrl-C, an error, and a caller who takes no more results, end them in the middle of their tasks.
     """
     if multiprocessing.current_process().daemon:
         msg = (
@@ -300,26 +312,43 @@ def _pool(workers: int, imports: Sequence[str] = _SLOW_IMPORTS) -> Iterator[Proc
         raise InputError(msg)
     how = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     how.set_forkserver_preload([*imports])
-    with _stops_held_back():  # it starts Python's resource tracker
-        pool = ProcessPoolExecutor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
-    # It starts all workers before it begins to watch them. By default it starts them one by one, and then waits without
-    # end for one that is just starting when another one dies.
-    pool._safe_to_dynamically_spawn_children = False  # pyright: ignore[reportAttributeAccessIssue]
+    with _starting():  # it starts Python's resource tracker
+        pool = _Executor(workers, how, initializer=_prepare, initargs=(dict(os.environ),))
     try:
         yield pool
-    except (KeyboardInterrupt, GeneratorExit):  # nobody waits for the tasks in progress any more
+    except BaseException:  # nobody waits for the tasks in progress any more
         _terminate(pool)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+class _Executor(ProcessPoolExecutor):
+    """Starts all workers before it begins to watch them, and ends them all when one dies.
+
+    Python's own starts them one by one. When one dies, it waits without end for another one that is just starting, and
+    for the rest of a result that the death cut off: the pipe of results stays open while any process can write to it.
+    """
+
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._safe_to_dynamically_spawn_children = False
+
+    def _launch_processes(self) -> None:
+        super()._launch_processes()  # pyright: ignore[reportAttributeAccessIssue]
+        results: Any = self._result_queue
+        results._writer.close()  # only the workers write to it
+        threading.Thread(target=self._end_together, args=([*self._processes.values()],), daemon=True).start()
+
+    def _end_together(self, processes: Sequence[Any]) -> None:
+        multiprocessing.connection.wait([one.sentinel for one in processes])
+        if not self._shutdown_thread:
+            _terminate(self)
+
+
 def _terminate(pool: ProcessPoolExecutor) -> None:
     for process in [*(pool._processes or {}).values()]:
         process.terminate()
-    results: Any = pool._result_queue
-    if results is not None:
-        results._writer.close()  # or a result that is cut off here would be waited for without end
 
 
 def _in_threads(work: Callable[[Task], Result], tasks: Sequence[Task], count: int) -> Iterator[tuple[Task, Result]]:
