@@ -22,10 +22,9 @@ from processes import children_named, processes_of, wait_until
 from avbench.core import InputError
 from avbench.features import measure as stage
 from avbench.features.current import current_rows
-from avbench.features.worker import CRASHED
 from avbench.storage.ray_actors import RayActors
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import LocalPool, WorkerCrashed, WorkerTimedOut
+from avbench.storage.worker_pool import CRASHED, LocalPool, WorkerCrashed, WorkerTimedOut
 
 if importlib.util.find_spec("ray") is None and os.environ.get("CI") != "true":
     pytest.skip("Ray is not installed", allow_module_level=True)

@@ -23,7 +23,6 @@ from avbench.features import measure as stage
 from avbench.features import worker
 from avbench.features.current import current_rows
 from avbench.features.measure import measure
-from avbench.features.worker import CRASHED
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips
@@ -31,6 +30,7 @@ from avbench.storage import worker_pool
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.worker_pool import CRASHED
 from avbench.subsets import loading
 
 pytestmark = FORKS

@@ -42,8 +42,6 @@ class Task:
         return self.reference if any(requires(one) is Requires.REFERENCE_CLIP for one in self.features) else None
 
 
-CRASHED = str(worker_pool.WorkerCrashed("measuring"))
-"""The sentence that replaces the value after a crash."""
 _MOST_HELD = 64 * 2**20
 """Bytes. A clip whose frames take more stays in its file, and is decoded anew for each feature that reads it."""
 
@@ -126,7 +124,7 @@ def each_alone(
         one = dataclasses.replace(task, features=(feature,))
         alone = run_isolated(one) if len(task.features) > 1 else crash
         if isinstance(alone, worker_pool.WorkerCrashed):
-            why = str(alone) if isinstance(alone, worker_pool.WorkerTimedOut) else CRASHED
+            why = str(alone) if isinstance(alone, worker_pool.WorkerTimedOut) else worker_pool.CRASHED
             rows += [(feature, row) for row in as_rows(feature, task, [None] * len(task.samples), why, forms)]
         else:
             rows += alone

@@ -9,13 +9,11 @@ from avbench.generation.names import same_place
 from avbench.generation.table import Generator, Request, method_of
 from avbench.storage.content import altered
 from avbench.storage.reading import read_bytes
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import SCORED, RunFolder
 from avbench.storage.writing import read_sealed
 
 JOURNAL = "jobs"
 """Folder inside the run folder for a generator's own files."""
-SCORED = ("scores.json", "values.parquet", "near_copies.csv")
-"""Files of an evaluation, which belong to the clips that were scored."""
 _SHA256_LETTERS = 64
 
 

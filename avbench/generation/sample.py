@@ -23,7 +23,6 @@ from avbench.core.version import __version__
 from avbench.generation import table as generators
 from avbench.generation.resuming import (
     JOURNAL,
-    SCORED,
     as_held,
     changes_in_words,
     holds_another,
@@ -35,7 +34,7 @@ from avbench.generation.table import Generator, Request
 from avbench.generation.worker import after_crash, as_recorded, disk_full, no_space, put_whole, worker
 from avbench.storage import worker_pool
 from avbench.storage.mirror import Mirror, Place
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import SCORED, RunFolder
 
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")

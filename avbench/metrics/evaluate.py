@@ -50,9 +50,9 @@ from avbench.storage.conform import ClipForm
 from avbench.storage.contained import contained
 from avbench.storage.content import require_unchanged
 from avbench.storage.plug_ins import FAILED, failure
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.run_folder import NEAR_FILE, VALUES_FILE, RunFolder
 
-NEAR_COPIES, NEAR_FILE = "near_copies", "near_copies.csv"
+NEAR_COPIES = "near_copies"
 NO_REFERENCE = "has no reference statistics"
 """Words in the reason for a distance without a value: no real clips are known of its subset."""
 

@@ -93,11 +93,11 @@ def write_report(
             frame,
             over,
             out / "media",
-            differences,
-            options.media,
-            asked,
-            voted,
-            limits,
+            differences=differences,
+            media=options.media,
+            explained=asked,
+            votes=voted,
+            limits=limits,
         )
         write_whole(out / "report.html", html.encode())
     if options.media == "inside" and len(html) > LARGE_PAGE_BYTES:

@@ -74,7 +74,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the run folder's format. It is raised when an older avbench would misread a new folder."""
-VALUES_FILE = "values.parquet"
+VALUES_FILE, NEAR_FILE = "values.parquet", "near_copies.csv"
+SCORED = ("scores.json", VALUES_FILE, NEAR_FILE)
+"""Files of an evaluation, which belong to the clips that were scored."""
 PROGRESS_FILE = ".progress.json"
 """The progress of the last command; see storage/progress.py."""
 MIRROR_FILE = ".mirror.json"

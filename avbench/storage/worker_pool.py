@@ -49,6 +49,10 @@ class WorkerCrashed(Exception):
 _OVERDUE = "it was stopped after the time limit"
 
 
+CRASHED = str(WorkerCrashed("measuring"))
+"""The sentence that replaces a value after a crash."""
+
+
 class WorkerTimedOut(WorkerCrashed):
     """Returned instead of a result: the task took longer than its time limit, so its worker was killed."""
 
@@ -56,7 +60,7 @@ class WorkerTimedOut(WorkerCrashed):
         Exception.__init__(self, f"{_OVERDUE} of {seconds:g} s")
 
 
-NOT_MEASURED = (str(WorkerCrashed("measuring")), _OVERDUE)
+NOT_MEASURED = (CRASHED, _OVERDUE)
 """How a sentence begins that stands in place of a value because of the worker, not because of the clip."""
 
 
@@ -188,23 +192,38 @@ def map_unordered(
         imports: modules that are imported once for all workers of this program; its first workers decide.
 
     Raises:
-        InputError: a worker process crashed, without `survive_crashes`; or this process may start none.
+        InputError: a worker process crashed, without `survive_crashes`; or the workers cannot be started.
     """
-    in_here = not survive_crashes or threads
-    if workers <= (1 if in_here else 0) or (in_here and len(tasks) <= 1):
-        settings = contextlib.nullcontext if keeps_settings else default_settings
-        with threads_restored():
-            one_thread()
-            with settings():
-                work = build()
-            for task in tasks:
-                with ends_forks(), settings():
-                    result = work(task)
-                yield task, result
-        return
-    if threads:
-        yield from _in_threads(build(), tasks, min(workers, len(tasks)))
-        return
+    count = min(workers, len(tasks))
+    if threads and count > 1:
+        yield from _in_threads(build(), tasks, count)
+    elif threads or workers < 1 or (count <= 1 and not survive_crashes):
+        yield from _in_this_process(build, tasks, keeps_settings)
+    else:
+        yield from _in_processes(build, tasks, workers, survive_crashes, imports)
+
+
+def _in_this_process(
+    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], keeps_settings: bool
+) -> Iterator[tuple[Task, Result]]:
+    settings = contextlib.nullcontext if keeps_settings else default_settings
+    with threads_restored():
+        one_thread()
+        with settings():
+            work = build()
+        for task in tasks:
+            with ends_forks(), settings():
+                result = work(task)
+            yield task, result
+
+
+def _in_processes(
+    build: Callable[[], Callable[[Task], Result]],
+    tasks: Sequence[Task],
+    workers: int,
+    survive_crashes: bool,
+    imports: Sequence[str],
+) -> Iterator[tuple[Task, Any]]:
     left = list(range(len(tasks)))
     while left:
         try:
