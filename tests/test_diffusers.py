@@ -5,11 +5,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from fractions import Fraction
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,8 +29,9 @@ from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.detect import detect, fingerprint, index_of
 from avbench.generation.providers.diffusers import calling
-from avbench.generation.providers.diffusers.loading import Placement, Source, load, local_folder
+from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load, local_folder
 from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, preset_name
+from avbench.generation.providers.diffusers.ranks import Ranks
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
 from avbench.report.lists import listing
@@ -944,10 +948,34 @@ def test_what_lies_in_the_hubs_cache_is_looked_at_and_run(built, lora, fine_tune
     assert near(clip(file, base="us/wan"), fine_tune[1])
 
 
+def test_if_a_rank_cannot_be_started_the_earlier_ones_are_ended(monkeypatch, tmp_path):
+    start, started = BaseProcess.start, []
+
+    def one(process):
+        if started:
+            raise OSError("too many open files")
+        start(process)
+        started.append(process)
+
+    monkeypatch.setattr(BaseProcess, "start", one)
+    source, placement = Source(tmp_path, {}, object), replace(CPU, context_parallel=3)
+    with pytest.raises(InputError, match="context_parallel=3: too many open files"):
+        Ranks(source, placement, Sampler(), None)
+    assert not started[0].is_alive()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")  # how diffusers gathers
 def test_ranks_that_share_a_sequence_make_the_same_clip(built, monkeypatch):
-    """Two processes on this CPU; after a failure all of them begin anew."""
+    """Two processes on this CPU; after a failure all of them begin anew. A port that was free need not stay so."""
+    taken = []
+
+    class OfAnotherProgram(socket.socket):
+        def __exit__(self, *_):
+            self.listen()
+            taken.append(self)
+
+    monkeypatch.setattr(socket, "socket", OfAnotherProgram)
     settings = {**SMALL, "device": "cpu", "context_parallel": 2}
     model = generators.build(str(built("wan2.1")), settings)
     assert model.settings["context_parallel"] == 2

@@ -7,7 +7,6 @@ processes, where its clips equal those of one process; it was not run over NCCL.
 
 import contextlib
 import multiprocessing
-import socket
 import unittest.mock
 import weakref
 from collections.abc import Mapping, Sequence
@@ -29,24 +28,25 @@ class Ranks:
 
     def __init__(self, source: Source, placement: Placement, sampler: Sampler, pipe: Any) -> None:
         """Start them and add `pipe` to their group. Raises InputError if one cannot load the pipeline or join."""
-        spawn, port = multiprocessing.get_context("spawn"), _free_port()
+        spawn = multiprocessing.get_context("spawn")
         self._ends: list[Connection] = []
         processes = []
-        for rank in range(1, placement.context_parallel):
-            ours, theirs = spawn.Pipe()
-            asked = (theirs, rank, port, source, placement, sampler)
-            processes.append(spawn.Process(target=_serve, args=asked, daemon=True))
-            processes[-1].start()
-            theirs.close()
-            self._ends.append(ours)
         self._end = weakref.finalize(self, _end, self._ends, processes)
         try:
+            for rank in range(1, placement.context_parallel):
+                ours, theirs = spawn.Pipe()
+                process = spawn.Process(target=_serve, args=(theirs, rank, source, placement, sampler), daemon=True)
+                process.start()
+                processes.append(process)
+                theirs.close()
+                self._ends.append(ours)
             for rank, end in enumerate(self._ends, 1):
                 if (trouble := _received(end)) is not None:
                     msg = f"rank {rank} of {placement.context_parallel} cannot load {source.folder}: {trouble}"
                     raise InputError(msg)
-            self._send("join")
-            _join(pipe, 0, port, placement)
+            store = _store(0, placement)
+            self._send(store.port)
+            _join(pipe, 0, store, placement)
         except Exception as error:
             self.end()
             if isinstance(error, InputError):
@@ -81,7 +81,7 @@ def fresh(pipe: Any, seed: int) -> Any:
     return torch.Generator("cpu").manual_seed(seed)
 
 
-def _serve(end: Connection, rank: int, port: int, source: Source, placement: Placement, sampler: Sampler) -> None:
+def _serve(end: Connection, rank: int, source: Source, placement: Placement, sampler: Sampler) -> None:
     import torch
 
     if placement.device == "cpu":
@@ -94,22 +94,30 @@ def _serve(end: Connection, rank: int, port: int, source: Source, placement: Pla
         return
     end.send(None)
     with contextlib.suppress(EOFError):  # rank 0 has ended
-        end.recv()
-        _join(pipe, rank, port, placement)
+        if (port := end.recv()) is None:
+            return
+        _join(pipe, rank, _store(port, placement), placement)
         while (asked := end.recv()) is not None:
             call, seed = asked
             with torch.inference_mode():
                 pipe(**call, generator=fresh(pipe, seed))
 
 
-def _join(pipe: Any, rank: int, port: int, placement: Placement) -> None:
+def _store(port: int, placement: Placement) -> Any:
+    """Where the ranks meet; with port 0 it is made, at a port that is free now."""
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    return TCPStore("127.0.0.1", port, placement.context_parallel, port == 0, _LONGEST, wait_for_workers=False)
+
+
+def _join(pipe: Any, rank: int, store: Any, placement: Placement) -> None:
     import torch
     from torch import distributed
 
     cpu = placement.device == "cpu"
     distributed.init_process_group(
         "gloo" if cpu else "nccl",
-        init_method=f"tcp://127.0.0.1:{port}",
+        store=store,
         rank=rank,
         world_size=placement.context_parallel,
         timeout=_LONGEST,
@@ -143,9 +151,3 @@ def _end(ends: Sequence[Connection], processes: Sequence[Any]) -> None:
         end.close()
     if distributed.is_initialized():
         distributed.destroy_process_group()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
