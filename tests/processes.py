@@ -19,6 +19,11 @@ def wait_until(true, seconds=120):
         time.sleep(0.02)
 
 
+def written(path):
+    """The text of a file, once there is some."""
+    return path.exists() and path.read_text().strip()
+
+
 def in_time(call, seconds=300):
     """The result of a call that could wait without end."""
     made = Future()

@@ -1,10 +1,7 @@
 """Every provider, and every family of diffusers that is run here, keeps the contract: nine checks on seven clips."""
 
 import re
-import socket
-import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,13 +11,13 @@ import tiny_pipelines
 import tiny_towers
 import torch
 from PIL import Image
+from video_service import Service
 
 from avbench.core import Clip, ClipSpec, Prompt, Subset
 from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample
-from avbench.storage.reading import read_lines
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 
@@ -169,28 +166,20 @@ def test_a_class_and_a_packages_provider(tmp_path, monkeypatch):
     ids=["openai", "openrouter", "veo", "fal"],
 )
 def test_a_video_server(tmp_path, shape, path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, HERE / "video_server.py", tmp_path, str(port)])
+    service = Service(tmp_path).start()
     try:
-        while True:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.02)
         settings = {"shape": shape, "poll_seconds": 0.02, "frames": 8, "fps": 8, "width": 64, "height": 64}
         subset = small(ClipSpec(64, 64, 8, Fraction(8), 16000) if shape == "openai" else None)
-        model = f"videos-api:http://127.0.0.1:{port}/{path}#m"
+        model = service.url(path)
         if shape == "veo":  # it takes no seed, and the check says so
             found = {one.name: one for one in check(lambda: generators.build(model, settings), subset)}
             assert {name for name, one in found.items() if one.ok is False} == {"seeds"}
         else:
             kept(model, settings, subset)
         assert len(read_lines(tmp_path / "jobs.jsonl")) == 6, "six clips are paid for: one of the seven is known"
+        assert len(service.jobs()) == 6, "six clips are paid for"
     finally:
-        process.kill()
-        process.wait()
+        service.kill()
 
 
 def test_the_docs_say_of_every_row_whether_it_was_run():

@@ -443,7 +443,7 @@ def test_a_variant_that_alone_is_on_the_hub_is_fetched(built, tmp_path):
             [sys.executable, "-m", "avbench", *asked, *settings],
             env={**os.environ, **endpoint},
             check=True,
-            timeout=120,
+            timeout=300,
         )
         server.shutdown()
     assert {name for name in server.fetched if "safetensors" in name} == {

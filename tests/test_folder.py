@@ -152,11 +152,11 @@ def test_one_writer_at_a_time(tmp_path):
     with RunFolder(tmp_path / "r").writing():
         other = spawn.Process(target=_try_to_write, args=(tmp_path / "r", answers))
         other.start()
-        assert "is being written by another avbench" in answers.get(timeout=60)
+        assert "is being written by another avbench" in answers.get(timeout=300)
         other.join()
     other = spawn.Process(target=_try_to_write, args=(tmp_path / "r", answers))
     other.start()
-    assert answers.get(timeout=60) == "held"
+    assert answers.get(timeout=300) == "held"
     other.join()
 
 

@@ -484,7 +484,7 @@ def test_a_kill_leaves_only_whole_files_in_a_folder(tmp_path, folder_store):
     for turn in range(4):
         command = [sys.executable, "-c", WRITING, folder_store, tmp_path / "content"]
         with subprocess.Popen(command) as process:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 300
             while not all(path.exists() for path in there):
                 assert process.poll() is None and time.monotonic() < until
                 time.sleep(0.01)
@@ -640,7 +640,7 @@ me, other, place, url, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[
 
 def meet(what):
     (place / f"{what} {me}").touch()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while not (place / f"{what} {other}").exists():
         assert time.monotonic() < until
 
@@ -739,7 +739,7 @@ def test_nothing_is_lost_of_a_machine_that_is_killed(folder_store, tmp_path, mac
         words = ["sample", "world=toyworld:", "--subset", "toy-control", "--limit", "60", "--workers", "0"]
         command = [sys.executable, "-c", SLOWLY, *words, "--out", tmp_path / str(turn), "--mirror", folder_store]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 300
             while not lines.exists() or lines.read_bytes().count(b"\n") < 4 * (turn + 1):
                 assert process.poll() is None and time.monotonic() < until
                 time.sleep(0.01)

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import run_avbench
-from processes import wait_until
+from processes import wait_until, written
 
 from avbench.api import run
 from avbench.api.hook import training_hook
@@ -410,7 +410,7 @@ if __name__ == "__main__":
 
 def test_a_child_that_the_users_code_forks_ends_with_its_call(here):
     (here / "my_model.py").write_text(FORKING)
-    ended = subprocess.run([sys.executable, "my_model.py"], capture_output=True, text=True, timeout=120)
+    ended = subprocess.run([sys.executable, "my_model.py"], capture_output=True, text=True, timeout=300)
     assert ended.stdout.splitlines() == [
         "sampled None",
         "('a', 'a') ('b', 'b')",
@@ -479,7 +479,7 @@ def test_a_model_that_changes_the_working_folder_leaves_the_users_alone(here, wh
     for name in ["Threads", *(["Polite"] if when == "called" else [])]:
         with pytest.raises(InputError, match=refused):
             list(sample(RunFolder(Path("t")), f"python:my_model:{name}", {}, [SUBSET.limited(8)], [0], replace=True)[1])
-        wait_until(lambda: threading.active_count() == threads)  # another one may still be in its call
+        wait_until(lambda: threading.active_count() <= threads)  # another one may still be in its call
         assert Path.cwd() == here
     assert not [*(here / "home").glob("t")], "the run is in one folder"
 
@@ -626,9 +626,8 @@ def test_the_error_of_a_script_is_told_before_the_advice_below_it(here):
 
 
 def test_a_script_that_hangs_is_ended(here):
-    _, made = scripted(here, "a", "slow", batch=1, timeout=4)
-    assert made["a"].path
-    assert made["slow"].failure == "the script did not end within 4 s; it wrote nothing to stderr"
+    _, made = scripted(here, "slow", timeout=1)
+    assert made["slow"].failure == "the script did not end within 1 s; it wrote nothing to stderr"
     with pytest.raises(InputError, match="'no-such-thing' is not a command"):
         build("cmd:no-such-thing --x", {})
     with pytest.raises(InputError, match="No closing quotation"):
@@ -644,12 +643,12 @@ def test_a_stopped_command_leaves_no_script_behind(here, concurrency):
     words = [sys.executable, "-m", "avbench", *words, "--subset", "toy-control", "--out", "o"]
     command = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     found = partial((here / "o").glob, "*/jobs/*/*.pid")
-    wait_until(lambda: len([one for one in found() if one.read_text().strip()]) == concurrency)
+    wait_until(lambda: len([one for one in found() if written(one)]) == concurrency)
     command.terminate()
-    assert "Stopped. 0 of 3 clips are done" in command.communicate(timeout=60)[1]
+    assert "Stopped. 0 of 3 clips are done" in command.communicate(timeout=300)[1]
     assert command.returncode == 143
     sleeping = [Path(f"/proc/{one.read_text().strip()}") for one in found()]
-    wait_until(lambda: not any(one.exists() for one in sleeping), seconds=10)
+    wait_until(lambda: not any(one.exists() for one in sleeping))
 
 
 # ---- refusals, and work that waits

@@ -17,7 +17,7 @@ import dying_workers
 import pytest
 from command_line import run_avbench
 from parts_of_runs import in_order
-from processes import children_named, processes_of, wait_until
+from processes import children_named, processes_of, wait_until, written
 
 from avbench.core import InputError
 from avbench.features import measure as stage
@@ -137,7 +137,7 @@ def test_a_core_is_free_for_a_task_alone_after_a_crash(ray, tmp_path):
 def test_work_that_is_broken_off_leaves_no_actor(ray, tmp_path):
     working = RayActors(2).map_unordered(functools.partial(dying_workers.obedient, tmp_path), ["a", "b hangs", "c"])
     assert {next(working)[0] for _ in range(2)} == {"a", "c"}  # so "b hangs" was given out
-    wait_until(lambda: (tmp_path / "b").exists() and (tmp_path / "b").read_text().strip())
+    wait_until(lambda: written(tmp_path / "b"))
     working.close()
     pid = int((tmp_path / "b").read_text())
     wait_until(lambda: not Path(f"/proc/{pid}").exists())
@@ -226,7 +226,7 @@ def test_a_terminated_command_ends_as_one_with_local_workers_does(tmp_path):
     command = subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: lines(made) >= 1)
     command.terminate()
-    said = command.communicate(timeout=60)[1]
+    said = command.communicate(timeout=300)[1]
     kept = (
         f"Stopped. {lines(made)} of 4 clips are done in {tmp_path}/toyworld; give the same command again to continue."
     )

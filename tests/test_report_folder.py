@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
+from processes import wait_until
 
 from avbench.core import Audio, Clip, InputError, Key, MediaError, Run, Sample, Subset
 from avbench.core.prompt import Prompt
@@ -111,7 +112,7 @@ def test_two_reports_of_one_folder_come_one_after_the_other(tmp_path):
     begun, order = threading.Event(), []
 
     def second():
-        begun.wait(10)
+        begun.wait(300)
         with locked(tmp_path / "out", lambda: order.append("waits")):
             order.append("second")
 
@@ -119,10 +120,9 @@ def test_two_reports_of_one_folder_come_one_after_the_other(tmp_path):
     thread.start()
     with locked(tmp_path / "out", lambda: order.append("never")):
         begun.set()
-        while "waits" not in order:
-            thread.join(0.01)
+        wait_until(lambda: "waits" in order)
         order.append("first")
-    thread.join(10)
+    thread.join(300)
     assert order == ["waits", "first", "second"]
 
 

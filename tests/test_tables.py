@@ -291,7 +291,7 @@ def compiled(text, place):
     place.mkdir()
     (place / "x.tex").write_text(PREAMBLE + text + "\\end{document}\n", encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "x.tex"]
-    done = subprocess.run(command, cwd=place, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=place, capture_output=True, timeout=300)
     assert done.returncode == 0 and (place / "x.pdf").stat().st_size > 0, done.stdout.decode(errors="replace")[-800:]
     return [line for line in done.stdout.decode(errors="replace").splitlines() if "Overfull" in line]
 

@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from functools import partial
-from pathlib import Path
 
 import httpx
 import pytest
+from video_service import Service
 
 from avbench.core import InputError, Prompt, Subset
 from avbench.generation.names import run_name
@@ -24,50 +24,13 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.servers import BrokenError, Deadline, LostError, Server
 from avbench.storage.writing import line_of
 
-SERVER = Path(__file__).with_name("video_server.py")
 KEY = "sk-secret-0123456789"
 FORM = {"frames": 8, "fps": 8, "width": 64, "height": 64, "poll_seconds": 0.02, "key_env": "TEST_VIDEO_KEY"}
 
 
-class Service:
-    """The server's process, which may be killed and started again at the same port."""
-
-    def __init__(self, folder, *chaos):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.folder, self.chaos, self.process = folder, chaos, None
-        folder.mkdir(exist_ok=True)
-
-    def start(self):
-        self.process = subprocess.Popen([sys.executable, SERVER, self.folder, *map(str, (self.port, *self.chaos))])
-        return self
-
-    def wait(self):
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
-            time.sleep(0.02)
-        raise AssertionError("the server did not start")
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def url(self, path="v1"):
-        return f"videos-api:http://127.0.0.1:{self.port}/{path}#m"
-
-    def jobs(self):
-        return read_lines(self.folder / "jobs.jsonl")
-
-    def count(self, word):
-        return sum(word in job["prompt"] for job in self.jobs())
-
-
 @pytest.fixture(scope="module")
 def service(tmp_path_factory):
-    started = Service(tmp_path_factory.mktemp("server")).start().wait()
+    started = Service(tmp_path_factory.mktemp("server")).start()
     yield started
     started.kill()
 
@@ -192,9 +155,11 @@ def test_a_wrong_key_is_told_without_it(service, tmp_path, monkeypatch):
 
 
 def test_a_server_that_nobody_started_is_told_at_the_start(service, tmp_path):
-    stopped = Service(tmp_path / "stopped")
-    (remark,) = build(stopped.url(), {**FORM, "deadline": 60}).remarks([])
-    assert remark.startswith(f"http://127.0.0.1:{stopped.port}/v1 cannot be reached (")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        stopped = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
+        (remark,) = build(f"videos-api:{stopped}#m", {**FORM, "deadline": 60}).remarks([])
+    assert remark.startswith(f"{stopped} cannot be reached (")
     assert "waits for it for 60 s (-M deadline=)" in remark
     assert build(service.url(), FORM).remarks([]) == []
 
@@ -347,7 +312,7 @@ def test_another_model_behind_the_name_is_noticed(service, tmp_path):
 def test_killed_anywhere_every_job_is_paid_once(tmp_path, seed):
     """Client and server die at random points, and everything that can go wrong does, sometimes."""
     chances = random.Random(seed)
-    service = Service(tmp_path / "server", seed).start().wait()
+    service = Service(tmp_path / "server", seed).start()
     words = ("one", "two", "three", "forbidden", "five", "six")
     prompts = tmp_path / "p.jsonl"
     prompts.write_text("".join(json.dumps({"id": word, "prompt": f"a {word} cat"}) + "\n" for word in words))

@@ -1,8 +1,9 @@
 """A server that speaks the video APIs, with everything that goes wrong; run as a process of its own.
 
-``python tests/video_server.py FOLDER PORT [CHAOS_SEED]``. Each job is a line of FOLDER/jobs.jsonl, on disk before it is
-answered, so that jobs outlive a kill and can be counted. A word in the prompt makes one thing go wrong; under a chaos
-seed anything does, sometimes. Clips are real mp4s with sound, and depend on prompt and seed alone.
+``python tests/video_server.py FOLDER PORT [CHAOS_SEED]`` prints its port when it can be reached; PORT 0 is a free one.
+Each job is a line of FOLDER/jobs.jsonl, on disk before it is answered, so that jobs outlive a kill and can be counted.
+A word in the prompt makes one thing go wrong; under a chaos seed anything does, sometimes. Clips are real mp4s with
+sound, and depend on prompt and seed alone.
 """
 
 import email
@@ -27,7 +28,7 @@ from avbench.storage.reading import read_lines
 from avbench.storage.writing import append_line
 
 KEY = "sk-secret-0123456789"
-FOLDER, PORT = Path(sys.argv[1]), int(sys.argv[2])
+FOLDER = Path(sys.argv[1])
 CHAOS = random.Random(int(sys.argv[3])) if len(sys.argv) > 3 else None
 JOBS = {job["id"]: job for job in read_lines(FOLDER / "jobs.jsonl")}
 LOCK = threading.Lock()
@@ -262,4 +263,8 @@ class Server(ThreadingHTTPServer):
         pass  # clients that were killed
 
 
-Server(("127.0.0.1", PORT), Handler).serve_forever()
+SERVER = Server(("127.0.0.1", int(sys.argv[2])), Handler)
+PORT = SERVER.server_port
+sys.stdout.write(f"{PORT}\n")
+sys.stdout.flush()
+SERVER.serve_forever()
