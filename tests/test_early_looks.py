@@ -54,7 +54,7 @@ def test_a_look_counts_what_both_runs_ask_for_and_pools_nothing(tmp_path):
 def test_a_prompt_whose_clip_has_no_value_is_not_done(tmp_path):
     folder = made_run(tmp_path / "a", **CONTROL)
     for number, (key, sample) in enumerate(folder.samples().items()):
-        values = {"silent": float(number == 0), "loudness": -20.0}
+        values = {"loudness_known": float(number > 0), "loudness": -20.0}
         folder.add_row(protocol_of(LOUDNESS.feature), Row(key, sample.sha256, values))
     assert len(MeasuredSoFar(folder.path, [LOUDNESS]).prompts) == 23
 
