@@ -434,7 +434,7 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
         (
             {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
             "--allow reference",
-            "the reference (HASH against HASH); `avbench evaluate RUN --reference PLACE` scores",
+            "the reference (HASH against HASH); `--reference PLACE` computes both with one reference",
         ),
         (
             {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
@@ -444,12 +444,12 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
         (
             {"feature": {"version": "SIDE", "weights_sha256": "HASH"}},
             "--allow feature.version --allow feature.weights_sha256",
-            "(HASH against HASH); `avbench measure` and `avbench evaluate` of both with the same avbench make",
+            "`avbench measure` and `avbench evaluate` of both with the same avbench and the same file, each with",
         ),
         (
             {"beside": {"version": "SIDE", "weights_sha256": "HASH"}},
             "--allow beside.version --allow beside.weights_sha256",
-            "(HASH against HASH); `avbench measure` and `avbench evaluate` of both with the same avbench make",
+            "`avbench measure` and `avbench evaluate` of both with the same avbench and the same file, each with",
         ),
         (
             {"matching": {"seconds": "SIDE", "hash": "HASH"}},
@@ -482,7 +482,7 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
     (folders[0].path / "clips").rmdir()
     with pytest.raises(InputError) as refused:
         scores_frame(folders)
-    rerun = "a has no clips to measure again: run the model that it holds with this avbench, and move a baseline to "
+    rerun = "a has no clips to measure again: run the model that it holds with this avbench, which makes no clip "
     assert (rerun in str(refused.value)) is not bool({"subset", "reference"} & fields.keys())
 
 
@@ -504,6 +504,27 @@ def test_the_clip_specs_of_the_subset_must_be_equal_and_of_others_need_not():
     }
     elsewhere = dataclasses.replace(one, clip_specs={"s": {"fps": "8"}, "t": {"fps": "24"}})
     assert check_comparable(one, elsewhere) == {("s", "m"): None}
+
+
+def test_what_is_to_be_measured_again_is_named_with_all_its_metrics_and_needs_no_other_reference():
+    """`measure` and `evaluate` without them would leave out what is asked for by name."""
+    old, new = (
+        Made(
+            name,
+            {},
+            {},
+            {
+                ("s", metric): (f"{metric} {version}", {"feature": {"version": version}, "reference": {"a": 64 * name}})
+                for metric in ("silence", "loudness")
+            }
+            | {("s", "same"): ("equal", {})},
+        )
+        for name, version in (("a", 1), ("b", 2))
+    )
+    with pytest.raises(InputError) as refused:
+        check_comparable(old, new)
+    again = "of both with the same avbench, each with --metric loudness,silence, make them alike (--allow"
+    assert again in str(refused.value) and "--reference" not in str(refused.value)
 
 
 def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
@@ -571,7 +592,7 @@ def test_runs_that_an_earlier_version_measured_are_refused_and_measured_anew(tmp
         differences(runs)
     assert str(refused.value) == (
         "fad of b was computed from musicnn of another version or with other settings (version: 1 instead of 2): "
-        "`avbench measure` and `avbench evaluate`, each with --metric fad, score a run anew"
+        "`avbench measure` and `avbench evaluate` of b, each with --metric fad, score it anew"
     )
     assert table(*runs, metrics=["onset_rate"])["p"].notna().all()
     anew = [measure(run) for run in runs]

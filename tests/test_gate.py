@@ -172,7 +172,8 @@ def test_a_baseline_of_another_version_is_made_by_a_run_of_the_model_that_it_hol
     refused = check(tmp_path, after)
     said = (
         "feature.version 2 against 1; baseline.zip has no clips to measure again: run the model that it holds with "
-        "this avbench, and move a baseline to that run with `avbench check --update` (--allow feature.version"
+        "this avbench, which makes no clip that its run folder still has, and move a baseline to that run with "
+        "`avbench check --update` (--allow feature.version"
     )
     assert refused.exit_code == 2 and said in refused.stderr and "avbench measure" not in refused.stderr
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from avbench.comparison.leaderboard import leaderboard
 from avbench.core import InputError, Row
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
-from avbench.metrics import reference_building
+from avbench.metrics import reference_building, rescoring
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.rescoring import rescored
 from avbench.storage.run_folder import RunFolder
@@ -66,6 +67,22 @@ def made(tmp_path):
     for run in runs:
         evaluate(run, chosen_metrics(METRICS), place=near)
     return runs, near, far
+
+
+def test_a_number_of_which_the_given_reference_knows_nothing_stays(made, tmp_path, monkeypatch):
+    """Even one of an earlier version of its feature, of which no new target could be computed."""
+    (a, _), _, _ = made
+    deaf = real(tmp_path / "deaf", seed=12, features=("i3d-k400", "lpips-alex"))
+    before = {score.metric: score for score in a.scores()}["onset_rate"]
+    onsets = protocol_of("onsets")
+    monkeypatch.setattr(
+        rescoring,
+        "protocol_of",
+        lambda name, **how: replace(onsets, version=9) if name == "onsets" else protocol_of(name, **how),
+    )
+    (again,) = rescored([a], deaf)
+    after = {score.metric: score for score in again.scores()}["onset_rate"]
+    assert (after.value, after.n, after.reference, after.missing) == (before.value, before.n, None, None)
 
 
 def test_values_differences_and_targets_are_those_of_the_given_reference(made, tmp_path):

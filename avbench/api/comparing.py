@@ -128,7 +128,7 @@ def compared(
     runs = rescored(runs, reference, metrics)
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
-    limits = [*unknown_metrics(runs), *remarks(runs, reference)]
+    limits = [*unknown_metrics(runs, metrics), *remarks(runs, reference)]
     if anew := [run.path.name for run in runs if not run.scores_are_stored]:
         limits.insert(
             0,

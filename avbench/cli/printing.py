@@ -3,6 +3,7 @@
 Text that comes from files is shown without control characters.
 """
 
+import fcntl
 import os
 import sys
 import time
@@ -40,11 +41,13 @@ def results_apart() -> Iterator[None]:
         yield
         return
     fd = own.fileno() if own is sys.__stdout__ else None
-    results = own if fd is None else os.fdopen(os.dup(fd), "w", encoding=own.encoding, errors=own.errors)
+    results = own
+    if fd is not None:  # not on 2, where stderr may be closed
+        results = os.fdopen(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3), "w", encoding=own.encoding, errors=own.errors)
     _RESULTS = results
     try:
         if fd is not None:
-            os.dup2(2, fd)
+            os.dup2(2 if sys.stderr else os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), fd)
         with redirect_stdout(sys.stderr):
             yield
     finally:

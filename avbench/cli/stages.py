@@ -189,7 +189,7 @@ def leaderboard(
     from avbench.report import tables
 
     folders = [opened_run(folder.path) for folder in stage.find(runs)]
-    print_notes(unknown_metrics(folders))
+    print_notes(unknown_metrics(folders, metric))
     require_known_fields(folders, allow or ())
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
     print_result(frame, tables.subset_tables(frame, ranks=True), f"{tables.LEGEND} {tables.RANKS_LEGEND}", form)

@@ -100,7 +100,7 @@ def arm_differences(
         raise InputError(msg)
     read = [_Read(arm, metrics, allow) for arm in arms]
     rows, notes = [], [*map(trainings_of, arms), *(sentence for arm in arms if (sentence := unlike_models(arm)))]
-    notes += unknown_metrics([folder for arm in arms for folder in arm.trainings])
+    notes += unknown_metrics([folder for arm in arms for folder in arm.trainings], metrics)
     for one, other in pairs_of(len(arms)) if pairs is None else pairs:
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)

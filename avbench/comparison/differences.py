@@ -49,7 +49,7 @@ from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_in
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import failed, reference_to_use
-from avbench.metrics.rescoring import rescored
+from avbench.metrics.rescoring import how_to_score_anew, rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, uncertainty
 from avbench.storage.contained import contained
@@ -181,10 +181,10 @@ class Side:
         _, scored = self.made.protocols[subset, metric.name]
         then, now = without_notes(scored["feature"]), protocol_in(self.folder, metric.feature).values()
         if differing := field_differences(then, now, "{} instead of {}".format):
-            anew = f"`avbench measure` and `avbench evaluate`, each with --metric {metric.name}, score a run anew"
+            anew = how_to_score_anew(self.made.name, metric.name, has_clips=self.made.has_clips)
             msg = (
                 f"{metric.name} of {self.made.name} was computed from {metric.feature} of another version or with "
-                f"other settings ({'; '.join(differing)}): {anew if self.made.has_clips else self.made.to_run_again()}"
+                f"other settings ({'; '.join(differing)}): {anew}"
             )
             raise InputError(msg)
 

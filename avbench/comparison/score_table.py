@@ -28,6 +28,7 @@ from avbench.core import (
 )
 from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
+from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.sharing import without_folders
@@ -40,20 +41,17 @@ SAMPLING = (
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
 _REMEDIES = {
-    "the reference": "`avbench evaluate RUN --reference PLACE` scores a run against another reference",
+    "the reference": "`--reference PLACE` computes both with one reference, `--reference shipped` with avbench's own",
     "the prompts": "the runs are of two versions of the subset; `avbench run` with the same version makes them alike",
     "subset.prompts": "they differ in their number of prompts; `avbench run` with the same --limit makes them alike",
 }
 """What differs → what to do about it."""
 
 _SCORED_AGAIN = {
-    "the network's weights": "`avbench measure` and `avbench evaluate` of both with the same file make them alike",
-    **dict.fromkeys(
-        ("feature.version", "beside.version"),
-        "`avbench measure` and `avbench evaluate` of both with the same avbench make them alike",
-    ),
+    "the network's weights": "the same file",
+    **dict.fromkeys(("feature.version", "beside.version"), "the same avbench"),
 }
-"""The same, where that takes the clips of both; a baseline has none."""
+"""What differs → what both have to be measured with again."""
 
 _WHOLE = ("reference", "subset")
 """Their fields differ together, so `--allow` is advised for the whole."""
@@ -76,13 +74,6 @@ class Made:
     """Digest and description."""
     has_clips: bool = True
     """Whether its clips are there, to be measured again."""
-
-    def to_run_again(self) -> str:
-        """What to do where its numbers have to be computed anew, and it has no clips for that."""
-        return (
-            f"{self.name} has no clips to measure again: run the model that it holds with this avbench, and move a "
-            "baseline to that run with `avbench check --update`"
-        )
 
     def beside(self, first: "Made") -> "Made":
         """What a further run must equal: all that `first` has, and what only this one has."""
@@ -142,7 +133,9 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         if refused:
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
             allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
-            why = "; ".join([sentence, *_remedies(refused, run, other)])
+            both = run.protocols.keys() & other.protocols.keys()
+            unlike = sorted({one[1] for one in both if run.protocols[one][0] != other.protocols[one][0]})
+            why = "; ".join([sentence, *_remedies(refused, unlike, run, other)])
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
                 f"cannot be compared: {why} ({allowed} compares them all the same, and marks it)"
@@ -152,17 +145,24 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
     return marks
 
 
-def _remedies(refused: Sequence[str], *sides: Made) -> Iterator[str]:
-    """What to do about the fields in which two runs differ."""
+def _remedies(refused: Sequence[str], metrics: Sequence[str], *sides: Made) -> Iterator[str]:
+    """What to do about the fields in which two runs differ; `metrics` are those whose numbers differ in any."""
     kinds = dict.fromkeys(map(field_in_words, refused))
     if "subset.prompts" in kinds:  # which is why their hash differs
         kinds.pop("the prompts", None)
-    yield from (_REMEDIES[kind] for kind in kinds if kind in _REMEDIES)
-    again = dict.fromkeys(_SCORED_AGAIN[kind] for kind in kinds if kind in _SCORED_AGAIN)
-    if not again and any(name.partition(".")[0] not in (*IN_PROTOCOL, "sampling", "clip_spec") for name in refused):
+    names = ",".join(metrics)
+    again = []
+    if alike := dict.fromkeys(_SCORED_AGAIN[kind] for kind in kinds if kind in _SCORED_AGAIN):
+        again = [
+            f"`avbench measure` and `avbench evaluate` of both with {' and '.join(alike)}, each with --metric {names}, "
+            "make them alike"
+        ]
+        kinds.pop("the reference", None)  # it belongs to the version of its features
+    elif any(name.partition(".")[0] not in (*IN_PROTOCOL, "sampling", "clip_spec") for name in refused):
         again = ["`avbench evaluate` of both with the same avbench makes them alike"]  # the metric's own settings
+    yield from (_REMEDIES[kind] for kind in kinds if kind in _REMEDIES)
     without = [side for side in sides if again and not side.has_clips]
-    yield from [side.to_run_again() for side in without[:1]] or again
+    yield from [how_to_score_anew(side.name, names, has_clips=False) for side in without[:1]] or again
 
 
 def require_known_fields(runs: Sequence[RunFolder], allow: Sequence[str]) -> None:
@@ -254,14 +254,14 @@ def scores_frame(
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
 
-def unknown_metrics(folders: Sequence[RunFolder]) -> Iterator[str]:
-    """Yield a sentence on each metric that runs were scored by and that is not known here."""
+def unknown_metrics(folders: Sequence[RunFolder], metrics: Sequence[str] | None = None) -> Iterator[str]:
+    """Yield a sentence on each metric, of these or of all, that runs were scored by and that is not known here."""
     scored: dict[str, dict[str, None]] = {}
     for folder in folders:
         for score in folder.scores():
             scored.setdefault(score.metric, {})[folder.path.name] = None
     for name, runs in scored.items():
-        if name not in known_metrics():
+        if name not in known_metrics() and (metrics is None or name in metrics):
             yield f"{name} of {all_of([*runs])} is left out: {why_unknown(name)}"
 
 

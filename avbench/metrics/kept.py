@@ -90,7 +90,10 @@ def _why_not_computed(folder: RunFolder, name: str, against: RunFolder | None) -
             protocol_in(folder, feature, against)
     except InputError as error:  # its weights or the run of its reference clips are not here
         return str(error)
-    return "not every clip is measured for it"
+    return (
+        f"not every clip has a row of this avbench's {metric.feature}: `avbench measure` and `avbench evaluate`, each "
+        f"with --metric {name}, compute it"
+    )
 
 
 def _feature_folders(protocol: Mapping[str, Any]) -> Iterator[str]:

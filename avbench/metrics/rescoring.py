@@ -106,7 +106,8 @@ def _aimed(
     own: Any = values[(values["subset"] == score.subset) & (values["metric"] == score.metric)]
     keys = {Key(*one) for one in own[[*Key._fields]].itertuples(index=False, name=None)}
     try:
-        found = target(metric, _as_scored(metric, described), real, subset)
+        known = real is not None and described["feature"]["name"] in real.values
+        found = target(metric, _as_scored(folder, metric, described), real, subset) if known else None
     except (InputError, NotMeasurable) as reason:
         lost = Score(
             *score.where,
@@ -123,14 +124,22 @@ def _aimed(
     return dataclasses.replace(score, protocol=stamp, reference=found, shared=shared), described
 
 
-def _as_scored(metric: Metric, described: Mapping[str, Any]) -> Protocol:
+def how_to_score_anew(run: str, metrics: str, *, has_clips: bool) -> str:
+    """What to do where a run's numbers by some metrics have to be measured anew; a baseline has no clips for that."""
+    if has_clips:
+        return f"`avbench measure` and `avbench evaluate` of {run}, each with --metric {metrics}, score it anew"
+    return (
+        f"{run} has no clips to measure again: run the model that it holds with this avbench, which makes no clip that "
+        "its run folder still has, and move a baseline to that run with `avbench check --update`"
+    )
+
+
+def _as_scored(folder: RunFolder, metric: Metric, described: Mapping[str, Any]) -> Protocol:
     """The protocol of the feature that a score was computed from. Raises InputError if this avbench has another."""
     for precision in ("fp32", "bf16"):
         protocol = protocol_of(metric.feature, precision=precision)
         if protocol.values() == without_notes(described["feature"]):
             return protocol
-    msg = (
-        f"{metric.name} was computed from {metric.feature} of another version or with other settings: "
-        f"`avbench measure` and `avbench evaluate`, each with --metric {metric.name}, score a run anew"
-    )
+    anew = how_to_score_anew(folder.path.name, metric.name, has_clips=(folder.path / "clips").is_dir())
+    msg = f"{metric.name} was computed from {metric.feature} of another version or with other settings: {anew}"
     raise InputError(msg)
