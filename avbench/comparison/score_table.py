@@ -99,7 +99,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
         {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
         {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
         {score.where: (score.protocol, protocols[score.protocol]) for score in scores},
-        (folder.path / "clips").is_dir(),
+        folder.has_clips,
     )
 
 

@@ -17,7 +17,7 @@ from avbench.core.errors import (
     nearest,
     shown,
 )
-from avbench.core.prompt import Prompt, Subset, checked_id, checked_name, of_a_name
+from avbench.core.prompt import LONGEST_NAME, Prompt, Subset, checked_id, checked_name, of_a_name
 from avbench.core.protocol import (
     OTHER_CONTENT,
     Notes,
@@ -26,6 +26,7 @@ from avbench.core.protocol import (
     digest,
     field_differences,
     field_in_words,
+    folder_name,
     is_sha256,
     noted,
     require_same_protocol,
@@ -39,6 +40,7 @@ from avbench.core.table import resolve
 from avbench.core.text import all_of, counted, csv_text, ended, listed, one_line, spreadsheet_cell, visible
 
 __all__ = [
+    "LONGEST_NAME",
     "NO_FILE",
     "OTHER_CONTENT",
     "Audio",
@@ -83,6 +85,7 @@ __all__ = [
     "field_differences",
     "field_in_words",
     "first_line",
+    "folder_name",
     "form_differences",
     "frame_rate",
     "if_missing",

@@ -25,6 +25,10 @@ def checked_id(value: object, what: str) -> str:
     return value
 
 
+LONGEST_NAME = 120
+"""Bytes of the name of a model or a run in UTF-8, at most."""
+
+
 def checked_name(value: object, what: str) -> str:
     """Return the name of a model or a run if it can be that of a folder, in composed Unicode (NFC).
 
@@ -32,10 +36,10 @@ def checked_name(value: object, what: str) -> str:
     """
     name = unicodedata.normalize("NFC", value) if isinstance(value, str) else ""
     plain = name[:1].isalnum() and all(of_a_name(letter) for letter in name) and ".." not in name
-    if not plain or len(name.encode()) > _LONGEST_NAME:
+    if not plain or len(name.encode()) > LONGEST_NAME:
         msg = (
             f"{what} {value!r} cannot be a name: use letters, digits, '.', '_' and '-', without '..'; begin with "
-            f"a letter or digit, and take at most {_LONGEST_NAME} bytes"
+            f"a letter or digit, and take at most {LONGEST_NAME} bytes"
         )
         raise InputError(msg)
     return name
@@ -46,7 +50,6 @@ def of_a_name(letter: str) -> bool:
     return letter.isalnum() or letter in "._-" or unicodedata.category(letter)[0] == "M"
 
 
-_LONGEST_NAME = 120
 _MISSING = ("NAType", "NaTType")
 """Types that pandas uses for missing values, besides NaN."""
 _DEEPEST = 20

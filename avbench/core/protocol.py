@@ -66,6 +66,17 @@ class Protocol:
         """sha256 of `values()`."""
         return digest(self.values())
 
+    @property
+    def folder_name(self) -> str:
+        """See the function `folder_name`."""
+        return folder_name(self.values())
+
+
+def folder_name(described: Mapping[str, Any]) -> str:
+    """Name of the folders that hold what was measured by a protocol, of what `describe` returns."""
+    values = {name: value for name, value in described.items() if name != "notes"}
+    return f"{values['name']}@{digest(values)[:12]}"
+
 
 def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
     """Remove the notes from a described protocol, or from a mapping of several; the rest is hashed and compared."""

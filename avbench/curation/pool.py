@@ -13,7 +13,7 @@ from typing import Any
 
 from avbench.core import InputError, MediaError, NotMeasurable, digest
 from avbench.storage import worker_pool
-from avbench.storage.content import NOT_THE_CLIPS_FAULT, UNREADABLE, content_sha256
+from avbench.storage.content import UNREADABLE, content_sha256, is_the_machines
 from avbench.storage.media import read_clip
 from avbench.storage.reading import file_sha256, stream_lines
 from avbench.storage.reading.files import os_reason
@@ -70,7 +70,7 @@ def keys(path: Path) -> tuple[str, tuple[str, str]] | tuple[()]:
 
 def unmeasured(pool: Pool, work: Path) -> list[Task]:
     """Those of the pool's clips that have no row yet. Raises InputError as the pool does."""
-    known = {row.key for row in stream_lines(rows_path(work), Measured) if not _is_the_machines(row.missing)}
+    known = {row.key for row in stream_lines(rows_path(work), Measured) if not is_the_machines(row.missing)}
     tasks = []
     for entry in pool.entries():
         if entry.path is not None and (found := keys(entry.path)) and not known & {*found}:
@@ -88,14 +88,9 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
     with RunFolder(work, "--work").writing():
         for task, found in worker_pool.map_unordered(_Worker, tasks, workers=workers, survive_crashes=True):
             crashed = isinstance(found, worker_pool.WorkerCrashed)
-            row = {**_row(task), "missing": str(worker_pool.WorkerCrashed("measuring"))} if crashed else found
+            row = {**_row(task), "missing": worker_pool.CRASHED} if crashed else found
             append_line(path, row, durable=True)
             yield task.id
-
-
-def _is_the_machines(missing: str | None) -> bool:
-    """Whether a clip has no values because of the machine, and not because of the clip."""
-    return (missing or "").startswith(NOT_THE_CLIPS_FAULT)
 
 
 def _row(task: Task) -> dict[str, Any]:

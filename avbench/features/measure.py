@@ -23,7 +23,7 @@ from avbench.features.requirements import require_ready, requires
 from avbench.features.table import Requires
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, worker_pool
-from avbench.storage.content import NOT_THE_CLIPS_FAULT, TRIED_AGAIN, clips_are, require_unchanged
+from avbench.storage.content import TRIED_AGAIN, clips_are, is_the_machines, require_unchanged
 from avbench.storage.features_cache import FeaturesCache
 from avbench.storage.mirror import Mirror, Place
 from avbench.storage.other_runs import OtherRuns
@@ -104,9 +104,7 @@ def measure(
         for task, found in pool.map_unordered(build, firsts):
             crashed = isinstance(found, worker_pool.WorkerCrashed)
             rows = each_alone(functools.partial(pool.run_isolated, build), task, found, forms) if crashed else found
-            failed = {
-                feature: row.missing for feature, row in rows if (row.missing or "").startswith(NOT_THE_CLIPS_FAULT)
-            }
+            failed = {feature: row.missing for feature, row in rows if is_the_machines(row.missing)}
             for feature, row in rows:
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)

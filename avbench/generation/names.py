@@ -6,7 +6,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-from avbench.core import InputError, checked_name, of_a_name
+from avbench.core import LONGEST_NAME, InputError, checked_name, of_a_name
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, placed, real_script
 from avbench.storage.reading import exists
@@ -47,7 +47,7 @@ def run_name(model: str) -> str:
         target = " ".join(_from_here(real_script(word)) for word in words)
         name = "-".join(part for part in (provider, target.replace("/", "-")) if part)
     name = re.sub(r"-{2,}|\.{2,}", "-", _with_letters_only(name)).strip(".-_")
-    return name.encode()[:120].decode(errors="ignore") or provider
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore") or provider
 
 
 def _with_letters_only(name: str) -> str:

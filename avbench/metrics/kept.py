@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.core import InputError, Score, digest
+from avbench.core import InputError, Score, folder_name
 from avbench.features.protocols import protocol_in, reference_clips_of
 from avbench.metrics.reference import Reference
 from avbench.metrics.table import known_metrics, problems
@@ -99,8 +99,7 @@ def _why_not_computed(folder: RunFolder, name: str, against: RunFolder | None) -
 def _feature_folders(protocol: Mapping[str, Any]) -> Iterator[str]:
     """Names of the folders that hold the rows which a score of this protocol came from."""
     for described in _features(protocol):
-        values = {name: value for name, value in described.items() if name != "notes"}
-        yield f"{described.get('name')}@{digest(values)[:12]}"
+        yield folder_name(described)
 
 
 def _features(protocol: Mapping[str, Any]) -> list[Mapping[str, Any]]:

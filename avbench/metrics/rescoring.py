@@ -140,6 +140,6 @@ def _as_scored(folder: RunFolder, metric: Metric, described: Mapping[str, Any]) 
         protocol = protocol_of(metric.feature, precision=precision)
         if protocol.values() == without_notes(described["feature"]):
             return protocol
-    anew = how_to_score_anew(folder.path.name, metric.name, has_clips=(folder.path / "clips").is_dir())
+    anew = how_to_score_anew(folder.path.name, metric.name, has_clips=folder.has_clips)
     msg = f"{metric.name} was computed from {metric.feature} of another version or with other settings: {anew}"
     raise InputError(msg)

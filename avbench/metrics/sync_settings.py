@@ -12,3 +12,8 @@ NULL_LEAST_SECONDS = 0.2
 """Smaller offsets are too near to 0 to count as chance."""
 OTHERS = 20
 """Other clips whose sounds give `av_align` by chance."""
+
+MATCHED = {"tolerance_seconds": TOLERANCE_SECONDS}
+SHIFTED = {**MATCHED, "null_shifts": NULL_SHIFTS, "null_least_seconds": NULL_LEAST_SECONDS}
+LAGGED = {**MATCHED, "lag_seconds": LAG_SECONDS, "lag_step_seconds": LAG_STEP_SECONDS, "lag_cost": LAG_COST}
+BESIDE_OTHERS = {"others": OTHERS}

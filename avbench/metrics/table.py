@@ -28,15 +28,7 @@ import numpy as np
 
 from avbench.core import Columns, Direction, InputError, digest, first_line, nearest, resolve
 from avbench.features.table import feature_class
-from avbench.metrics.sync_settings import (
-    LAG_COST,
-    LAG_SECONDS,
-    LAG_STEP_SECONDS,
-    NULL_LEAST_SECONDS,
-    NULL_SHIFTS,
-    OTHERS,
-    TOLERANCE_SECONDS,
-)
+from avbench.metrics.sync_settings import BESIDE_OTHERS, LAGGED, MATCHED, SHIFTED
 from avbench.storage.plug_ins import PlugIn, find, importing
 
 
@@ -186,9 +178,6 @@ _Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
 """Name, direction, unit, bounds, question."""
 _FROZEN = "nothing in them moves, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
-_MATCHED = {"tolerance_seconds": TOLERANCE_SECONDS}
-_SHIFTED = {**_MATCHED, "null_shifts": NULL_SHIFTS, "null_least_seconds": NULL_LEAST_SECONDS}
-_LAGGED = {**_MATCHED, "lag_seconds": LAG_SECONDS, "lag_step_seconds": LAG_STEP_SECONDS, "lag_cost": LAG_COST}
 
 
 def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
@@ -268,7 +257,7 @@ _LISTED: tuple[Metric, ...] = (
         "shifts of the sound, evenly spaced from 0.2 s on. Chance is 0.",
         bounds=(-1.0, 1.0),
         unable=_UNMATCHED,
-        settings=_SHIFTED,
+        settings=SHIFTED,
         beside="onsets",
     ),
     Metric(
@@ -338,7 +327,7 @@ _LISTED: tuple[Metric, ...] = (
             "the mean of their numbers. Chance is not subtracted.",
         ),
         unable=_UNMATCHED,
-        settings=_MATCHED,
+        settings=MATCHED,
         beside="onsets",
     ),
     *_on_request(
@@ -352,7 +341,7 @@ _LISTED: tuple[Metric, ...] = (
             "Share of the shifts of `sync_excess`, and of no shift, at which the sound agrees at least as well.",
         ),
         unable=_UNMATCHED,
-        settings=_SHIFTED,
+        settings=SHIFTED,
         beside="onsets",
     ),
     *_on_request(
@@ -361,7 +350,7 @@ _LISTED: tuple[Metric, ...] = (
         ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late the sound is; negative if early. 0 is best."),
         ("sync_offset", Direction.LOWER, "ms", (0.0, 500.0), "`sync_lag` without its sign."),
         unable=f"{_UNMATCHED}, or none within 0.6 s of each other",
-        settings=_LAGGED,
+        settings=LAGGED,
         beside="onsets",
     ),
     *_on_request(
@@ -395,7 +384,7 @@ _LISTED: tuple[Metric, ...] = (
             "`av_align` less its chance level: the picture's mean agreement with the sounds of 20 other clips.",
         ),
         unable="they have no onset, or no peak of motion",
-        settings={"others": OTHERS},
+        settings=BESIDE_OTHERS,
     ),
     *_on_request(
         "synchformer",

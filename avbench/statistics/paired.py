@@ -371,9 +371,8 @@ def detectable_to_target(
 
     def lacking(size: float) -> float:
         both = max(size, 2 * middle)
-        swapped = (
-            -special.ndtri(level / 2) * np.hypot(apart, size) / root
-        )  # what swaps give; they move A + B not at all
+        # what swaps give; they move A + B not at all
+        swapped = -special.ndtri(level / 2) * np.hypot(apart, size) / root
         aside = min(power(both, error_of_both, prompts - 1, level), special.ndtr((both - swapped) / error_of_both))
         return power(size, error, prompts - 1, level) * aside - 0.8
 

@@ -28,11 +28,15 @@ _MAKE_TABLE = (
 UNREADABLE = "the clip cannot be read now"
 """Begins the sentence in a row of a clip that was readable when it was sampled: memory, threads or file handles may be
 used up. Such rows are measured again."""
-NOT_THE_CLIPS_FAULT = (*NOT_MEASURED, UNREADABLE)
-"""How sentences begin that stand in place of a value because of the machine, not because of the clip."""
-TRIED_AGAIN = (*NOT_THE_CLIPS_FAULT, plug_ins.FAILED)
+_THE_MACHINES = (*NOT_MEASURED, UNREADABLE)
+TRIED_AGAIN = (*_THE_MACHINES, plug_ins.FAILED)
 """A row whose sentence begins like one of these is no measurement: the next `measure` tries it again."""
 _TICK_NS = 2 * 10**9
+
+
+def is_the_machines(missing: str | None) -> bool:
+    """Whether a value is missing because of the machine, by the sentence in its place, and not because of the clip."""
+    return (missing or "").startswith(_THE_MACHINES)
 
 
 def cache_folder() -> Path:

@@ -159,7 +159,7 @@ class FeaturesCache:
 
     def _path(self, protocol: Protocol, seen: str) -> Path:
         key = digest([protocol.digest, seen])
-        return self.folder / f"{protocol.name}@{protocol.digest[:12]}" / key[:2] / f"{key}.json"
+        return self.folder / protocol.folder_name / key[:2] / f"{key}.json"
 
 
 def _plain(protocol: str, seen: str, values: Mapping[str, Any], gpu: str | None) -> dict[str, Any]:

@@ -174,6 +174,11 @@ class RunFolder:
             reading.require_no_way_out(self._path, skip=_ITS_OWN)
         return self._path
 
+    @property
+    def has_clips(self) -> bool:
+        """Whether its clips are there, to be measured again; a baseline has none."""
+        return (self.path / "clips").is_dir()
+
     def start(self, run: Run, subsets: Sequence[Subset]) -> None:
         """Write run.json and the subsets, or check that the folder already holds this run and update its preset.
 
@@ -419,7 +424,7 @@ class RunFolder:
         return sorted(place.parent for place in (self.path / "features").glob("*/protocol.json"))
 
     def _feature(self, protocol: Protocol) -> Path:
-        return self.path / "features" / f"{protocol.name}@{protocol.digest[:12]}"
+        return self.path / "features" / protocol.folder_name
 
     def write_scores(
         self,
