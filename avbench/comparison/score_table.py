@@ -118,7 +118,8 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
     sampling = [{name: one.sampling[name] for name in common} for one in (run, other)]
     differing_sampling = different_fields({"sampling": sampling[0]}, {"sampling": sampling[1]})
     marks: dict[Where, str | None] = {}
-    for where in run.protocols.keys() & other.protocols.keys():
+    both = [where for where in run.protocols if where in other.protocols]
+    for where in both:
         (digest, ours), (their_digest, theirs) = run.protocols[where], other.protocols[where]
         differing = dict(differing_sampling)
         if digest != their_digest:
@@ -133,7 +134,6 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         if refused:
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
             allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
-            both = run.protocols.keys() & other.protocols.keys()
             unlike = sorted({one[1] for one in both if run.protocols[one][0] != other.protocols[one][0]})
             why = "; ".join([sentence, *_remedies(refused, unlike, run, other)])
             msg = (
