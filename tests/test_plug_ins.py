@@ -826,7 +826,7 @@ from avbench.metrics.table import Metric
 from avbench.generation.providers.toyworld import ToyWorld
 
 def say(what):
-    print(what, "printed")
+    print(f"{what} printed\\n", end="")  # at once: two workers share the pipe
     sys.stdout.flush()
     os.system(f"echo {what} echoed")
 
