@@ -173,14 +173,15 @@ def flow_table() -> str:
     for subset in ("toy-object-contact", "toy-large-motion", "toy-control"):
         for clip, truth in clips(subset, 3):
             frames = [working(frame, look.protocol) for frame in clip.frames]
-            metre = len(frames[0]) / 2
+            side = len(frames[0].rgb)
+            metre = side / 2
             for k, (one, two) in enumerate(itertools.pairwise(frames)):
                 flow = look.flow(one, two)
                 for body, half in enumerate(truth.half_sizes):
                     x, y = truth.states[k, body, :2] * metre
                     step = (truth.states[k + 1, body, :2] - truth.states[k, body, :2]) * metre * (1, -1)
-                    radius, row, column = max(1, int(0.6 * min(half) * metre)), int(len(one) - y), int(x)
-                    if min(row, column, len(one) - row, len(one) - column) > radius:
+                    radius, row, column = max(1, int(0.6 * min(half) * metre)), int(side - y), int(x)
+                    if min(row, column, side - row, side - column) > radius:
                         cut = flow[row - radius : row + radius + 1, column - radius : column + radius + 1].reshape(
                             -1, 2
                         )

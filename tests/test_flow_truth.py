@@ -45,19 +45,24 @@ def true_flow(matrix):
     return np.einsum("ij,jyx->yxi", np.asarray(matrix), np.stack([x, y, np.ones_like(x)])) - np.stack([x, y], -1)
 
 
+def flow(frame, following):
+    look = DISFlow()
+    return look.flow(pairs.Frame(frame, look.protocol), pairs.Frame(following, look.protocol))
+
+
 def inner(image, border=20):
     return image[border:-border, border:-border]
 
 
 @pytest.mark.parametrize("shift", [(0.5, 0), (3.3, -2.1), (0, 7.75), (-12, 5)])
 def test_translations_are_found_within_a_quarter_of_a_pixel(shift):
-    found = inner(DISFlow().flow(picture(), moved([[1, 0, shift[0]], [0, 1, shift[1]]])))
+    found = inner(flow(picture(), moved([[1, 0, shift[0]], [0, 1, shift[1]]])))
     assert np.median(found.reshape(-1, 2), axis=0) == pytest.approx(shift, abs=0.25)
 
 
 def test_the_error_under_a_similarity():
     turn = np.add(cv2.getRotationMatrix2D((SIDE / 2, SIDE / 2), 2.5, 1.02), [[0, 0, 2.2], [0, 0, -1.4]])
-    error = np.linalg.norm(inner(DISFlow().flow(picture(), moved(turn)) - true_flow(turn)), axis=-1)
+    error = np.linalg.norm(inner(flow(picture(), moved(turn)) - true_flow(turn)), axis=-1)
     assert error.mean() < 0.3
 
 
@@ -68,15 +73,15 @@ def test_velocities_of_the_world():
     for prompt in loading.load("toy-object-contact").prompts[:24]:
         clip, truth = make_clip(Scene.of(prompt), 0)
         working = [pairs.working(frame, look.protocol) for frame in clip.frames]
-        metre = len(working[0]) / 2
+        metre = len(working[0].rgb) / 2
         for k, (one, two) in enumerate(itertools.pairwise(working)):
             found = look.flow(one, two)
             for body, half in enumerate(truth.half_sizes):
                 x, y = truth.states[k, body, :2] * metre
                 step = (truth.states[k + 1, body, :2] - truth.states[k, body, :2]) * metre * (1, -1)
                 radius = max(1, int(0.6 * min(half) * metre))
-                row, column = int(len(one) - y), int(x)
-                inside = min(row, column, len(one) - row, len(one) - column) > radius
+                row, column = int(len(one.rgb) - y), int(x)
+                inside = min(row, column, len(one.rgb) - row, len(one.rgb) - column) > radius
                 if inside and 1.2 <= np.hypot(*step) <= 16:
                     around = found[row - radius : row + radius + 1, column - radius : column + radius + 1].reshape(
                         -1, 2
@@ -111,7 +116,7 @@ def test_raft_runs_with_the_weights_that_are_brought(tmp_path, monkeypatch):
     frames = np.random.default_rng(0).integers(0, 256, (4, 132, 140, 3), dtype=np.uint8)
     look = RAFTFlow()
     assert look.protocol.weights_sha256 and look.protocol.iterations == 20
-    found = look.flow(frames[0], frames[1])
+    found = look.flow(*(pairs.Frame(frame, look.protocol) for frame in frames[:2]))
     assert found.shape == (132, 140, 2) and found.dtype == np.float32
     one, two = (
         torch.from_numpy(np.pad(f, ((2, 2), (2, 2), (0, 0)), "edge")).permute(2, 0, 1)[None] for f in frames[:2]

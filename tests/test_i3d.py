@@ -145,6 +145,9 @@ def test_padding_never_wins_a_maximum(time, kernel, stride):
     right = functional.max_pool3d(functional.pad(x, pads, value=-torch.inf), kernel, stride)
     assert torch.equal(network.max_pool(x, kernel, stride), right)
     assert right.max() < 0
+    x = (x + 2).to(torch.bfloat16)  # 0 to 1, as after a ReLU
+    right = functional.max_pool3d(functional.pad(x, pads, value=-torch.inf), kernel, stride)
+    assert torch.equal(network.max_pool(x, kernel, stride), right)
 
 
 @pytest.mark.one_device
@@ -162,13 +165,33 @@ def test_channels_stay_last_in_memory_from_layer_to_layer(feature, monkeypatch):
     assert {step for found in steps.values() for step in found} == {1}
 
 
+@pytest.mark.parametrize(("width", "kernel", "step"), [(230, 7, 2), (21, 7, 2), (20, 5, 3), (9, 9, 4)])
+def test_columns_as_channels_give_the_same_convolution(width, kernel, step):
+    random = torch.Generator().manual_seed(2)
+    x = torch.randn(2, 3, 4, 5, width, generator=random).contiguous(memory_format=torch.channels_last_3d)
+    weight = torch.randn(6, 3, 2, 3, kernel, generator=random)
+    folded, kernels = network.columns_as_channels(x, weight, step)
+    right = functional.conv3d(x, weight, stride=(2, 2, step))
+    torch.testing.assert_close(functional.conv3d(folded, kernels, stride=(2, 2, 1)), right, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.one_device
+def test_a_clip_of_another_length_gives_what_it_gives_alone():
+    """The kernels are in the order that suits the clip that came first."""
+    clips = [noise(5, frames=frames).frames for frames in (16, 24)]
+    one, other = i3d.I3DLogits(), i3d.I3DLogits()
+    first, second = (one.logits(frames) for frames in clips)
+    second_again, first_again = (other.logits(frames) for frames in reversed(clips))
+    assert np.array_equal(first, first_again) and np.array_equal(second, second_again)
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(7, 2), (3, 1), (1, 1)])
 def test_convolutions_agree_with_and_without_onednn(kernel, stride, monkeypatch):
     random = torch.Generator().manual_seed(1)
     x = torch.randn(1, 6, 8, 15, 14, generator=random).contiguous(memory_format=torch.channels_last_3d)
     weight, bias = torch.randn(5, 6, *[kernel] * 3, generator=random), torch.randn(5, generator=random)
-    found = network.rectified_conv(x, weight, bias, stride, (kernel // 2,) * 3)
+    found = network.rectified_conv(x, weight, bias, (stride,) * 3, (kernel // 2,) * 3)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    plain = network.rectified_conv(x, weight, bias, stride, (kernel // 2,) * 3)
+    plain = network.rectified_conv(x, weight, bias, (stride,) * 3, (kernel // 2,) * 3)
     assert (plain == 0).any() and plain.max() > 1
     torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-4)

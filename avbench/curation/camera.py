@@ -15,7 +15,7 @@ import numpy as np
 
 from avbench.core import Clip
 from avbench.features.flow import DISFlow
-from avbench.features.flow.pairs import Pair, grid, moves_otherwise, pair, working, working_size
+from avbench.features.flow.pairs import Frame, Pair, grid, moves_otherwise, pair, working, working_size
 
 STEP = 8
 """Pixels between the places that vote on the camera's motion."""
@@ -79,9 +79,9 @@ class WithoutCamera(DISFlow):
         }
 
 
-def camera_flow(frame: np.ndarray, forward: np.ndarray) -> np.ndarray | None:
+def camera_flow(frame: Frame, forward: np.ndarray) -> np.ndarray | None:
     """The flow due to the camera alone, ``[height, width, 2]``, or None if too few places agree on one."""
-    grey = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 1.0)
+    grey = frame.blurred
     slope = np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=0.125), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=0.125))
     votes = np.zeros(grey.shape, bool)
     votes[STEP // 2 :: STEP, STEP // 2 :: STEP] = True

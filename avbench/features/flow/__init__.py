@@ -17,7 +17,7 @@ import numpy as np
 from avbench.core import Clip, NotMeasurable, Value, counted
 from avbench.features.flow import tracks
 from avbench.features.flow.histogram import by_cell_and_direction, motion_histogram
-from avbench.features.flow.pairs import Pair, length, pair, sampled, working, working_size
+from avbench.features.flow.pairs import Frame, Pair, length, pair, sampled, working, working_size
 from avbench.features.flow.protocol import FlowProtocol
 
 
@@ -50,11 +50,10 @@ class DISFlow:
     def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
-    def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
-        before, after = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following))
+    def flow(self, frame: Frame, following: Frame) -> np.ndarray:
+        """Flow from one working frame to another."""
         # With None, which the stubs forget, OpenCV allocates the flow.
-        return self._dis.calc(before, after, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return self._dis.calc(frame.grey, following.grey, None)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""

@@ -35,23 +35,23 @@ def motion_histogram(
 def by_cell_and_direction(vectors: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
     """Mean length of ``[height, width, 2]`` vectors in each part of the frame, divided among directions; flat."""
     side, directions = protocol.histogram_side, protocol.histogram_directions
-    cell, pixels = _cells(*vectors.shape[:2], side)
+    middle, pixels = _parts(*vectors.shape[:2], side, directions)
     lengths = length(vectors).ravel()
-    moving = np.flatnonzero(lengths)  # the rest of the frame adds nothing, and often it is most of it
-    lengths, places = lengths.take(moving), cell.take(moving)
+    moving = np.flatnonzero(lengths > 0)  # the rest of the frame adds nothing, and often it is most of it
+    lengths, places = lengths.take(moving), middle.take(moving)
     x, y = vectors.reshape(-1, 2).take(moving, axis=0).T
     turn = np.arctan2(y, x) / (2 * np.pi) * directions
     before = np.floor(turn)
     share = turn - before
     # Turns lie in -directions / 2 ... directions / 2. Bins for two whole turns are cheaper than a remainder per pixel.
-    places = places * (2 * directions) + directions + before.astype(np.intp)
+    places += before.astype(np.intp)
     total = np.bincount(places, lengths * (1 - share), 2 * directions * side * side)
     total += np.bincount(places + 1, lengths * share, len(total))
     return (total.reshape(-1, 2, directions).sum(axis=1) / pixels[:, None]).ravel()
 
 
 @functools.lru_cache(maxsize=4)
-def _cells(height: int, width: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the frame that each pixel lies in, ``[height * width]``, and the pixels of each part."""
+def _parts(height: int, width: int, side: int, directions: int) -> tuple[np.ndarray, np.ndarray]:
+    """The middle of the bins of the part that each pixel lies in, ``[height * width]``, and the pixels of each part."""
     cell = (np.arange(height) * side // height)[:, None] * side + np.arange(width) * side // width
-    return cell.ravel(), np.bincount(cell.ravel())
+    return cell.ravel() * (2 * directions) + directions, np.bincount(cell.ravel())

@@ -13,6 +13,30 @@ import numpy as np
 from avbench.features.flow.protocol import FlowProtocol
 
 
+class Frame:
+    """A working frame, with what the pair before and the pair after need of it, computed once."""
+
+    def __init__(self, rgb: np.ndarray, protocol: FlowProtocol) -> None:
+        self.rgb = rgb
+        """``[height, width, 3]`` uint8."""
+        self._blur = protocol.evidence_blur
+
+    @functools.cached_property
+    def levels(self) -> np.ndarray:
+        """The same as float32."""
+        return self.rgb.astype(np.float32)
+
+    @functools.cached_property
+    def grey(self) -> np.ndarray:
+        """``[height, width]`` uint8."""
+        return cv2.cvtColor(self.rgb, cv2.COLOR_RGB2GRAY)
+
+    @functools.cached_property
+    def blurred(self) -> np.ndarray:
+        """``[height, width]`` float32: the grey levels, blurred as evidence of motion is read."""
+        return cv2.GaussianBlur(self.grey.astype(np.float32), (0, 0), self._blur)
+
+
 @dataclass(frozen=True, eq=False)
 class Pair:
     """The flow of two frames where it counts as motion, and its numbers. Masks are ``[height, width]`` bool."""
@@ -39,12 +63,9 @@ class Pair:
     """Median difference in grey levels where nothing moves; NaN where nearly everything moves."""
 
 
-def pair(
-    frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
-) -> Pair:
-    """Measure two working frames ``[height, width, 3]`` uint8 with the flows between them."""
-    greys = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (frame, following)]
-    before, after = (_blurred(grey, protocol) for grey in greys)
+def pair(frame: Frame, following: Frame, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol) -> Pair:
+    """Measure two working frames with the flows between them."""
+    before, after = frame.blurred, following.blurred
     places = grid(*before.shape)
     there = _Way(forward, places + forward, backward, before, after)
     back = _Way(backward, places + backward, forward, after, before)
@@ -59,7 +80,7 @@ def pair(
     moving = (speed > 0) & inside
     still = cv2.blur((speed > 0).astype(np.float32), (protocol.still_margin,) * 2) == 0
     some_still = float(still.mean()) >= protocol.still_least_share
-    change = cv2.absdiff(*greys)
+    change = cv2.absdiff(frame.grey, following.grey)
     return Pair(
         motion=_where(moves, forward),
         target=there.target,
@@ -73,10 +94,6 @@ def pair(
         returning=float(returns[moving].mean()) if moving.any() else float("nan"),
         flicker=float(np.median(change[still])) if some_still else float("nan"),
     )
-
-
-def _blurred(grey: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    return cv2.GaussianBlur(grey.astype(np.float32), (0, 0), protocol.evidence_blur)
 
 
 class _Way:
@@ -124,13 +141,13 @@ def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, 
     return height * factor, width * factor
 
 
-def working(frame: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
-    """A frame resized to the working size."""
-    height, width = working_size(frame.shape[0], frame.shape[1], protocol)
-    if (height, width) == frame.shape[:2]:
-        return np.ascontiguousarray(frame)
-    shrinks = height < frame.shape[0]
-    return cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+def working(rgb: np.ndarray, protocol: FlowProtocol) -> Frame:
+    """A frame ``[height, width, 3]`` uint8 of a clip, resized to the working size."""
+    height, width = working_size(rgb.shape[0], rgb.shape[1], protocol)
+    if (height, width) == rgb.shape[:2]:
+        return Frame(np.ascontiguousarray(rgb), protocol)
+    how = cv2.INTER_AREA if height < rgb.shape[0] else cv2.INTER_CUBIC
+    return Frame(cv2.resize(rgb, (width, height), interpolation=how), protocol)
 
 
 @functools.lru_cache(maxsize=4)
@@ -190,19 +207,19 @@ def _where(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def moves_otherwise(
-    frame: np.ndarray, following: np.ndarray, flow: np.ndarray, other: np.ndarray, protocol: FlowProtocol
+    frame: Frame, following: Frame, flow: np.ndarray, other: np.ndarray, protocol: FlowProtocol
 ) -> np.ndarray:
     """Mask ``[height, width]`` bool of the pixels of two working frames that move with `flow` and not with `other`.
 
     It is the mask of `Pair.motion` with another flow, such as the camera's, in place of standing still.
     """
-    before, after = (_blurred(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), protocol) for rgb in (frame, following))
+    before, after = frame.blurred, following.blurred
     left, left_by_other = (sampled(after, grid(*before.shape) + each) - before for each in (flow, other))
     return _explains(left, _in_windows(left_by_other**2, protocol), protocol)
 
 
 def remaining(
-    frame: np.ndarray, following: np.ndarray, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
+    frame: Frame, following: Frame, forward: np.ndarray, backward: np.ndarray, protocol: FlowProtocol
 ) -> tuple[np.ndarray, np.ndarray]:
     """What warping leaves of two working frames, for each pixel: the parts of `Pair.error`.
 
@@ -210,7 +227,7 @@ def remaining(
         ``[height, width]`` float32 squared differences, summed over R, G and B in 0...1, and the mask of the visible
         pixels, over which the error is the mean.
     """
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    grey = frame.blurred
     way = _Way(forward, grid(*grey.shape) + forward, backward, grey, grey)
     returns = ~way.misses(protocol.occlusion_relative, protocol.occlusion_absolute)
     visible = _visible(way, returns & ~outside(way.target, 0), protocol)
@@ -218,7 +235,7 @@ def remaining(
 
 
 def _warping_error(
-    frame: np.ndarray, following: np.ndarray, there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol
+    frame: Frame, following: Frame, there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol
 ) -> tuple[float, float]:
     """Mean over visible pixels of |frame k+1 at x + forward(x) − frame k at x|², and the share of visible pixels.
 
@@ -233,8 +250,8 @@ def _warping_error(
     return total / (count * 255.0**2), count / visible.size
 
 
-def _squares(frame: np.ndarray, following: np.ndarray, target: np.ndarray) -> np.ndarray:
-    return square(sampled(following.astype(np.float32), target) - frame)
+def _squares(frame: Frame, following: Frame, target: np.ndarray) -> np.ndarray:
+    return square(sampled(following.levels, target) - frame.levels)
 
 
 def _visible(there: _Way, returns_inside: np.ndarray, protocol: FlowProtocol) -> np.ndarray:

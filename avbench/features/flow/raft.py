@@ -18,6 +18,7 @@ from torchvision.models.optical_flow._utils import make_coords_grid, upsample_fl
 
 from avbench.core import Notes, noted
 from avbench.features.flow import DISFlow
+from avbench.features.flow.pairs import Frame
 from avbench.features.flow.protocol import FlowProtocol
 from avbench.features.networks import exact, filled
 from avbench.storage.pickles import read_state_dict
@@ -62,11 +63,11 @@ class RAFTFlow(DISFlow):
     def __init__(self, device: str = "cpu") -> None:
         self._raft = load_raft(RAFTProtocol.weights, device)
 
-    def flow(self, frame: np.ndarray, following: np.ndarray) -> np.ndarray:
-        """Flow from one working frame to another, both ``[height, width, 3]`` uint8."""
-        height, width, _ = frame.shape
+    def flow(self, frame: Frame, following: Frame) -> np.ndarray:
+        """Flow from one working frame to another."""
+        height, width, _ = frame.rgb.shape
         left, _, top, _ = border(height, width)
-        found = self._raft(frame, following, self.protocol.iterations)
+        found = self._raft(frame.rgb, following.rgb, self.protocol.iterations)
         return np.ascontiguousarray(found[top : top + height, left : left + width])
 
 

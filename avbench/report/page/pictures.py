@@ -13,7 +13,7 @@ import numpy as np
 
 from avbench.core import Clip, NotMeasurable
 from avbench.features.flow import DISFlow
-from avbench.features.flow.pairs import Pair, pair, remaining, working
+from avbench.features.flow.pairs import Frame, Pair, pair, remaining, working
 
 _SIDE = 320
 """Longest side of a drawn frame, in pixels; arrows and edges need this many, however small the clip."""
@@ -87,7 +87,7 @@ def _heat(clip: Clip) -> Clip:
     return _over(clip, [_enlarged(heat_picture(*found)) for found in maps])
 
 
-def _steps(clip: Clip) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Pair]]:
+def _steps(clip: Clip) -> Iterator[tuple[Frame, Frame, np.ndarray, np.ndarray, Pair]]:
     """Yield each two consecutive working frames, the flows between them, and what they measure."""
     look = DISFlow()
     if min(clip.width, clip.height) < (least := look.protocol.minimum_side) or len(clip.frames) < 2:

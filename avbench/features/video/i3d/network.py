@@ -7,7 +7,6 @@ normalisation has epsilon 1e-3 (1e-5 in pytorch-i3d's files).
 Layout: [1, channel, time, height, width] float32 or bfloat16, channels last in memory.
 """
 
-import functools
 import itertools
 from collections.abc import Mapping
 from typing import ClassVar
@@ -210,9 +209,16 @@ class Inception:
             found = [as_clip(self._by_tiles[name](clip.transpose(0, 1)).relu_()) for clip in x]
             return found[0] if len(found) == 1 else torch.cat(found)
         before, after = zip(*(same_padding(n, kernel, stride) for n in x.shape[2:]), strict=True)
-        if before != after:
+        if before != after or stride > 1:
             x, before = functional.pad(x, _flat(before, after)), (0, 0, 0)
-        return rectified_conv(x, weight, bias, stride, before)
+        strides = (stride,) * 3
+        if stride > 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+            x, weight = columns_as_channels(x, weight, stride)
+            strides = (stride, stride, 1)
+        elif _by_onednn(x) and not weight.is_mkldnn:
+            weight = _arranged(weight, x, before)
+            self._convs[name] = weight, bias
+        return rectified_conv(x, weight, bias, strides, before)
 
 
 def as_clip(frames: torch.Tensor) -> torch.Tensor:
@@ -236,43 +242,86 @@ def _flat(before: tuple[int, ...], after: tuple[int, ...]) -> list[int]:
 
 
 def rectified_conv(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, padding: tuple[int, int, int]
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> torch.Tensor:
     """Convolve and apply ReLU: on a CPU in one call of oneDNN.
 
     torch itself sends most of these convolutions to a slower loop (`slow_conv3d`), because it judges by sizes alone.
     """
-    kind, on_cpu = x.dtype, x.device.type == "cpu"
-    known = on_cpu and torch.backends.mkldnn.is_available()
-    if on_cpu and kind != torch.float32 and not (known and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
-        # What such hardware does: the sum of products of rounded numbers is float32, and rounded in the end.
-        x, weight, bias = x.float(), weight.float(), bias.float()
-    if known:
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, weight, bias, padding, (stride,) * 3, (1, 1, 1), 1, "relu", [], ""
-        ).to(kind)
-    return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_().to(kind)
+    if _by_onednn(x):
+        return torch.ops.mkldnn._convolution_pointwise(x, weight, bias, padding, stride, (1, 1, 1), 1, "relu", [], "")
+    kind = x.dtype
+    if x.device.type == "cpu" and kind != torch.float32:
+        # What hardware with bfloat16 does: the sum of products of rounded numbers is float32, and rounded in the end.
+        return rectified_conv(x.float(), weight.float(), bias.float(), stride, padding).to(kind)
+    return functional.conv3d(x, weight, bias, stride=stride, padding=padding).relu_()
+
+
+def _by_onednn(x: torch.Tensor) -> bool:
+    """Whether oneDNN convolves such numbers."""
+    known = x.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return known and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def _arranged(weight: torch.Tensor, x: torch.Tensor, padding: tuple[int, ...]) -> torch.Tensor:
+    """A kernel of stride 1 in the order in which oneDNN reads it, which it would otherwise bring it to at each call."""
+    ones = (1, 1, 1)
+    # The stubs lack it.
+    arrange = torch._C._nn.mkldnn_reorder_conv3d_weight  # pyright: ignore[reportAttributeAccessIssue]
+    return arrange(weight.to_mkldnn(), padding, ones, ones, 1, list(x.shape))
+
+
+def columns_as_channels(x: torch.Tensor, weight: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A padded picture and a kernel ``[batch or out, channels, …, width]`` with `step` columns as channels of one.
+
+    Convolved with stride 1 along the width, they give what the given ones give with the stride `step`. oneDNN
+    multiplies many channels at a time; on a CPU three of them are too few in bfloat16.
+    """
+    kernel = weight.shape[-1]
+    columns = -(-kernel // step)
+    needed = ((x.shape[-1] - kernel) // step + columns) * step
+
+    def folded(x: torch.Tensor, width: int) -> torch.Tensor:
+        x = functional.pad(x, (0, width - x.shape[-1])).movedim(1, -1)
+        return x.reshape(*x.shape[:-2], width // step, -1).movedim(-1, 1)
+
+    return folded(x, needed), folded(weight, columns * step)
 
 
 def max_pool(x: torch.Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> torch.Tensor:
-    """Maximum with "SAME" padding that never wins: over each frame, then over time.
+    """Maximum of numbers that are not below 0, with "SAME" padding that never wins: over height, width, then time.
 
-    On a CPU this takes about a quarter of max_pool3d's time.
+    On a CPU this takes a fifth less time than torch's own pooling of frames, in bfloat16 half of it.
     """
-    batch, channels, time, height, width = x.shape
-    # An odd padding at the end alone is what `ceil_mode` adds.
-    before = [
-        same_padding(n, size, step)[0] for n, size, step in zip((height, width), kernel[1:], stride[1:], strict=True)
-    ]
-    frames = x.transpose(1, 2).reshape(batch * time, channels, height, width)
-    frames = functional.max_pool2d(frames, kernel[1:], stride[1:], padding=before, ceil_mode=True)
-    x = frames.reshape(batch, time, channels, *frames.shape[2:]).transpose(1, 2)
-    if kernel[0] == 1:
-        return x
-    early, late = same_padding(time, kernel[0], stride[0])
-    x = functional.pad(x, (0, 0, 0, 0, early, late), value=-torch.inf)
-    starts = x.shape[2] - kernel[0] + 1
-    return functools.reduce(torch.maximum, (x[:, :, k : k + starts : stride[0]] for k in range(kernel[0])))
+    # Such numbers are ordered like the integers of the same bits, which a CPU compares faster than bfloat16.
+    found = x.view(torch.int16) if x.dtype == torch.bfloat16 else x
+    for axis in (3, 4, 2):
+        if kernel[axis - 2] > 1:
+            found = _highest(found, axis, kernel[axis - 2], stride[axis - 2])
+    return found.view(x.dtype)
+
+
+def _highest(x: torch.Tensor, axis: int, size: int, step: int) -> torch.Tensor:
+    """The maximum in windows along one axis."""
+
+    def along(values: torch.Tensor, *where: int | None) -> torch.Tensor:
+        return values[(*[slice(None)] * axis, slice(*where))]
+
+    before, _ = same_padding(x.shape[axis], size, step)
+    shifts = set(range(-before, size - before)) - {0}
+    found, neighbours = along(x, None, None, step), along(x, 1, None, step)
+    if found.shape == neighbours.shape:  # one pass fewer, where windows do not overlap or overlap by one
+        found = torch.maximum(found, neighbours)
+        shifts.remove(1)
+    else:
+        found = found.clone(memory_format=torch.channels_last_3d)
+    count = found.shape[axis]
+    for shift in sorted(shifts):
+        first = -(min(shift, 0) // step)  # the first window that has a number at this place
+        seen = along(along(x, first * step + shift, None, step), count - first)
+        part = along(found, first, first + seen.shape[axis])
+        torch.maximum(part, seen, out=part)
+    return found
 
 
 def _tensors(weight: np.ndarray, bias: np.ndarray) -> _Conv:
