@@ -348,12 +348,17 @@ class Own:
         self.batch_size = "4" if wrong == "batch" else 1
         self.concurrency = 0.5 if wrong == "concurrency" else None
 
+    def prepare(self):
+        self.weights = 90
+        if self.settings["wrong"] == "prepare":
+            raise KeyError("weights")
+
     def generate(self, requests):
         with open("made.txt", "a") as file:
             file.write("one\\n")
         if requests[0].prompt.video_caption == "broken":
             raise ValueError("not " + requests[0].prompt.id)
-        return [Made(Clip(np.full((2, 16, 16, 3), 90, np.uint8), 8), truth={"balls": 1})]
+        return [Made(Clip(np.full((2, 16, 16, 3), self.weights, np.uint8), 8), truth={"balls": 1})]
 
     def asked(self, request):
         if self.settings["wrong"] == "asked":
@@ -384,6 +389,15 @@ def test_a_class_of_the_user_says_which_requests_are_equal(own_module, tmp_path)
         assert json.loads((folder.path / f"clips/one/{name}-0.truth.json").read_text()) == {"balls": 1}
     assert made["b"].failure == "ValueError: not b"
     assert made["d"].failure.endswith("the same request as for the prompt one/b, which failed: ValueError: not b")
+
+
+def test_a_class_of_the_user_is_prepared_in_each_process(own_module, tmp_path):
+    """Its clips are made of what `prepare` loads, and an error in it is its own."""
+    subset = Subset("one", 1, (Prompt("a", "a ball"), Prompt("b", "a cube")), None)
+    _, made, _ = sample(RunFolder(tmp_path / "run"), own_module, {}, [subset], [0], workers=2)
+    assert [one.failure for one in made] == [None, None]
+    with pytest.raises(InputError, match="prepare of Own failed: KeyError: 'weights'"):
+        list(sample(RunFolder(tmp_path / "bad"), own_module, {"wrong": "prepare"}, [subset], [0])[1])
 
 
 @pytest.mark.parametrize(

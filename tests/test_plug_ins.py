@@ -812,6 +812,38 @@ def test_an_error_in_an_optional_method_of_a_packages_generator_is_its_own(tmp_p
     assert said.endswith(f"avbench: {method} of drafts.Unfinished failed: ZeroDivisionError: not written yet\n")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("Silent", "model 'draft:x': drafts.Silent is no generator, because it has no 'settings' (docs/your-model.md)"),
+        ("Idle", "model 'draft:x': drafts.Idle is no generator, because it has no 'generate' (docs/your-model.md)"),
+        ("Listed", "drafts.Listed.settings is ['x']; it must be a dict of names and values"),
+        ("Half", "drafts.Half.batch_size is 0.5; it must be a whole number of at least 1"),
+    ],
+)
+def test_a_packages_class_that_is_no_generator_is_refused_in_a_sentence(tmp_path, install, wrong, said):
+    install("drafts", {"generators": [f"draft = drafts:{wrong}"]}, NO_GENERATORS)
+    asked = ("--subset", "toy-control", "--limit", 1, "--workers", 0, "--out", tmp_path / "out")
+    assert run_avbench("sample", "draft:x", *asked, code=2).stderr.endswith(f"avbench: {said}\n")
+
+
+NO_GENERATORS = """
+class Silent:
+    def __init__(self, target): pass
+    def generate(self, requests): return []
+
+class Idle:
+    settings = {}
+    def __init__(self, target): pass
+
+class Listed(Silent):
+    settings = ["x"]
+
+class Half(Silent):
+    settings, batch_size = {}, 0.5
+"""
+
+
 def test_what_a_package_prints_at_import_is_not_in_a_table(install):
     groups = {"metrics": ["bright = bells:GOOD"], "features": ["brightness = bells:Brightness"]}
     install("bells", groups, "print('ding')\n" + CODE)

@@ -1,12 +1,13 @@
 """Checks the settings of generators, and fills captions into their templates."""
 
 import inspect
+import json
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, first_line, nearest
 
 
 def check_settings(
@@ -37,6 +38,26 @@ def check_settings(
             msg = f"{who} has no setting {setting!r}; {nearest(setting, known)}"
             raise InputError(msg)
     return parameters
+
+
+def check_attributes(model: Any, name: str) -> None:
+    """Raise InputError unless what a generator of others says of itself can be used, and its settings be recorded."""
+    for count in ("batch_size", "concurrency"):
+        if (number := getattr(model, count, None)) is not None:
+            check_counts(**{f"{name}.{count}": number})
+    check_recordable(getattr(model, "settings", {}), f"{name}.settings")
+
+
+def check_recordable(settings: Any, what: str) -> None:
+    """Raise InputError unless settings can be recorded."""
+    try:
+        json.dumps(settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        msg = f"{what} cannot be recorded as JSON ({first_line(error)}); give numbers, text, lists and dicts of them"
+        raise InputError(msg) from None
+    if not isinstance(settings, Mapping):
+        msg = f"{what} is {settings!r}; it must be a dict of names and values"
+        raise InputError(msg)
 
 
 def grouped(settings: Mapping[str, Any], *groups: type) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, nearest, resolve
 from avbench.generation.detect import detect
 from avbench.generation.identity import identity
-from avbench.generation.settings import check_settings
+from avbench.generation.settings import check_attributes, check_settings
 from avbench.storage.contained import blamed_on, contained
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import exists
@@ -152,6 +152,13 @@ def build(model: str, settings: Mapping[str, Any], journal: Path | None = None) 
             raise
         msg = f"model {model!r} {failure(package, error)}"
         raise InputError(msg) from error
+    if package_of(model) is not None:
+        name = f"{type(generator).__module__}.{type(generator).__qualname__}"
+        for attribute in ("settings", "generate"):
+            if not hasattr(generator, attribute):
+                msg = f"model {model!r}: {name} is no generator, because it has no {attribute!r} (docs/your-model.md)"
+                raise InputError(msg)
+        check_attributes(generator, name)
     if own and not hasattr(generator, "working_folder"):
         with suppress(AttributeError):  # it takes no further attributes
             generator.working_folder = own

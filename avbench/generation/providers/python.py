@@ -8,15 +8,14 @@ current folder, as ``python -m`` does.
 import functools
 import importlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from avbench.core import Clip, InputError, first_line, kind_and_first_line, nearest
+from avbench.core import Clip, InputError, kind_and_first_line, nearest
 from avbench.generation.identity import identity
-from avbench.generation.settings import check_counts, check_settings
+from avbench.generation.settings import check_attributes, check_recordable, check_settings
 from avbench.generation.table import Made, Request
 from avbench.storage.contained import blamed_on, contained
 from avbench.storage.working_folder import WorkingFolder, after_import
@@ -40,17 +39,18 @@ class OwnModel:
             msg = f"{target} is no generator: it is not callable and has no method generate(requests)"
             raise InputError(msg)
         self._model = model
+        check_attributes(model, kind.__name__)
         self.batch_size: int = getattr(model, "batch_size", 1)
-        check_counts(**{f"{kind.__name__}.batch_size": self.batch_size})
         if concurrency := getattr(model, "concurrency", None):
-            check_counts(**{f"{kind.__name__}.concurrency": concurrency})
             self.concurrency = concurrency
             if concurrency > 1:
                 self.working_folder.share()
-        given = {**settings, **_plain(getattr(model, "settings", {}), f"{kind.__name__}.settings")}
+        given = {**settings, **getattr(model, "settings", {})}
         if isinstance(target, str):
             given |= _filled_in(model, target)
         self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
+        if hasattr(model, "prepare"):
+            self.prepare = self._own("prepare")
         if hasattr(model, "source"):
             self.source = self._own("source")
         if hasattr(model, "asked"):
@@ -71,12 +71,12 @@ class OwnModel:
         """Return the object's remarks, if it has any."""
         return self._own("remarks")(requests) if hasattr(self._model, "remarks") else []
 
-    def _own(self, name: str) -> Callable[[Any], Any]:
+    def _own(self, name: str) -> Callable[..., Any]:
         """A method of the user's object, whose errors are said to be its own."""
 
-        def called(given: Any) -> Any:
+        def called(*given: Any) -> Any:
             with blamed_on(f"{name} of {_kind(self._model).__name__}"), contained(self.working_folder):
-                return getattr(self._model, name)(given)
+                return getattr(self._model, name)(*given)
 
         return called
 
@@ -87,19 +87,6 @@ def _check_given(model: Any, target: Any, settings: Mapping[str, Any]) -> None:
     elif settings:
         msg = f"{target} is not a class, so it takes no settings: {', '.join(settings)}"
         raise InputError(msg)
-
-
-def _plain(settings: Any, what: str) -> Mapping[str, Any]:
-    """The settings, if they can be recorded. Raises InputError otherwise."""
-    try:
-        json.dumps(settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        msg = f"{what} cannot be recorded as JSON ({first_line(error)}); give numbers, text, lists and dicts of them"
-        raise InputError(msg) from None
-    if not isinstance(settings, Mapping):
-        msg = f"{what} is {settings!r}; it must be a dict of names and values"
-        raise InputError(msg)
-    return settings
 
 
 def _kind(model: Any) -> Any:
@@ -126,7 +113,11 @@ def _filled_in(model: Any, target: str) -> dict[str, Any]:
     """The arguments of partly called functions (functools.partial), which decide their clips as settings do."""
     partials = [one for one in _layers(model) if isinstance(one, functools.partial)]
     given = [{"arguments": [*one.args], "keywords": one.keywords} for one in partials]
-    return dict(_plain({"partial": given}, f"the arguments of the partial {target}")) if given else {}
+    if not given:
+        return {}
+    filled = {"partial": given}
+    check_recordable(filled, f"the arguments of the partial {target}")
+    return filled
 
 
 def _imported(target: str) -> tuple[Any, WorkingFolder]:
