@@ -185,6 +185,17 @@ def test_if_a_worker_cannot_be_started_the_earlier_ones_are_ended(tmp_path):
         program.communicate("\n")
 
 
+def test_where_no_thread_can_be_started_the_sentence_is_the_same(monkeypatch):
+    """Python's pool has threads of its own; Linux counts them with the user's processes."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(InputError, match=r"cannot be started \(can't start new thread\): give fewer --workers"):
+        list(worker_pool.map_unordered(functools.partial(abs, 1), range(3), workers=2, imports=[]))
+
+
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()
 
 

@@ -270,7 +270,9 @@ def _starting() -> Iterator[None]:
     try:
         with _stops_held_back():
             yield
-    except (OSError, EOFError) as error:  # EOFError: of the process that starts the others
+    except (OSError, EOFError, RuntimeError) as error:  # EOFError: of the process that starts the others
+        if isinstance(error, RuntimeError) and "start new thread" not in str(error):
+            raise
         msg = f"worker processes cannot be started ({first_line(error)}): give fewer --workers"
         raise InputError(msg) from error
 
