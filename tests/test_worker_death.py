@@ -193,7 +193,7 @@ def test_where_no_thread_can_be_started_the_sentence_is_the_same(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(InputError, match=r"cannot be started \(can't start new thread\): give fewer --workers"):
-        list(worker_pool.map_unordered(functools.partial(abs, 1), range(3), workers=2, imports=[]))
+        list(worker_pool.map_unordered(dying_workers.echo, range(3), workers=2, imports=[]))
 
 
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()
