@@ -196,6 +196,17 @@ def test_the_answer_names_three_metrics_what_can_be_reached_and_what_was_counted
     )
 
 
+@pytest.mark.parametrize(
+    ("of_a_pair", "best"),
+    [(7, "about the best that a metric can reach"), (3, "higher, because a majority of fewer than 7")],
+)
+def test_what_can_be_reached_depends_on_the_raters_of_a_pair_not_on_all_of_a_study(of_a_pair, best):
+    rows = [(f"p{k}", f"u{k}-{rater}", 1) for k in range(20) for rater in range(of_a_pair)]
+    votes, choice = votes_of([*rows, ("q", "alone", 1)])
+    sentence = agreement.verdict(agreement.table(votes, choice, {}), votes.assign(vote="left"))[1]
+    assert sentence.endswith(f"{best} raters errs as well." if of_a_pair < 7 else f"{best}.")
+
+
 def study(runs, tmp_path, choices):
     """A preference file on all prompts of toy-control and toy-object-contact; the choice is for the near run."""
     rows = []

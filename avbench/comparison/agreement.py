@@ -210,12 +210,25 @@ def table(votes: pd.DataFrame, choice: np.ndarray, preferred: Mapping[str, np.nd
     return frame.drop(columns="order").reset_index(drop=True)
 
 
+def _same_clips(votes: Any) -> list[pd.Series]:
+    """What is equal of votes on the same two clips, whichever of them was on the left."""
+    swap = votes["left"] > votes["right"]
+    clips = [votes["left"].where(~swap, votes["right"]), votes["right"].where(~swap, votes["left"])]
+    return [votes["subset"], votes["prompt"], votes["seed"], *clips]
+
+
+def _raters_of_a_pair(votes: Any) -> float:
+    """How many people made a clear choice between the same two clips: the median over votes on pairs of several."""
+    clear = votes[votes["vote"] != "tie"]
+    raters = clear.groupby(_same_clips(clear), sort=False)["rater"].transform("size")
+    return float(raters[raters > 1].median())
+
+
 def _people(subset: str, clear: Any, chosen: np.ndarray) -> Iterator[Agreement]:
     """How far each vote agrees with those of the other raters on the same two clips."""
     swap = (clear["left"] > clear["right"]).to_numpy()
     first = np.where(swap, 1 - chosen, chosen)
-    clips = [clear["left"].where(~swap, clear["right"]), clear["right"].where(~swap, clear["left"])]
-    pair = clear.assign(first=first).groupby([clear["subset"], clear["prompt"], clear["seed"], *clips], sort=False)
+    pair = clear.assign(first=first).groupby(_same_clips(clear), sort=False)
     others = pair["first"].transform("size").to_numpy() - 1
     same = np.where(first == 1, pair["first"].transform("sum"), others + 1 - pair["first"].transform("sum")) - 1
     several = others > 0
@@ -277,9 +290,10 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
     known = people.dropna(subset="accuracy").set_index("judge")["accuracy"]
     raters, prompts = len({*votes["rater"]}), len({*votes["prompt"]})
     if len(known):
+        best = _CEILING if _raters_of_a_pair(votes) >= _MANY_RATERS else _ABOVE
         sentences.append(
             f"Two people agree in {known[PERSON]:.0%} of clear votes, and the majority of the others predicts "
-            f"a vote in {known[MAJORITY]:.0%}: {_CEILING if raters >= _MANY_RATERS else _ABOVE}."
+            f"a vote in {known[MAJORITY]:.0%}: {best}."
         )
     else:
         sentences.append("How far people agree is not known, because no two raters judged the same two clips.")

@@ -15,8 +15,9 @@ LEGEND = (
     "Accuracy is the share of clear votes in which the metric prefers the clip that the voter preferred; 50 % is "
     "chance. Votes for neither clip are left out; a metric that gives both clips the same value counts half. A metric "
     "that should match the reference prefers the clip that is nearer to the reference's value. Intervals and p are "
-    "clustered by prompt; Holm's correction counts every metric and subset. Bold agrees more often than chance. The "
-    "majority of seven or more other raters is about the best that a metric can reach; with fewer, the best is higher."
+    "clustered by prompt; Holm's correction counts every metric and subset. Bold agrees more often than chance. "
+    "Where seven or more raters judged a pair, the majority of the others is about the best that a metric can reach; "
+    "with fewer, the best is higher."
 )
 
 
