@@ -19,6 +19,7 @@ from avbench.comparison import plan
 from avbench.comparison.differences import (
     TO_TARGET,
     _as_measured,
+    _out_of_reach,
     against_margin,
     better,
     common_target,
@@ -37,13 +38,14 @@ from avbench.comparison.score_table import (
     require_known_fields,
     scores_frame,
 )
-from avbench.core import InputError, Key, Null, Row, Sample, Score, different_fields
+from avbench.comparison.verdict import verdict
+from avbench.core import InputError, Key, Null, Row, Sample, Score, counted, different_fields
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.report import paper
-from avbench.report.comparison_tables import power_legend
+from avbench.report.comparison_tables import difference_tables, power_legend
 from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
@@ -140,6 +142,49 @@ def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_
     found = pd.DataFrame(given | {"p": (0.03, 0.04, 0.0001)})
     assert in_family(found, known_metrics(), asked) == 3 and found["p_holm"][2] == pytest.approx(0.0003)
     assert not found["shown"].any(), "declared or not, too few clips show nothing"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "comparisons", "alpha", "said"),
+    [  # 2/2ⁿ is the smallest p of n prompts: 2/64 · 2 > 0.05, 2/128 · 2 < 0.05; above 13 prompts it is 1/10,001
+        (6, 1, 0.05, None),
+        (6, 2, 0.05, "6 prompts can show no difference, however large: at least 7 are needed"),
+        (6, 2, 0.1, None),
+        (7, 2, 0.05, None),
+        (10, 72, 0.05, "10 prompts can show no difference, however large: at least 12 are needed"),
+        (12, 72, 0.05, None),
+        (96, 500, 0.05, None),
+        (96, 501, 0.05, "10,000 swaps of labels can show no difference, however large: plan fewer questions"),
+    ],
+)
+def test_a_family_that_is_too_large_for_any_difference_to_be_shown_is_said(prompts, comparisons, alpha, said):
+    given = {"p": 2.0 ** (1 - prompts), "prompts": prompts, "paired": True, "primary": True, "too_few": None}
+    rows = pd.DataFrame([given] * comparisons)
+    found = _out_of_reach(rows, comparisons, alpha)
+    sentence = said and f"with a correction for {counted(comparisons, 'comparison')}, {said}"
+    assert {*found} == {sentence}
+    assert _out_of_reach(rows.assign(paired=False), comparisons, alpha).isna().all(), "Welch's t has no least p"
+
+
+def test_a_comparison_of_few_prompts_is_within_reach_after_others_that_are_shown():
+    """Holm counts the second of two once, and 2/64 < 0.05."""
+    given = {"p": 0.03, "prompts": [12, 6], "paired": True, "primary": True, "too_few": None}
+    assert _out_of_reach(pd.DataFrame(given), 2, 0.05).isna().all()
+    three = _out_of_reach(pd.DataFrame(given | {"prompts": [12, 6, 6]}), 3, 0.05)
+    assert three.isna().tolist() == [True, False, False] and "at least 7 are needed" in three[1]
+
+
+def test_the_answer_says_that_so_few_prompts_can_show_nothing(tmp_path):
+    folders = [
+        evaluated(made_run(tmp_path / name, seed=place, lpips=place, names=["toy-control"], count=6))
+        for place, name in enumerate("ab")
+    ]
+    found = differences(folders)
+    few = "ith a correction for 2 comparisons, 6 prompts can show no difference, however large: at least 7 are needed"
+    assert f"W{few}." in verdict(scores_frame(folders), found)
+    (table,) = difference_tables(found)
+    assert any(f"w{few}" in note for note in table.notes)
+    assert all(cells[4].text == "" for _, cells in table.rows), "no difference is large enough to be detected"
 
 
 def test_what_is_shown_follows_the_alpha_of_the_plan_whether_or_not_a_side_is_better():

@@ -11,6 +11,7 @@ Pooled over subsets there are `macro`, where every subset counts the same, and `
 are not pooled.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,7 @@ COLUMNS = (
     *("subset", "metric", "run", "against", "direction", "unit", "kind", "paired"),
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "family", "primary"),
     *("pairs", "prompts", "dropped", "detectable", "needed", "margin", "p_alike", "p_not_worse", "verdict"),
-    *("shown", "better", "missing", "mark", "too_few"),
+    *("shown", "better", "missing", "mark", "too_few", "out_of_reach"),
 )
 CONSTANT = "every clip differs by "
 """Beginning of the remark on a difference without any spread."""
@@ -319,7 +320,28 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     size = in_family(frame, known, plan)
     made = [_followed(row, size, plan.alpha) for row in frame.itertuples()]
     followed = pd.DataFrame(made, frame.index, [*FOLLOWING, "verdict", "better"])
-    return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)))
+    beyond = _out_of_reach(frame, size, plan.alpha)
+    return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)), out_of_reach=beyond)
+
+
+def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
+    """A sentence where the swaps of so few prompts can show no difference in such a family, however large it is."""
+    least = np.maximum(2.0 ** (1 - frame["prompts"]), 1 / (1 + paired.PERMUTATIONS))  # of all p-values of swaps
+    rows = frame["primary"] & could_be_made(frame)
+    best = paired.holm(np.where(frame["paired"].eq(True), least, 0.0)[rows])
+    sentences = pd.Series([None] * len(frame), frame.index, dtype=object)
+    for index, p in zip(frame.index[rows], best, strict=True):
+        if p >= alpha:
+            prompts, after = int(frame.loc[index, "prompts"]), math.ceil(p / least[index] - 1e-9)
+            what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
+            if after / (1 + paired.PERMUTATIONS) < alpha:
+                needed = paired.least_prompts(family=after, alpha=alpha)
+                what, remedy = counted(prompts, "prompt"), f"at least {needed} are needed"
+            sentences[index] = (
+                f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
+                f"{remedy}"
+            )
+    return sentences
 
 
 def could_be_made(frame: pd.DataFrame) -> pd.Series:

@@ -66,6 +66,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         _within_margin(pairs),
         _targets(pairs),
         _in_reference(frame),
+        _without_reach(pairs),
         _nearest(pairs),
         _exploratory(pairs),
         _not_compared(own, frame),
@@ -203,6 +204,7 @@ class _Pair:
         made = rows.loc[able & rows["primary"].astype(bool)]
         self.made = len(made)
         """Comparisons that could be made, without those that a plan does not ask for."""
+        self.out_of_reach = out_of_reach(made)
         self.exploratory = int(able.sum()) - len(made)
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
@@ -394,6 +396,25 @@ def _in_reference(frame: pd.DataFrame) -> Iterator[str]:
                 f"{row['shared']:.0f} of {row['n']:.0f} clips of {model} are {there}, which brings it nearer to the "
                 "reference by that alone."
             )
+
+
+def out_of_reach(rows: pd.DataFrame) -> str | None:
+    """The sentence that none of the comparisons that were made could show a difference, if it is so."""
+    if "out_of_reach" not in rows:  # of arms, which are not compared by swaps
+        return None
+    made = rows.loc[could_be_made(rows) & rows["primary"].astype(bool)]
+    if made.empty or made["out_of_reach"].isna().any():
+        return None
+    said = str(made["out_of_reach"].iloc[made["prompts"].to_numpy(float).argmax()])
+    return f"{said[0].upper()}{said[1:]}"
+
+
+def _without_reach(pairs: Sequence[_Pair]) -> Iterator[str]:
+    """Why pairs of runs could show nothing, whatever their numbers are."""
+    for said in dict.fromkeys(pair.out_of_reach for pair in pairs):
+        which = [f"{pair.against} and {pair.run}" for pair in pairs if pair.out_of_reach == said]
+        if said:
+            yield said + ("." if len(which) == len([pair for pair in pairs if pair.made]) else f" ({all_of(which)}).")
 
 
 def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:

@@ -102,7 +102,9 @@ def difference_texts(row: Any) -> list[str]:
         "" if pd.isna(row["low"]) else f"{number(row['low'], size, '+')} … {number(row['high'], size, '+')}",
         p_value(row["p"]),
         corrected_p(row),
-        "" if pd.isna(row["detectable"]) else number(row["detectable"], size),
+        ""
+        if pd.isna(row["detectable"]) or isinstance(row.get("out_of_reach"), str)
+        else number(row["detectable"], size),
         "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
         ahead(row),
@@ -134,7 +136,7 @@ def difference_remark(row: Any) -> str:
     """What a reader must know about a row besides its numbers; empty if there is nothing."""
     if pd.isna(row["difference"]):
         return str(row["missing"])
-    remarks = [str(row[name]) for name in ("too_few", "mark") if pd.notna(row[name])]
+    remarks = [str(row[name]) for name in ("too_few", "out_of_reach", "mark") if pd.notna(row.get(name))]
     if not row["paired"]:
         remarks.append("unpaired: the runs share no (prompt, seed)")
     if row["dropped"] > 0:

@@ -18,11 +18,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import could_be_made, sided, worsening
-from avbench.comparison.verdict import effect, reason, reason_of
+from avbench.comparison.verdict import effect, out_of_reach, reason, reason_of
 from avbench.core import counted
 from avbench.report.page import svg
 from avbench.report.tables import p_value
-from avbench.statistics.paired import ALPHA, PERMUTATIONS, least_prompts
 
 WIDE, NARROW = 720, 360
 """Widths of the two drawings of each plot, in pixels: the page shows the one that fits."""
@@ -83,13 +82,8 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     prompts, family = (int(np.nanmax([0.0, *rows[name].to_numpy(float)])) for name in ("prompts", "family"))
     here = int(could_be_made(rows).sum())
     many = counted(here, "comparison") + (f", corrected for {family}" if family != here else "")
-    least = least_prompts(family=max(1, family))
-    if True in {*rows["paired"]} and prompts < least:
-        few = f"{counted(prompts, 'prompt')} can show no difference in {many}"
-        return f"{few}, however large: at least {least} prompts are needed", "too few prompts to show a difference"
-    if True in {*rows["paired"]} and family > PERMUTATIONS * ALPHA:
-        few = f"{PERMUTATIONS:,} swaps of labels can show no difference in {many}"
-        return f"{few}, however large: plan fewer questions", "too many comparisons to show a difference"
+    if said := out_of_reach(rows):
+        return said, "too few prompts for so many comparisons"
     shown = "1 is about the smallest difference that"
     return f"{shown} {counted(prompts, 'prompt')} can show in {many}", f"{shown} can be shown"
 
