@@ -326,17 +326,19 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
 
 def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
     """A sentence where the swaps of so few prompts can show no difference in such a family, however large it is."""
-    least = np.maximum(2.0 ** (1 - frame["prompts"]), 1 / (1 + paired.PERMUTATIONS))  # of all p-values of swaps
-    rows = frame["primary"] & could_be_made(frame)
-    best = paired.holm(np.where(frame["paired"].eq(True), least, 0.0)[rows])
+    smallest = np.maximum(2.0 ** (1 - frame["prompts"].to_numpy(float)), 1 / (1 + paired.PERMUTATIONS))
+    least = np.where([one is True for one in frame["paired"]], smallest, 0.0)  # p of swaps
+    rows = frame["primary"].to_numpy(bool) & could_be_made(frame).to_numpy(bool)
+    best = paired.holm(least[rows])
     sentences = pd.Series([None] * len(frame), frame.index, dtype=object)
-    for index, p in zip(frame.index[rows], best, strict=True):
+    members = zip(frame.index[rows], frame["prompts"][rows], least[rows], best, strict=True)
+    for index, prompts, first, p in members:
         if p >= alpha:
-            prompts, after = int(frame.loc[index, "prompts"]), math.ceil(p / least[index] - 1e-9)
+            after = math.ceil(p / first - 1e-9)
             what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
             if after / (1 + paired.PERMUTATIONS) < alpha:
                 needed = paired.least_prompts(family=after, alpha=alpha)
-                what, remedy = counted(prompts, "prompt"), f"at least {needed} are needed"
+                what, remedy = counted(int(prompts), "prompt"), f"at least {needed} are needed"
             sentences[index] = (
                 f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
                 f"{remedy}"
