@@ -43,6 +43,14 @@ def test_coverage(sizes, between, within):
 
 
 @pytest.mark.statistical
+@pytest.mark.parametrize("sizes", [[20] + [1] * 7, [20, 20] + [2] * 6, [20] + [1] * 23, list(range(1, 11))])
+@pytest.mark.parametrize("between", [0.0, 1.0, 3.0])
+def test_few_prompts_with_most_of_the_clips_do_not_make_the_interval_too_narrow(sizes, between):
+    """It was: with G−1 degrees of freedom for all G prompts the truth was in 45 to 94 % of them."""
+    assert coverage(clustered(sizes, between, 1.0), repeats=1000) >= 0.92
+
+
+@pytest.mark.statistical
 def test_other_levels_cover_as_often_as_they_say():
     draw = clustered([3] * 15, 1.0, 0.7)
     assert coverage(draw, level=0.8) == pytest.approx(0.8, abs=0.03)
@@ -75,6 +83,17 @@ def test_known_value():
     low, high = mean_interval([1, 2, 3, 3, 4, 5], list("aabbcc"))
     half_width = stats.t.ppf(0.975, 2) * np.sqrt(0.75)
     assert (low, high) == pytest.approx((3 - half_width, 3 + half_width))
+
+
+def test_prompts_with_many_clips_count_as_fewer_prompts():
+    # mean 2; sums of deviations −3, 0, 3 of 1, 1 and 3 clips: 5² / (1 + 1 + 9) = 25/11 prompts
+    low, high = mean_interval([-1, 2, 2, 3, 4], list("abccc"))
+    half_width = stats.t.ppf(0.975, 25 / 11 - 1) * np.sqrt(25 / 14 * 18 / 25)
+    assert (low, high) == pytest.approx((2 - half_width, 2 + half_width))
+    # mean 1; sums of deviations −1, 1 of 1 and 3 clips: 16/10 prompts, but at least 1 degree of freedom
+    low, high = mean_interval([0, 1, 1, 2], list("abbb"))
+    half_width = stats.t.ppf(0.975, 1) * np.sqrt(16 / 6 * 2 / 16)
+    assert (low, high) == pytest.approx((1 - half_width, 1 + half_width))
 
 
 def test_order_and_kind_of_labels_do_not_matter():

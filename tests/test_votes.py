@@ -105,6 +105,16 @@ def test_votes_that_repeat_on_a_prompt_do_not_narrow_the_interval(tmp_path):
     assert two[0].high - two[0].low == pytest.approx(one[0].high - one[0].low), "a prompt of two subsets is one prompt"
 
 
+def test_a_prompt_with_most_of_the_votes_counts_as_fewer_prompts(tmp_path):
+    """Three votes on p and one on q are 16/10 prompts: of the log odds 0 the sandwich is 1² · (1/4 + 1/4) · 16/6."""
+    plain = ballot(*[("p", "a", "b", choice) for choice in ("left", "left", "right")], ("q", "a", "b", "right"))
+    for seed, vote in enumerate(plain["votes"]):
+        vote["seed"] = seed
+    one, _ = votes.strengths(read(tmp_path, plain))
+    half = stats.t.ppf(0.975, 1) * math.sqrt(16 / 12) / 2
+    assert (one.value, one.low, one.high) == pytest.approx((0, -half, half))
+
+
 def test_two_prompts_show_an_interval(tmp_path):
     """One vote for either: of the log odds 0 the information is 2/4, and the sandwich 2² · (1/4 + 1/4) · 2/1 = 4."""
     one, _ = votes.strengths(read(tmp_path, ballot(("p", "a", "b", "left"), ("q", "a", "b", "right"))))

@@ -4,7 +4,8 @@ A vote says which of two clips of one prompt and seed is better, or that neither
 i beats j with probability 1/(1 + exp(s_j − s_i)) (Bradley and Terry, 1952), by maximum likelihood, a tie as half a win
 of either side. They are measured from the mean of those that can be compared. Their 95 % intervals are clustered by
 prompt, because votes on one prompt are alike: the sandwich of Liang and Zeger (1986) with the factor G/(G−1) and
-Student's t with G−1 degrees of freedom, as for means (`uncertainty.mean_interval`).
+Student's t with G−1 degrees of freedom, G being the effective number of prompts, as for means
+(`uncertainty.mean_interval`).
 
 The likelihood has a maximum where every model of a group has won against, and lost against, each other one directly or
 through others (Ford, 1957): strengths are given inside such groups, and a sentence where they are not.
@@ -252,6 +253,7 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
     sums = np.stack([residual[prompts == one].sum(axis=0) for one in clusters])
     if np.abs(sums).max() < 1e-9:
         return value, np.full(len(value), np.nan)
-    count = len(clusters)
+    given = np.unique(prompts, return_counts=True)[1]
+    count = clustered.effective(given.sum(), np.sum(given**2))
     covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
-    return value, clustered.quantile(count - 1) * np.sqrt(np.diag(covariance).clip(min=0))
+    return value, clustered.quantile(max(count - 1, 1.0)) * np.sqrt(np.diag(covariance).clip(min=0))

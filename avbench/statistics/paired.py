@@ -506,16 +506,18 @@ def _studentised(
         return value, value
     sums, counts = strata.sums(per_clip), strata.sums(np.ones(len(per_clip)))
     means, variances = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
-    prompts, alike = np.bincount(strata.stratum), strata.alike()
+    alike = strata.alike()
     sources = [np.random.default_rng([_SEED, number]) for number in range(len(alike))]  # whatever the blocks
     for block in _row_blocks(RESAMPLES, len(strata.stratum)):
         rows, drawn = block.stop - block.start, []
-        total, clips = np.zeros((2, rows, len(strata.clips)))
+        total, clips, squares = np.zeros((3, rows, len(strata.clips)))
         for (subsets, cells), random in zip(alike, sources, strict=True):
             drawn.append(cells[:, random.integers(cells.shape[1], size=(rows, cells.shape[1]))])
             total[:, subsets] += sums[drawn[-1]].sum(2).T
             clips[:, subsets] += counts[drawn[-1]].sum(2).T
-        mean, scale = total / clips, np.sqrt(prompts / (prompts - 1)) * strata.weights / clips
+            squares[:, subsets] += (counts[drawn[-1]] ** 2).sum(2).T
+        number = clustered.effective(clips, squares)
+        mean, scale = total / clips, np.sqrt(number / (number - 1)) * strata.weights / clips
         means[block] = mean @ strata.weights
         for (subsets, _), cells in zip(alike, drawn, strict=True):
             apart = sums[cells] - counts[cells] * mean.T[subsets, :, None]

@@ -56,12 +56,11 @@ def mean_interval(
 ) -> tuple[float, float] | None:
     """Interval of the mean over all clips, clustered by prompt; None with fewer than two clusters.
 
-    The error is that of `clustered.means`; the quantile is Student's t with G−1 degrees of freedom for G clusters
-    (Cameron and Miller, 2015). With one clip in each cluster this is the ordinary t interval.
+    The error is that of `clustered.means`; the quantile is Student's t with G−1 degrees of freedom for G clusters, of
+    which the effective number counts. With one clip in each cluster this is the ordinary t interval.
 
     It covers the choice of prompts and seeds, not that of the model or the metric. It is far too narrow with few
-    clusters (below about ten) of skewed values, or if one prompt has most of the clips; it has no width if all values
-    are equal.
+    clusters (below about ten) of skewed values; it has no width if all values are equal.
 
     Args:
         values: ``[clips]``, finite.
@@ -81,10 +80,10 @@ def mean_interval(
     if not 0 < level < 1:
         msg = f"level is {level!r}; it must lie between 0 and 1"
         raise InputError(msg)
-    count, error = _clustered_error(x, clusters)
+    count, error, dof = _clustered_error(x, clusters)
     if count < 2:
         return None
-    mean, half_width = x.mean(), clustered.quantile(count - 1, level) * error
+    mean, half_width = x.mean(), clustered.quantile(dof, level) * error
     return float(mean - half_width), float(mean + half_width)
 
 
@@ -99,10 +98,10 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
         values: ``[values]``, each 0, 1, or between them where it counts in part.
         clusters: one label for each value, such as its prompt.
     """
-    count, error = _clustered_error(values, clusters)
+    count, error, dof = _clustered_error(values, clusters)
     if count < 2:
         return None
-    share, square = float(values.mean()), float(clustered.quantile(count - 1)) ** 2
+    share, square = float(values.mean()), float(clustered.quantile(dof)) ** 2
     even = error <= 1e-9  # then every cluster has the same share, but for rounding
     effective = count if even else min(share * (1 - share) / error**2, len(values))
     middle = (share + square / (2 * effective)) / (1 + square / effective)
@@ -111,14 +110,16 @@ def share_interval(values: np.ndarray, clusters: Sequence[Hashable] | np.ndarray
     return max(0.0, middle - half_width), min(1.0, middle + half_width)
 
 
-def _clustered_error(x: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -> tuple[int, float]:
-    """The number of clusters, and the standard error of the mean; 0 with fewer than two clusters."""
+def _clustered_error(x: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -> tuple[int, float, float]:
+    """The number of clusters, and the standard error of the mean and its degrees of freedom; 0 with fewer than two
+    clusters.
+    """
     group = _numbered(clusters)
     counts = np.bincount(group)
     if len(counts) < 2:
-        return len(counts), 0.0
+        return len(counts), 0.0, 0.0
     found = clustered.means(np.bincount(group, x), counts, np.arange(len(counts)))
-    return len(counts), float(found.error)
+    return len(counts), float(found.error), float(found.dof)
 
 
 def permutation_null(
