@@ -253,7 +253,7 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
     sums = np.stack([residual[prompts == one].sum(axis=0) for one in clusters])
     if np.abs(sums).max() < 1e-9:
         return value, np.full(len(value), np.nan)
-    given = np.unique(prompts, return_counts=True)[1]
-    count = clustered.effective(given.sum(), np.sum(given**2))
+    given = np.unique(prompts, return_counts=True)[1].astype(float)
+    count = clustered.effective(given.sum(), np.square(given).sum())
     covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
     return value, clustered.quantile(max(count - 1, 1.0)) * np.sqrt(np.diag(covariance).clip(min=0))
