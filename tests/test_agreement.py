@@ -92,6 +92,9 @@ def test_people_are_compared_with_each_other_on_the_same_clips():
     votes, choice = votes_of([("p", rater, rater != "x") for rater in "uvwx"])
     answer = agreement.verdict(agreement.table(votes, choice, {}), votes.assign(vote="left"))
     assert "agree in 50% of clear votes, and the majority of the others predicts a vote in 75%: " in answer[1]
+    votes, choice = votes_of([("p", "u", 0.5), ("p", "v", 0.5)])
+    answer = agreement.verdict(agreement.table(votes, choice, {"m": np.ones(2)}), votes.assign(vote="tie"))
+    assert "no two raters made a clear choice between the same two clips" in answer[1], "they judged the same clips"
     alone = judged([("p", "u", 1), ("q", "u", 1)], np.ones(2))
     assert "no two raters" in alone.loc[agreement.PERSON, "missing"]
     votes, choice = votes_of([("p", "u", 1), ("p", "v", 0)])

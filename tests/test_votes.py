@@ -154,6 +154,31 @@ def test_pairs_are_counted_from_the_first_runs_side(tmp_path):
     assert isinstance(frame, pd.DataFrame) and len(frame) == 7
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([(f"p{k}", *("ab" if k % 2 else "ba"), "left") for k in range(10)], True),
+        ([(f"p{k}", *("ab" if k % 2 else "ba"), "left") for k in range(9)], False),
+        ([(f"p{k}", "a", "b", "left") for k in range(10)], False),  # a may be the better one
+        ([(f"p{k}", *("ab" if k % 2 else "bc"), "left") for k in range(10)], False),  # and b than c
+        ([(f"p{k}", *("ab" if k % 2 else "ba"), "left" if k else "right") for k in range(10)], False),
+    ],
+)
+def test_a_rater_who_always_says_left_is_named(tmp_path, rows, said):
+    honest = ballot(("p0", "a", "b", "left"), ("p1", "a", "b", "right"))
+    found = votes.remarks(read(tmp_path, honest, ballot(*rows)))
+    sentence = "The clip on the left was chosen in every clear vote of votes-1.json: were the clips looked at?"
+    assert (sentence in found) == said
+    assert not any(str(tmp_path) in one for one in found)
+
+
+def test_strengths_without_an_interval_have_a_sentence(tmp_path):
+    ties = votes.remarks(read(tmp_path, ballot(*[(f"p{k}", "a", "b", "tie") for k in range(4)])))
+    assert ties == [
+        "The strengths of a and b have no interval: their votes are on one prompt, or say the same on every prompt."
+    ]
+
+
 def test_what_was_done_to_stay_blind_is_counted(tmp_path):
     nothing, plain = ballot(("p0", "a", "b", "left")), ballot(("p1", "a", "b", "right"), ("p2", "a", "b", "tie"))
     for vote, done in zip(plain["votes"], ({"muted": True}, {"muted": True, "seconds": 2.0}), strict=True):

@@ -296,7 +296,9 @@ def verdict(frame: pd.DataFrame, votes: pd.DataFrame) -> list[str]:
             f"a vote in {known[MAJORITY]:.0%}: {best}."
         )
     else:
-        sentences.append("How far people agree is not known, because no two raters judged the same two clips.")
+        sentences.append(
+            "How far people agree is not known, because no two raters made a clear choice between the same two clips."
+        )
     same = list(votes["vote"]).count("tie")
     given = f"{counted(len(votes), 'vote')} of {counted(raters, 'rater')} on {counted(prompts, 'prompt')}"
     sentences.append(f"{given}; {same} for neither clip are left out of the accuracy.")

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse, special
 
-from avbench.core import InputError
+from avbench.core import InputError, all_of, listed
 from avbench.statistics import clustered
 from avbench.storage.reading import read_json, shaped_plain
 
@@ -141,7 +141,37 @@ def remarks(votes: pd.DataFrame) -> list[str]:
     many = {each.group for each in found if each.value is not None}
     if len(many) > 1:
         sentences.append("Strengths of different groups cannot be compared: votes do not connect them both ways.")
-    return sentences + _conforming(votes)
+    if no_interval := [one.run for one in found if one.value is not None and one.low is None]:
+        why = "their votes are on one prompt, or say the same on every prompt"
+        sentences.append(f"The strengths of {all_of(no_interval)} have no interval: {why}.")
+    return [*sentences, *_one_sided(votes), *_conforming(votes)]
+
+
+def _one_sided(votes: pd.DataFrame) -> list[str]:
+    """Return a sentence on raters who always chose one side, also where two runs changed sides; by chance 1 in 500."""
+    sentences = []
+    for side in ("left", "right"):
+        groups: Any = votes[votes["vote"] != "tie"].groupby("rater", sort=False)
+        raters = [
+            Path(rater).name
+            for rater, own in groups
+            if len(own) >= _MANY_VOTES and (own["vote"] == side).all() and _changed_sides(own)
+        ]
+        if raters:
+            named = listed(raters, _MOST_NAMED)
+            sentences.append(
+                f"The clip on the {side} was chosen in every clear vote of {named}: were the clips looked at?"
+            )
+    return sentences
+
+
+def _changed_sides(votes: pd.DataFrame) -> bool:
+    """Whether two runs stood both ways."""
+    sides = {*zip(votes["left"], votes["right"], strict=True)}
+    return any((right, left) in sides for left, right in sides)
+
+
+_MANY_VOTES, _MOST_NAMED = 10, 4
 
 
 def _conforming(votes: pd.DataFrame) -> list[str]:
