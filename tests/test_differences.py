@@ -126,7 +126,8 @@ def test_where_higher_is_better_the_higher_run_wins():
     ranked = _ranked(board, board, known_metrics()["sync_excess"], apart, p, board["value"].to_numpy())
     assert ranked["rank"].tolist() == [2, 1] and ranked["letters"].tolist() == ["b", "a"]
     ranked = _ranked(board, board, known_metrics()["sync_excess"], -apart, p, board["value"].to_numpy())
-    assert ranked["letters"].tolist() == ["a", "a"], "on the clips of both the other one is better"
+    assert ranked["letters"].tolist() == ["b", "a"]
+    assert ranked["rank_low"].tolist() == [1, 2], "on the clips of both the other one is better"
 
 
 def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
@@ -741,17 +742,20 @@ def test_a_table_of_clips_knows_the_cells_and_each_subsets_target():
 
 
 def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
-    """Run a is better on all eight prompts of both, and b has eight more that are easy."""
+    """Run a is better on all eight prompts of both, and b has eight more that are easy; c is worse on all."""
     noise, prompts = np.random.default_rng(0).normal(scale=0.1, size=24), [f"p{number:02}" for number in range(16)]
     index = pd.MultiIndex.from_product([prompts, [0]], names=["prompt", "seed"])
     series = {("a", "s"): pd.Series(2 + noise[:8], index[:8]), ("b", "s"): pd.Series(1.0 + noise[8:], index)}
     series["b", "s"].iloc[8:] += 9
+    series["c", "s"] = series["b", "s"] - 1 + noise[4:20]
     table = _Table(series, {"s": None})
-    board = pd.DataFrame({"model": ["a", "b"], "value": [2.0, 5.5]})
+    board = pd.DataFrame({"model": ["a", "b", "c"], "value": [2.0, 5.5, 4.5], "direction": "higher"})
     differences, p = table.compared(micro=False)
     assert differences[0, 1] == pytest.approx(1, abs=0.2) and p[0, 1] < 0.01
     ranked = _ranked(board, board, known_metrics()["sync_excess"], differences, p, board["value"].to_numpy())
-    assert ranked["letters"].tolist() == ["a", "a"] and ranked["rank_low"].tolist() == [1, 1]
+    assert ranked["rank"].tolist() == [3, 1, 2] and ranked["rank_low"].tolist() == [1, 2, 3]
+    assert len(set(ranked["letters"])) == 3
+    assert _best(ranked).tolist() == [True, False, False], "a is shown to be better than b, which was bold"
 
 
 @pytest.mark.parametrize("fast", [0.9, 0.4])

@@ -257,8 +257,9 @@ def _ranked(
 ) -> pd.DataFrame:
     """Fill in ranks, letters, and which runs were tested against the leader.
 
-    A pair of runs is told apart only if the run that is ranked better is the better one on the clips of both, too: the
-    values that decide the rank are of all clips that a run has.
+    Which of a pair is better is decided on the clips of both. The values that decide the rank are of all clips that a
+    run has, so a run with easier clips can be ranked above one that is shown to be better: then its places do not hold
+    its rank.
 
     Args:
         board: the rows to fill in.
@@ -272,17 +273,18 @@ def _ranked(
     order = np.argsort(sign * order_by, kind="stable")
     ordered = (sign * order_by)[order]
     above = np.triu_indices(len(order), 1)
-    better, found = ((sign * differences)[np.ix_(order, order)][above] < 0, p[np.ix_(order, order)][above])
-    tested = ~np.isnan(found)
+    apart, found = (of[np.ix_(order, order)] for of in (sign * differences, p))
+    tested = ~np.isnan(found[above])
     different = np.zeros(p.shape, dtype=bool)
-    shown = paired.holm(np.where(better, found, 1.0)[tested]) < paired.ALPHA
+    shown = paired.holm(found[above][tested]) < paired.ALPHA
     different[above[0][tested], above[1][tested]] = shown
+    better = (different | different.T) & (apart < 0)
     labels = scored.index[order]
-    rank_low, rank_high = 1 + different.sum(axis=0), len(order) - different.sum(axis=1)
+    rank_low, rank_high = 1 + better.sum(axis=0), len(order) - better.sum(axis=1)
     board.loc[labels, "rank"] = 1 + np.searchsorted(ordered, ordered)  # equal numbers have one rank
     board.loc[labels, "rank_low"], board.loc[labels, "rank_high"] = rank_low, rank_high
     board.loc[labels, "letters"] = paired.letters(different | different.T)
-    leader = int(np.argmax((rank_low == 1) & different.any(axis=1)))
+    leader = int(np.argmax((rank_low == 1) & better.any(axis=1)))
     board.loc[labels, "tested"] = ~np.isnan(p[order[leader], order]) | (np.arange(len(order)) == leader)
     return board
 
