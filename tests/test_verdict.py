@@ -30,7 +30,7 @@ VALUES = {"a": 480.0, "b": 360.0, "c": 700.0, "d": 500.0}
 def frames(rows, subset="s", run="b", against="a"):
     """The score table and the differences of a run and a; rows are values of COLUMNS."""
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
-        subset=subset, run=run, against=against, prompts=23, detectable=0.1, primary=True, verdict=None
+        subset=subset, run=run, against=against, prompts=23, detectable=0.1, primary=True, verdict=None, dropped=0
     )
     found["shown"] = (found["p_holm"] < 0.05) & found["too_few"].isna()
     scores = [
@@ -110,6 +110,12 @@ def test_a_percentage_is_of_a_value_that_it_can_be_a_part_of(values, size):
     scores, found = frames([WON])
     first = verdict(scores.assign(value=scores["model"].map(values)), found)[0]
     assert f"fvd ({size} p 0.004)" in first
+
+
+def test_no_percentage_is_of_a_value_over_other_clips_than_were_compared():
+    scores, found = frames([WON])
+    first = verdict(scores, found.assign(dropped=10))[0]
+    assert "fvd (lower by 120, p 0.004)" in first
 
 
 def test_a_metric_without_a_better_side_differs_and_wins_nothing():

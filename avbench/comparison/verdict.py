@@ -241,8 +241,10 @@ class _Pair:
         return f"{'lower' if more < 0 else 'higher'} by {size}{self._share(row, subject)}"
 
     def _share(self, row: Any, subject: str) -> str:
-        """The difference in percent of the other run's value, where both values are above 0 and were made alike."""
-        if str(getattr(row, "mark", None)).startswith(MADE_DIFFERENTLY):
+        """The difference in percent of the other run's value, where both values are above 0, of the clips that were
+        compared, and made alike.
+        """
+        if str(getattr(row, "mark", None)).startswith(MADE_DIFFERENTLY) or row.dropped > 0:
             return ""
         here = self.frame.loc[(self.frame["subset"] == row.subset) & (self.frame["metric"] == row.metric)]
         values: dict[str, float] = dict(zip(here["model"], here["value"].to_numpy(float), strict=True))
