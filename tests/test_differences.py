@@ -172,7 +172,9 @@ def test_a_comparison_of_few_prompts_is_within_reach_after_others_that_are_shown
     given = {"p": 0.03, "prompts": [12, 6], "paired": True, "primary": True, "too_few": None}
     assert _out_of_reach(pd.DataFrame(given), 2, 0.05).isna().all()
     three = _out_of_reach(pd.DataFrame(given | {"prompts": [12, 6, 6]}), 3, 0.05)
-    assert three.isna().tolist() == [True, False, False] and "at least 7 are needed" in three[1]
+    assert three.isna().tolist() == [True, False, False] and "at least 7 are needed" in three[1], (
+        "as `needed`: first of 3"
+    )
 
 
 def test_the_answer_says_that_so_few_prompts_can_show_nothing(tmp_path):

@@ -11,7 +11,6 @@ Pooled over subsets there are `macro`, where every subset counts the same, and `
 are not pooled.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -331,18 +330,15 @@ def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
     rows = frame["primary"].to_numpy(bool) & could_be_made(frame).to_numpy(bool)
     best = paired.holm(least[rows])
     sentences = pd.Series([None] * len(frame), frame.index, dtype=object)
-    members = zip(frame.index[rows], frame["prompts"][rows], least[rows], best, strict=True)
-    for index, prompts, first, p in members:
-        if p >= alpha:
-            after = math.ceil(p / first - 1e-9)
-            what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
-            if after / (1 + paired.PERMUTATIONS) < alpha:
-                needed = paired.least_prompts(family=after, alpha=alpha)
-                what, remedy = counted(int(prompts), "prompt"), f"at least {needed} are needed"
-            sentences[index] = (
-                f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
-                f"{remedy}"
-            )
+    for index, prompts in zip(frame.index[rows][best >= alpha], frame["prompts"][rows][best >= alpha], strict=True):
+        what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
+        if family / (1 + paired.PERMUTATIONS) < alpha:
+            needed = paired.least_prompts(family=family, alpha=alpha)
+            what, remedy = counted(int(prompts), "prompt"), f"at least {needed} are needed"
+        sentences[index] = (
+            f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
+            f"{remedy}"
+        )
     return sentences
 
 
