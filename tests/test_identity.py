@@ -67,6 +67,20 @@ def run(replace=False, model="clips:gen", place="run", settings=None):
 # ---- clips
 
 
+def test_clips_that_were_moved_are_the_same_run_unless_one_has_changed(mine):
+    before, rows = run(), next(Path("run/features").glob("*/rows.jsonl"))
+    measured = rows.read_bytes()
+    Path("gen").rename("moved")
+    assert run(model="clips:moved") == before and rows.read_bytes() == measured, "nothing is measured again"
+    held = RunFolder(Path("run")).run()
+    assert (held.model, held.settings["folder"]) == ("clips:moved", f"{mine}/moved")
+    Path("moved").rename("again")
+    moving(Path("again/p1.mkv"), 5)
+    with pytest.raises(InputError, match=r"holds another run .*folder: .*--replace"):
+        run(model="clips:again")
+    assert RunFolder(Path("run")).run() == held
+
+
 def test_new_clips_under_the_same_names_are_not_the_old_ones(mine):
     before = run()
     assert run() == before, "nothing has changed"

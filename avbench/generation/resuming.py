@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
 from avbench.generation.names import same_place
@@ -27,6 +28,22 @@ def as_held(folder: RunFolder, run: Run) -> Run:
     same = clips and run.settings.get("folder") == held.settings.get("folder")
     same = same or same_place(run.model, held.model)
     return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
+
+
+def follow_moved_clips(folder: RunFolder, run: Run, generator: Generator, requests: Sequence[Request]) -> None:
+    """Record where finished clips lie now, if their folder is no longer where the folder's run found it.
+
+    Nothing is recorded if one of the clips is another one now, or if there is none.
+    """
+    if not run.model.startswith("clips:") or not (folder.path / "run.json").exists():
+        return
+    held, samples = folder.run(), folder.samples()
+    if not held.model.startswith("clips:") or Path(str(held.settings.get("folder"))).exists():
+        return
+    made = any(one.key in samples and samples[one.key].path is not None for one in requests)
+    if made and stale_clips(folder, generator, requests, samples) == ({}, {}):
+        settings = {**held.settings, "folder": run.settings.get("folder")}
+        folder.write_run(dataclasses.replace(held, model=run.model, settings=settings))
 
 
 def is_damaged(folder: RunFolder) -> bool:

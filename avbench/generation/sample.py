@@ -25,6 +25,7 @@ from avbench.generation.resuming import (
     JOURNAL,
     as_held,
     changes_in_words,
+    follow_moved_clips,
     holds_another,
     is_damaged,
     stale_clips,
@@ -109,7 +110,9 @@ def sample(
         _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
     )
     damaged = replace and is_damaged(folder)
-    run = run if damaged else as_held(folder, run)
+    if not damaged:
+        follow_moved_clips(folder, run, generator, requests)
+        run = as_held(folder, run)
     if damaged or (replace and holds_another(folder, run, subsets)):
         throw_away(folder)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
