@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -838,6 +839,7 @@ def test_a_folder_that_is_deleted_while_it_is_written_stays_in_the_mirror(folder
     [
         ("bucket/runs", "'bucket/runs' is no address that fsspec knows: write, for example, s3://bucket/runs"),
         ("s4://bucket/runs", "is no address that fsspec knows"),
+        ("memory://runs", "'memory://runs' is in the memory of one process, and gone when that ends"),
         ("file:///dev/null/store", "the mirror file:///dev/null/store/world cannot be used"),
     ],
 )
@@ -845,6 +847,30 @@ def test_an_address_that_cannot_be_used_is_refused_before_a_clip_is_made(address
     with pytest.raises(InputError, match=re.escape(sentence)):
         made(tmp_path / "a", address, 2)
     assert not list(tmp_path.rglob("*.mkv"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sample", "toyworld:", "--subset", "toy-control", "--limit", "1", "--out", "s3://bucket/runs"),
+        ("runs", "merge", "s3://bucket/runs", "a"),
+        ("runs", "pull", "file:///store", "s3://bucket/runs"),
+        ("report", "a", "--out", "s3://bucket/runs"),
+    ],
+)
+def test_an_address_in_the_place_of_a_folder_makes_no_folder_of_that_name(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused = run_avbench(*words, code=2).stderr
+    assert "s3://bucket/runs is an address of object storage" in refused and not [*tmp_path.iterdir()]
+
+
+def test_an_address_is_no_folder_in_python_either_and_a_run_is_pulled_from_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="gs://bucket/runs/world is an address of object storage"):
+        sampled(Path("gs://bucket/runs/world"), "toyworld:", SamplingJob([SUBSET.limited(1)]), Work(0))
+    assert not [*tmp_path.iterdir()]
+    advice = "`avbench runs pull s3://bucket/world FOLDER` gets a run"
+    assert advice in run_avbench("status", "s3://bucket/world", code=2).stderr
 
 
 def test_a_bucket_that_does_not_exist_and_a_server_that_is_gone_are_named(server, tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shlex
 import signal
 import time
 
@@ -11,7 +12,7 @@ from command_line import run_avbench
 from parts_of_runs import KEYS, PROTOCOLS, part
 from processes import FORKS
 
-from avbench.core import Row, Sample
+from avbench.core import InputError, Row, Sample
 from avbench.storage.progress import read_progress, recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
@@ -50,6 +51,13 @@ def test_the_stage_and_what_comes_next(tmp_path):
     assert [(one.rows, one.without_value) for one in found.features] == [(16, {"it is silent": 8})]
     shard = part(tmp_path / "s", [key for key in KEYS if key.prompt in ("f0", "f2", "w1", "w3")], shard="1/2")
     assert "runs merge" in status(shard).next and (status(shard).made, status(shard).planned) == (8, 8)
+
+
+def test_the_next_step_can_be_typed_where_a_path_has_a_space(tmp_path):
+    folder = part(tmp_path / "my runs" / "r", KEYS, rows=False)
+    assert shlex.split(status(folder).next) == ["avbench", "measure", str(folder.path)]
+    with pytest.raises(InputError, match=rf"`avbench measure '{folder.path}'` and `avbench evaluate '{folder.path}'`"):
+        folder.scores()
 
 
 def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 
 from avbench.api.work import Work
 from avbench.comparison.plan import Plan
-from avbench.core import InputError, Shard, Subset, checked_name, shown
+from avbench.core import InputError, Shard, Subset, as_typed, checked_name, shown
 from avbench.generation.detect import detect
 from avbench.generation.names import run_name, split_name
 from avbench.generation.settings import check_counts
@@ -236,7 +236,7 @@ def shared_columns(runs: Sequence[RunFolder], columns: str, note: Callable[[str]
     asked = [*dict.fromkeys(columns_named(columns).columns.values())]
     scored = [{score.metric for score in run.scores()} for run in runs]
     shared = [name for name in asked if all(name in one for one in scored)]
-    places = " ".join(str(run.path) for run in runs)
+    places = as_typed(*(run.path for run in runs))
     how = (
         f"`avbench measure {places} --columns {columns} --fetch`, then `avbench evaluate {places} --columns {columns}`"
     )
@@ -285,9 +285,8 @@ def require_no_clips(models: Sequence[str]) -> None:
         kind, colon, target = model.partition(":")
         folder = Path(target if kind == "clips" else model)
         if folder.is_dir() and ((kind == "clips" and target) or (not colon and detect(folder).kind == "clips")):
-            place = f"./{folder}" if str(folder).startswith("-") else folder
             msg = (
-                f"{typed} is a folder of finished clips: `avbench score {place}` scores it; name a subset or "
-                "a prompts file (--subset, --prompts) if the clips were made for its prompts"
+                f"{typed} is a folder of finished clips: `avbench score {as_typed(folder)}` scores it; name a "
+                "subset or a prompts file (--subset, --prompts) if the clips were made for its prompts"
             )
             raise InputError(msg)

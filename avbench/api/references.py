@@ -9,7 +9,7 @@ from typing import Any
 
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
-from avbench.core import InputError, Subset, clip_name, counted, digest
+from avbench.core import InputError, Subset, as_typed, clip_name, counted, digest
 from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_ready, require_reference_clips, requires
 from avbench.features.table import Requires, package_of
@@ -80,7 +80,7 @@ def require_built(path: Path) -> None:
         msg = (
             f"{path} is a folder of clips and no reference, which has a card.json: leave reference (--reference) out, "
             "because a run remembers the one that it was scored with (`avbench evaluate RUN --reference FOLDER` scores "
-            f"it with another), or build one with `avbench reference build {path}`"
+            f"it with another), or build one with `avbench reference build {as_typed(path)}`"
         )
         raise InputError(msg)
 

@@ -56,8 +56,11 @@ _Place = TypeVar("_Place", Path, Path | None)
 
 def folder_to_write(path: _Place) -> _Place:
     """Refuse a path where no folder can be made or written; None stays None."""
+    from avbench.storage.object_storage import require_no_address
+
     if path is None:
         return path
+    require_no_address(path)
     there = next(place for place in (path, *path.absolute().parents) if os.access(place, os.F_OK))
     if not there.is_dir():
         msg = f"{there} is a file; name a folder"
@@ -115,7 +118,9 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(help="provider:target, for example clips:FOLDER or toyworld:; NAME=provider:target names its run."),
 ]
-Runs = Annotated[list[Path], typer.Argument(help="Run folders.")]
+Runs = Annotated[
+    list[Path], typer.Argument(help="Run folders.", callback=lambda paths: [with_a_name(path) for path in paths])
+]
 Subsets = Annotated[
     list[str] | None,
     typer.Option("--subset", help="A shipped subset or a subset folder; several: a,b.", callback=split_at_commas),

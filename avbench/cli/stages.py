@@ -1,6 +1,5 @@
 """Defines a command per stage (sample, measure, evaluate), and leaderboard, power and votes."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -117,14 +116,14 @@ def measure(
 ) -> None:
     """Measure the clips of run folders."""
     from avbench.api import measured, share_of
-    from avbench.core import counted
+    from avbench.core import as_typed, counted
 
     work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places, beside = [share_of(path, parsed_shard(shard)) for path in runs], opened_beside(against)
     if lost := sum([measured(opened_run(path, reads_clips=True), metrics, work, beside) for path in places]):
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
-    named, chosen = shlex.join(map(str, places)), metric or columns or fvd_protocol
+    named, chosen = as_typed(*places), metric or columns or fvd_protocol
     following = f"`avbench evaluate {named}` computes the scores" + (", given the same metrics" if chosen else "")
     print_line(f"measured {named}; {following if shard is None else '`avbench runs merge` joins the shards'}")
 
@@ -143,7 +142,7 @@ def evaluate(
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     from avbench.api import evaluated, measurable, measured, reference_of
-    from avbench.core import counted
+    from avbench.core import as_typed, counted
 
     work, lost, scored = work_of(workers, device=device, precision=precision), 0, False
     metrics = named_metrics(metric, fvd_protocol, columns)
@@ -165,7 +164,7 @@ def evaluate(
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     if not scored:
         refuse("no metric has a value; run `avbench measure` first, or see the notes above", code=1)
-    named = shlex.join(map(str, runs))
+    named = as_typed(*runs)
     print_line(f"evaluated {named}; `avbench compare {named}` prints the scores")
 
 

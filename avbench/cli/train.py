@@ -1,7 +1,6 @@
 """Defines the commands that train AVFullDiT."""
 
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,11 +48,11 @@ def train_examples(
     workers: Workers = None,
 ) -> None:
     """Make training clips, which many trainings can use; training can begin while they are made."""
-    from avbench.core import counted
+    from avbench.core import as_typed, counted
     from avbench.training.train import make_examples
 
     show_progress(f"examples: {out}", clips, make_examples(data, clips, seed, out, worker_count(workers)))
-    trained = f"avbench train tower video --examples {shlex.quote(str(out))} --out FOLDER"
+    trained = f"avbench train tower video --examples {as_typed(out)} --out FOLDER"
     print_line(f"{counted(clips, 'example')} in {out}; `{trained}` trains the video tower on them")
 
 

@@ -171,7 +171,7 @@ class Side:
             self._require_current(metric, subset)
             msg = (
                 f"{self.folder.path} holds {metric.feature} of {len(keys)} clips of {subset}, but its {metric.name} "
-                f"was computed from {counted}: run `avbench evaluate {self.folder.path}` again"
+                f"was computed from {counted}: run `avbench evaluate {self.folder.typed}` again"
             )
             raise InputError(msg)
         return keys, found

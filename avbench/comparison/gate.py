@@ -37,7 +37,7 @@ from scipy import stats
 from avbench.comparison.differences import CONSTANT, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import MADE_DIFFERENTLY, Where, clip_values, join, require_known_fields
-from avbench.core import Direction, InputError, Sample, Score, counted, one_line
+from avbench.core import Direction, InputError, Sample, Score, as_typed, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
@@ -294,8 +294,8 @@ def _gated(wanted: Mapping[Where, float | None], had: Mapping[Where, Score], pla
         known = ", ".join(dict.fromkeys(metric for _, metric in had)) or "none"
         lacks = "no margin of the plan is of the baseline's scores" if plan.margins else "no plan has a margin"
         msg = (
-            f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline {baseline} "
-            "--init` writes a plan from the baseline's own noise)"
+            f"{lacks}, so nothing is gated; the baseline has: {known} (`avbench check RUN --baseline "
+            f"{as_typed(baseline)} --init` writes a plan from the baseline's own noise)"
         )
         raise InputError(msg)
     return _on_subsets(gated, had)

@@ -4,6 +4,7 @@ Such places are a terminal, a table or a spreadsheet.
 """
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,12 @@ def all_of(names: Sequence[str]) -> str:
 def ended(text: str) -> str:
     """The text as a sentence: with a full stop, unless it ends as a sentence does."""
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
+def as_typed(*words: object) -> str:
+    """Words of a command as a user types them: quoted for a shell, and a path such as ``-x`` as ``./-x``."""
+    texts = [*map(str, words)]
+    return shlex.join(f"./{text}" if text.startswith("-") else text for text in texts)
 
 
 def visible(text: object) -> str:

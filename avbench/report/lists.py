@@ -3,7 +3,6 @@
 Modules that import scipy are imported by the lists that need them, because that takes seconds.
 """
 
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 from rich.table import Column, Table
 
-from avbench.core import InputError, Subset, counted, nearest
+from avbench.core import InputError, Subset, as_typed, counted, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
 from avbench.metrics import table as metrics
@@ -58,7 +57,7 @@ def listing(what: str, name: str | Path | None = None) -> Listing:
     if not found:
         other = nearest(str(name), (row[0] for row in rows), f"`avbench list {what}`")
         if exists(Path(name)):
-            other = f"what lies at this path is listed by `avbench list models {shlex.quote(str(name))}`"
+            other = f"what lies at this path is listed by `avbench list models {as_typed(name)}`"
         msg = f"list {what}: no name holds {str(name)!r}; {other}"
         raise InputError(msg)
     return heads, found
@@ -113,7 +112,7 @@ def _detected(path: Path) -> Listing:
             "is": f"a folder of clips: {counted(len(found.clips), 'file')}, {counted(len(found.frames), 'folder')} of "
             "numbered frames",
             "holds": seen.makes or "no clip that can be read",
-            "score it by": f"avbench score {shlex.quote(str(path))}" + (" --fps RATE" if found.frames else ""),
+            "score it by": f"avbench score {as_typed(path)}" + (" --fps RATE" if found.frames else ""),
             "note": "; ".join(found.remark()),
         }
     return ("path", str(path)), [(name, value) for name, value in known.items() if value]

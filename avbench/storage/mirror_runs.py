@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from avbench.core import InputError, Key
+from avbench.core import InputError, Key, as_typed
 from avbench.storage import reading
 from avbench.storage.mirror_state import Sides, in_order
 from avbench.storage.reading import REMOVE_LINE
@@ -29,9 +29,9 @@ def downloaded(sides: Sides, work: Path, names: Sequence[str]) -> RunFolder:
             stored_rows(rows)
     except InputError as error:
         sentence = str(error).replace(str(work), sides.url).removesuffix(REMOVE_LINE)
+        push = f"`avbench runs push --verify FOLDER {as_typed(sides.url)}`"
         msg = (
-            f"the mirror is damaged: {sentence}. `avbench runs push --verify FOLDER {sides.url}`, with the folder "
-            "that was uploaded there last, uploads it again"
+            f"the mirror is damaged: {sentence}. {push}, with the folder that was uploaded there last, uploads it again"
         )
         raise InputError(msg) from None
     return found

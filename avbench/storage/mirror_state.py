@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from avbench.core import InputError, digest
+from avbench.core import InputError, as_typed, digest
 from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.object_storage import Storage
@@ -256,9 +256,10 @@ class Sides:
 
     def _both_together(self) -> str:
         """Advice where the folder and its mirror have a history of their own."""
+        url, folder = as_typed(self.url), as_typed(self.folder)
         return (
-            f"get the mirror into another folder with `avbench runs pull {self.url} OTHER`, add this one to it with "
-            f"`avbench runs merge OTHER {self.folder}`, upload the result with `avbench runs push OTHER {self.url}`, "
+            f"get the mirror into another folder with `avbench runs pull {url} OTHER`, add this one to it with "
+            f"`avbench runs merge OTHER {folder}`, upload the result with `avbench runs push OTHER {url}`, "
             f"and put {self.folder} away before you go on with it"
         )
 
@@ -274,7 +275,7 @@ class Sides:
         """The error on a folder that is not behind its mirror, and has files that the mirror lacks."""
         return InputError(
             f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
-            f"for example {names[0]}): `avbench runs push {self.folder} {self.url}` uploads them"
+            f"for example {names[0]}): `avbench runs push {as_typed(self.folder, self.url)}` uploads them"
         )
 
     def not_in_mirror(

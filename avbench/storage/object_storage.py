@@ -8,6 +8,7 @@ Every write is whole: a killed process leaves the old content or the new. Object
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Sequence
@@ -19,6 +20,29 @@ from avbench.core import InputError, first_line
 from avbench.storage.writing import NO_SPACE, write_whole, writing_whole
 
 _PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
+
+
+def address_in(path: Path) -> str | None:
+    """The address that somebody gave where a path is expected, which has only one ``/`` there; None for a path."""
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None:
+        return None
+    import fsspec  # here, because paths do without
+
+    return f"{found[1]}://{found[2]}" if found[1] in fsspec.available_protocols() else None
+
+
+def require_no_address(path: Path) -> None:
+    """Raise InputError on an address, of which a folder ``s3:`` would be made where the command was given."""
+    if address := address_in(path):
+        msg = (
+            f"{address} is an address of object storage, and a folder of this machine must stand here; --mirror keeps "
+            "a copy of run folders in object storage, and `avbench runs pull` and `runs push` copy one"
+        )
+        raise InputError(msg)
 
 
 class Storage:
@@ -140,6 +164,9 @@ def _opened(url: str) -> tuple[Any, str]:
     protocol = url.partition("://")[0]
     if "://" not in url or protocol not in fsspec.available_protocols():
         msg = f"{url!r} is no address that fsspec knows: write, for example, s3://bucket/runs or file:///ABSOLUTE/PATH"
+        raise InputError(msg)
+    if protocol == "memory":
+        msg = f"{url!r} is in the memory of one process, and gone when that ends: write, for example, s3://bucket/runs"
         raise InputError(msg)
     try:
         files, root = fsspec.url_to_fs(url)

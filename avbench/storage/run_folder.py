@@ -47,6 +47,7 @@ from avbench.core import (
     Score,
     Shard,
     Subset,
+    as_typed,
     checked_id,
     digest,
     field_differences,
@@ -55,6 +56,7 @@ from avbench.core import (
     require_ids,
 )
 from avbench.storage import reading
+from avbench.storage.object_storage import address_in, require_no_address
 from avbench.storage.reading import file_sha256, read_json, read_lines, stream_lines
 from avbench.storage.row_lines import RowLine, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
@@ -139,6 +141,8 @@ def no_run(path: Path) -> InputError:
             "; a pattern is expanded by the shell if it has no quotes, and by compare, report and power after NAME=, "
             f"which makes the runs trainings of one arm: 'NAME={path}'"
         )
+    if address := address_in(path):
+        inside = f"; it is an address, from which `avbench runs pull {as_typed(address)} FOLDER` gets a run"
     return InputError(f"{path} is not a run folder: it has no run.json{inside}")
 
 
@@ -173,6 +177,11 @@ class RunFolder:
         if self._path.is_dir():
             reading.require_no_way_out(self._path, skip=_ITS_OWN)
         return self._path
+
+    @property
+    def typed(self) -> str:
+        """The folder as a user types it in a command."""
+        return as_typed(self.path)
 
     @property
     def has_clips(self) -> bool:
@@ -305,6 +314,7 @@ class RunFolder:
         """Lock the folder for writing. Raises InputError while another process holds the lock."""
         from filelock import FileLock, Timeout  # here, because only writing needs it
 
+        require_no_address(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             place = self.path / ".lock"  # a link in its place is refused, not followed
@@ -470,7 +480,7 @@ class RunFolder:
         """
         path, scored = self.path / name, self.path / "scores.json"
         if not path.is_file():
-            msg = f"{path} is missing: run `avbench evaluate {self.path}`"
+            msg = f"{path} is missing: run `avbench evaluate {self.typed}`"
             raise InputError(msg)
         if not scored.exists():
             return
@@ -479,14 +489,14 @@ class RunFolder:
             metrics = ",".join(dict.fromkeys(one.metric for one in found.scores))
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
-                f"belong to its clips: run `avbench measure {self.path}` and `avbench evaluate {self.path}`, each with "
-                f"--metric {metrics}"
+                f"belong to its clips: run `avbench measure {self.typed}` and `avbench evaluate {self.typed}`, each "
+                f"with --metric {metrics}"
             )
             raise InputError(msg)
         if found.files.get(name) != file_sha256(path):
             msg = (
                 f"{path} and scores.json are from different evaluations (one was interrupted, or a file changed): run "
-                f"`avbench evaluate {self.path}` again"
+                f"`avbench evaluate {self.typed}` again"
             )
             raise InputError(msg)
 
@@ -511,13 +521,13 @@ class RunFolder:
         path = self.path / "scores.json"
         if not path.exists():
             measured = next(self.path.glob("features/*/rows.jsonl"), None)
-            first = "" if measured else f"`avbench measure {self.path}` and "
-            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.path}` first"
+            first = "" if measured else f"`avbench measure {self.typed}` and "
+            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.typed}` first"
             raise InputError(msg)
-        plain = read_sealed(path, f"run `avbench evaluate {self.path}` again")
+        plain = read_sealed(path, f"run `avbench evaluate {self.typed}` again")
         found = reading.shaped_plain(plain, _ScoresFile, str(path))
         if not found.scores:
-            msg = f"{path} holds no score: run `avbench evaluate {self.path}` again"
+            msg = f"{path} holds no score: run `avbench evaluate {self.typed}` again"
             raise InputError(msg)
         subsets = self.run().subsets
         for where, count in Counter(score.where for score in found.scores).items():
@@ -540,7 +550,7 @@ class RunFolder:
             return b"".join(line_of(without_folders(line)) for line in read_lines(path))
         if name not in ("run.json", "scores.json"):
             return path.read_bytes()
-        plain = read_sealed(path, f"`avbench evaluate {self.path}` writes the scores again")
+        plain = read_sealed(path, f"`avbench evaluate {self.typed}` writes the scores again")
         kept = {part: one for part, one in plain.items() if part == "protocols"}  # hashed, and they name no folder
         return json_bytes(sealed({**without_folders(plain), **kept}))
 
@@ -553,7 +563,7 @@ class RunFolder:
         """
         path = self.path / VALUES_FILE
         if not path.exists():
-            msg = f"{self.path} has no {VALUES_FILE}: run `avbench evaluate {self.path}` first"
+            msg = f"{self.path} has no {VALUES_FILE}: run `avbench evaluate {self.typed}` first"
             raise InputError(msg)
         kinds = {"subset": str, "prompt": str, "seed": int, "metric": str, "value": float}
         table = reading.read_parquet(path, kinds)
@@ -569,7 +579,7 @@ class RunFolder:
             if there != score.n and (there or score.interval):  # a distance has no value of its own for a clip
                 msg = (
                     f"{path} has {there} values of {score.metric} on {score.subset}, but scores.json counts {score.n}: "
-                    f"the two do not belong together; run `avbench evaluate {self.path}` again"
+                    f"the two do not belong together; run `avbench evaluate {self.typed}` again"
                 )
                 raise InputError(msg)
         return table

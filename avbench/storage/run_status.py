@@ -139,19 +139,19 @@ def _stage(
     if lacking:
         again = f"give the command that made the run again: it makes what is missing ({counted(lacking, 'clip')})"
         if not (folder.path / PROGRESS_FILE).exists():  # no command has sampled here: it was merged or downloaded
-            again = f"avbench runs merge {folder.path} PARTS with the parts that have them; or {again}"
+            again = f"avbench runs merge {folder.typed} PARTS with the parts that have them; or {again}"
         return "sample", again
     if not features:
-        return "sampled", f"avbench measure {folder.path}"
+        return "sampled", f"avbench measure {folder.typed}"
     if any(one.rows < made for one in features):
         return (
             "measure",
-            f"give the command that measured the run again, or avbench measure {folder.path} with its --metric",
+            f"give the command that measured the run again, or avbench measure {folder.typed} with its --metric",
         )
     if shard is not None:
-        return "measured", f"when all shards are there: avbench runs merge OUT {folder.path} …"
+        return "measured", f"when all shards are there: avbench runs merge OUT {folder.typed} …"
     try:
         folder.require_one_evaluation(VALUES_FILE)
     except InputError:
-        return "measured", f"avbench evaluate {folder.path}"
-    return "evaluated", f"avbench report {folder.path} --out report"
+        return "measured", f"avbench evaluate {folder.typed}"
+    return "evaluated", f"avbench report {folder.typed} --out report"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.core import InputError, Prompt, Subset
+from avbench.core import InputError, Prompt, Subset, as_typed
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.subsets.loading import from_folder, from_prompts_file
 
@@ -85,7 +85,8 @@ def _require_clips(folder: Path) -> None:
         msg = f"{folder} is a file; give the folder that its clips lie in"
         raise InputError(msg)
     if (folder / "run.json").is_file():
-        msg = f"{folder} is a run folder of avbench, whose clips are scored already: `avbench compare {folder} …`"
+        how = f"`avbench compare {as_typed(folder)} …`"
+        msg = f"{folder} is a run folder of avbench, whose clips are scored already: {how}"
         raise InputError(msg)
 
 
