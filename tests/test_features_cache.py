@@ -1,5 +1,6 @@
 """What was measured once is not measured again: shared by runs, verified when read, safe under many writers."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -79,7 +80,7 @@ def test_an_entry_in_another_ones_place_is_damaged(cache):
     assert cache.find(PROTOCOL, "a") is None
     cache._path(PROTOCOL, "a").write_bytes(content)
     good, bad = cache.verify()
-    assert good == 1 and bad == [f"{cache._path(PROTOCOL, 'a')} was changed after it was written"]
+    assert good == 1 and bad == [f"{cache._path(PROTOCOL, 'a')} was changed after it was written; it was removed"]
 
 
 def test_verify_removes_what_is_damaged(cache):
@@ -88,8 +89,23 @@ def test_verify_removes_what_is_damaged(cache):
     path = cache._path(PROTOCOL, "b")
     path.write_text(path.read_text()[:-2])
     output = run_avbench("cache", "verify", code=1).stdout
-    assert str(path) in output and "good entries: 2; damaged and removed: 1" in output
-    assert "good entries: 2; damaged and removed: 0" in run_avbench("cache", "verify").stdout
+    assert str(path) in output and "good entries: 2; damaged: 1" in output
+    assert "good entries: 2; damaged: 0" in run_avbench("cache", "verify").stdout
+
+
+def test_what_verify_may_not_remove_is_not_called_removed(cache, monkeypatch):
+    cache.keep(PROTOCOL, "a", VALUES)
+    path = cache._path(PROTOCOL, "a")
+    path.write_text("{}")
+
+    def refused(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.unlink", refused)
+        output = run_avbench("cache", "verify", code=1).stdout
+    assert "; you may not remove it\n" in output and "good entries: 0; damaged: 1" in output
+    assert path.exists()
 
 
 def test_what_cannot_be_read_now_is_neither_damaged_nor_the_end(cache):
@@ -98,6 +114,7 @@ def test_what_cannot_be_read_now_is_neither_damaged_nor_the_end(cache):
     assert cache.find(PROTOCOL, "b") is None
     assert cache.verify() == (1, []) and cache._path(PROTOCOL, "b").exists()
     assert cache.prune(unused_seconds=-1)[0] == 1
+    assert "entries removed: 0" in run_avbench("cache", "prune", "--max-gib", "inf").stdout
 
 
 def test_prune_removes_what_was_unused_longest(cache):
@@ -156,6 +173,14 @@ def test_without_a_folder_there_is_no_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("AVBENCH_CACHE", raising=False)
     assert from_environment() is None
     assert "set the environment variable AVBENCH_CACHE to a folder" in run_avbench("cache", "size", code=2).stderr
+    monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "mistyped"))
+    for verb in ("size", "verify", "prune --max-gib inf"):
+        assert "which is no folder" in run_avbench("cache", *verb.split(), code=2).stderr
+    monkeypatch.setenv("AVBENCH_CACHE", "s3://bucket/cache")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="'s3://bucket/cache', an address of object storage"):
+        from_environment()
+    assert not [*tmp_path.iterdir()], "looking makes no folder"
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("AVBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(InputError, match=r"AVBENCH_CACHE is '\S+file', and that folder cannot be made"):

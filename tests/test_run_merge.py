@@ -9,6 +9,7 @@ import signal
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from command_line import run_avbench
@@ -314,6 +315,50 @@ def test_of_two_lines_of_one_clip_the_same_is_kept_whatever_the_names_and_the_or
         for one in (parts[first], parts[1 - first]):
             merge(tmp_path / f"{first}/a", [one])
         assert content(tmp_path / f"{first}/a", times=True) == content(tmp_path / "once/a", times=True)
+
+
+def test_a_link_to_an_empty_or_a_new_folder_receives_the_run_there(tmp_path):
+    one, *_ = shards(tmp_path)
+    (tmp_path / "disk").mkdir()
+    for name, target in (("linked", "disk"), ("dangling", "new")):
+        (tmp_path / name).symlink_to(tmp_path / target)
+        merge(tmp_path / name, [one])
+        assert (tmp_path / name).is_symlink() and RunFolder(tmp_path / target).run().name == name
+        merge(tmp_path / name, [one])
+
+
+def test_a_folder_that_cannot_be_replaced_is_named(tmp_path, monkeypatch):
+    one, *_ = shards(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    refused = run_avbench("runs", "merge", ".", one, code=2).stderr
+    assert f"{tmp_path}/here is the folder that you are in, and a merged run takes the place of the folder" in refused
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "here")
+    with pytest.raises(InputError, match="here is a mount point"):
+        merge(tmp_path / "here", [one])
+    assert not [*(tmp_path / "here").iterdir()]
+
+
+@pytest.mark.parametrize("moment", ["before it has the lock", "before it renames"])
+def test_of_two_merges_into_one_new_folder_the_second_is_told(tmp_path, monkeypatch, moment):
+    one, two, *_ = shards(tmp_path)
+    out = tmp_path / "whole"
+    owner, name = (RunFolder, "writing") if moment == "before it has the lock" else (RunFolder, "write_run")
+    own = getattr(owner, name)
+
+    def after_the_other(folder, *given):
+        if folder.path.name == ".whole.merging":
+            monkeypatch.undo()
+            merge(tmp_path / "other", [one, two])
+            (tmp_path / "other").rename(out)  # as if the other command had begun at the same time
+        return own(folder, *given)
+
+    monkeypatch.setattr(owner, name, after_the_other)
+    with pytest.raises(InputError, match="whole was put together by another command in the meantime; give the same"):
+        merge(out, [one, two])
+    assert {path.name for path in tmp_path.iterdir()} == {"s1", "s2", "s3", "s4", "whole"}
+    assert merge(out, [one, two]).made == 8
 
 
 def test_a_share_is_taken_of_a_whole_unchanged_run_and_into_its_own_folder(tmp_path):

@@ -128,7 +128,7 @@ def test_run_makes_the_table_of_a_shard_from_its_own_clips(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_finished_run_is_measured_in_shards(one_run, tmp_path):
+def test_a_finished_run_is_measured_in_shards(one_run, tmp_path, monkeypatch):
     run = tmp_path / "toyworld"
     run_avbench("runs", "merge", run, one_run)
     for rows in (run / "features").glob("*/rows.jsonl"):
@@ -140,6 +140,10 @@ def test_a_finished_run_is_measured_in_shards(one_run, tmp_path):
     run_avbench("evaluate", run, *TOGETHER[:2])
     assert content(run) == content(one_run)
     share = tmp_path / "shards/1-of-2/toyworld"
+    before = {*tmp_path.rglob("*")}
+    monkeypatch.chdir(run)
+    run_avbench("measure", ".", *TOGETHER, "--shard", "1/2")
+    assert {*tmp_path.rglob("*")} == before, "the run that one is in has its shards beside it, too"
     assert "is shard 1/2 of a run already" in run_avbench("measure", share, "--shard", "1/3", code=2).stderr
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from avbench.cli.options import Form, Runs, folder_to_write
+from avbench.cli.options import Form, Runs, folder_to_write, with_a_name
 from avbench.cli.printing import duration, print_line, print_listing, refuse
 from avbench.cli.program import app, cache_app, runs_app
 from avbench.cli.steps import opened_run
@@ -23,7 +23,11 @@ MOST_SENTENCES = 10
 @runs_app.command("merge")
 def merge_runs(
     out: Annotated[
-        Path, typer.Argument(help="Run folder to create, or to add the parts to.", callback=folder_to_write)
+        Path,
+        typer.Argument(
+            help="Run folder to create, or to add the parts to.",
+            callback=lambda path: folder_to_write(with_a_name(path)),
+        ),
     ],
     runs: Runs,
 ) -> None:
@@ -220,7 +224,7 @@ def cache_prune(
 
     if days is None and gib is None:
         refuse("nothing to remove was named: give --unused-days DAYS, --max-gib SIZE, or both")
-    seconds, most = None if days is None else days * 86_400, None if gib is None else int(gib * 2**30)
+    seconds, most = None if days is None else days * 86_400, None if gib is None else gib * 2**30
     count, size = required().prune(seconds, most)
     print_line(f"entries removed: {count}, {size / 2**20:.1f} MiB")
 
@@ -233,6 +237,6 @@ def cache_verify() -> None:
     good, bad = required().verify()
     for sentence in bad:
         print_line(sentence)
-    print_line(f"good entries: {good}; damaged and removed: {len(bad)}")
+    print_line(f"good entries: {good}; damaged: {len(bad)}")
     if bad:
         raise typer.Exit(1)

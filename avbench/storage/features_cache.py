@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Protocol, Value, digest
+from avbench.storage.object_storage import address_in
 from avbench.storage.reading import parsed
 from avbench.storage.row_lines import values_from_json, values_to_json
 
@@ -113,7 +114,7 @@ class FeaturesCache:
             sizes[entry.feature] += entry.size
         return {feature: (counts[feature], sizes[feature]) for feature in sorted(counts)}
 
-    def prune(self, unused_seconds: float | None = None, most_bytes: int | None = None) -> tuple[int, int]:
+    def prune(self, unused_seconds: float | None = None, most_bytes: float | None = None) -> tuple[int, int]:
         """Remove entries that were not used for this long; then the least recently used ones, until the rest fits this
         size.
 
@@ -142,7 +143,7 @@ class FeaturesCache:
         """Read every entry, and remove those that are damaged; what this user may not read is passed over.
 
         Returns:
-            How many are good, and a sentence on each that was damaged.
+            How many are good, and a sentence on each that is damaged: whether it was removed, or this user may not.
         """
         good, bad = 0, []
         for entry in self.entries():
@@ -151,8 +152,8 @@ class FeaturesCache:
             except OSError:
                 continue
             except InputError as error:
-                _unlinked(entry.path)
-                bad.append(str(error))
+                end = "it was removed" if _unlinked(entry.path) else "you may not remove it"
+                bad.append(f"{error}; {end}")
             else:
                 good += 1
         return good, bad
@@ -198,6 +199,9 @@ def from_environment() -> FeaturesCache | None:
     named = os.environ.get(VARIABLE)
     if not named:
         return None
+    if address_in(Path(named)):
+        msg = f"{VARIABLE} is {named!r}, an address of object storage; it must be a folder that the machines share"
+        raise InputError(msg)
     try:
         Path(named).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -207,8 +211,12 @@ def from_environment() -> FeaturesCache | None:
 
 
 def required() -> FeaturesCache:
-    """As `from_environment`, but raises InputError if AVBENCH_CACHE is not set."""
-    if (cache := from_environment()) is None:
+    """The cache that is there. Raises InputError if AVBENCH_CACHE is not set, or names no folder."""
+    named = os.environ.get(VARIABLE)
+    if not named:
         msg = f"there is no features cache: set the environment variable {VARIABLE} to a folder"
         raise InputError(msg)
-    return cache
+    if not Path(named).is_dir():
+        msg = f"there is no features cache: {VARIABLE} is {named!r}, which is no folder; measuring makes it"
+        raise InputError(msg)
+    return FeaturesCache(Path(named))

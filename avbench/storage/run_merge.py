@@ -75,6 +75,9 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
     if into is not None and (shard := RunFolder(into).run().shard) is not None:
         msg = f"{out} is shard {shard} of a run; the first folder receives the merged run, so name a new one"
         raise InputError(msg)
+    if into is None:
+        out = out.resolve() if out.is_symlink() else out
+        _require_replaceable(out)
     with _locked(into):
         places = {place.resolve(): place for place in [*([into] if into else []), *parts]}
         folders = [RunFolder(place) for place in sorted(places.values(), key=lambda place: (place != into, str(place)))]
@@ -119,6 +122,15 @@ def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
 def _locked(into: Path | None) -> AbstractContextManager[None]:
     """Lock the run folder that others are merged into before it is read, as another command may be writing it."""
     return nullcontext() if into is None else RunFolder(into).writing()
+
+
+def _require_replaceable(out: Path) -> None:
+    """Raise InputError on an empty folder that a new one cannot take the place of."""
+    here = out.is_dir() and out.samefile(Path.cwd())
+    if here or out.is_mount():
+        what = "the folder that you are in" if here else "a mount point"
+        msg = f"{out} is {what}, and a merged run takes the place of the folder: name a new one, such as {out / 'NAME'}"
+        raise InputError(msg)
 
 
 def _is_run(place: Path) -> bool:
@@ -192,7 +204,7 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
     """
     samples, homes = _samples(folders, keys)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
-    with _putting_together(place) if new else nullcontext():
+    with _putting_together(place, out) if new else nullcontext():
         place.require_distinct([subset for folder in folders for subset in folder.subsets()])
         for key, sample in samples.items():
             _put_clip(homes[key], place, sample)
@@ -212,15 +224,24 @@ def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key
 
 
 @contextmanager
-def _putting_together(place: RunFolder) -> Iterator[None]:
-    """Lock a new folder, without what a killed merge left in it. An error, such as a full disk, deletes it."""
-    with place.writing():
-        _clear(place.path)
-        try:
-            yield
-        except BaseException:
-            shutil.rmtree(place.path, ignore_errors=True)
+def _putting_together(place: RunFolder, out: Path) -> Iterator[None]:
+    """Lock a new folder, without what a killed merge left in it. An error, such as a full disk, deletes it.
+
+    Raises InputError if another command puts the same run together, which takes the folder away when it is done.
+    """
+    try:
+        with place.writing():
+            _clear(place.path)
+            try:
+                yield
+            except BaseException:
+                shutil.rmtree(place.path, ignore_errors=True)
+                raise
+    except (InputError, OSError) as error:
+        if not _is_run(out):
             raise
+        msg = f"{out} was put together by another command in the meantime; give the same command again"
+        raise InputError(msg) from error
 
 
 def _clear(place: Path) -> None:
