@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import signal
 import time
@@ -17,6 +18,7 @@ from avbench.storage.progress import read_progress, recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
 from avbench.storage.run_status import status
+from avbench.storage.writing import locked
 
 pytestmark = FORKS
 
@@ -113,6 +115,32 @@ def test_status_takes_no_lock_from_a_writer(tmp_path):
     assert not folder.is_being_written()
     with folder.writing():
         assert RunFolder(folder.path).is_being_written()
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("left", ["", "4242\nnode7\n4311143923765047713147157426383874355321835548916924610105\n"])
+def test_a_lock_file_that_was_left_on_a_disk_without_locks_is_named(tmp_path, monkeypatch, left):
+    """As a copy of a folder has it, and as filelock leaves it where a process of another machine was killed."""
+    folder = part(tmp_path / "r", KEYS)
+    lock = folder.path / ".lock"
+    lock.write_text(left)
+
+    def unsupported(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    with folder.writing():
+        assert "delete" not in status(folder).next, "on other disks it is no lock"
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    advice = f"this disk has no locks (flock), so a file stands for one, also after a kill: if no command works there, delete {lock}"
+    with pytest.raises(InputError, match=re.escape(advice)), folder.writing():
+        pass
+    with pytest.raises(InputError, match=re.escape(advice)), locked(lock, lambda: None):
+        pass
+    assert advice in status(folder).next
+    lock.unlink()
+    with folder.writing():
+        pass
+    assert not status(folder).running
 
 
 def test_several_runs_are_a_table_and_one_is_told_in_full(tmp_path):

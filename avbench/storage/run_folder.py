@@ -66,6 +66,7 @@ from avbench.storage.writing import (
     line_of,
     read_sealed,
     sealed,
+    stands_for_a_lock,
     write_json,
     write_sealed,
     write_whole,
@@ -321,7 +322,8 @@ class RunFolder:
             held = FileLock(place).acquire(timeout=_LOCK_SECONDS)
         except Timeout:
             msg = f"{self.path} is being written by another avbench; wait for it{self.or_elsewhere}"
-            raise InputError(msg) from None
+            left = stands_for_a_lock(self.path / ".lock")
+            raise InputError(f"{msg}; {left}" if left else msg) from None
         except OSError as error:
             why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
             msg = f"{error.filename or self._path} cannot be written: {why}"

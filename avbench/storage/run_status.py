@@ -8,6 +8,7 @@ from avbench.core import InputError, Key, Sample, counted
 from avbench.storage.progress import Progress, read_progress
 from avbench.storage.row_lines import stored_rows
 from avbench.storage.run_folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
+from avbench.storage.writing import stands_for_a_lock
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def status(folder: RunFolder) -> Status:
     running = folder.is_being_written()
     stage, following = _stage(folder, run.shard, counts, features, progress if running else None)
     if running:
-        following = "nothing: a command works on it"
+        left = stands_for_a_lock(folder.path / ".lock")
+        following = "nothing: a command works on it" + (f"; {left}" if left else "")
     peaks = [one.peak_memory_mib for one in (*samples.values(), progress) if one and one.peak_memory_mib]
     gpu = [one.peak_gpu_memory_mib for one in samples.values() if one.peak_gpu_memory_mib]
     return Status(

@@ -68,7 +68,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock file, in a folder that is made; `waiting` is called once if another process holds it."""
+    """Hold a lock file, in a folder that is made; `waiting` is called once if another process holds it.
+
+    Raises InputError if that process may be dead, as `stands_for_a_lock` says.
+    """
     from filelock import FileLock, Timeout  # here, because most commands do without
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +79,31 @@ def locked(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
+        if left := stands_for_a_lock(path):
+            msg = f"{path.parent} is being written by another avbench; {left}"
+            raise InputError(msg) from None
         waiting()
         held = lock.acquire()
     with held:
         yield
+
+
+def stands_for_a_lock(path: Path) -> str | None:
+    """What to do about a lock file on a disk without locks (flock), such as some of Lustre; None on other disks.
+
+    There filelock takes the file itself for the lock, also one that was copied there, or left by a process that was
+    killed on another machine.
+    """
+    import fcntl
+
+    try:
+        with reading.opened(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, FileNotFoundError, InputError):
+        return None
+    except OSError:
+        return f"this disk has no locks (flock), so a file stands for one, also after a kill: if no command works there, delete {path}"
+    return None
 
 
 def write_json(path: Path, value: object) -> None:
