@@ -131,7 +131,7 @@ def test_a_lock_file_that_was_left_on_a_disk_without_locks_is_named(tmp_path, mo
     with folder.writing():
         assert "delete" not in status(folder).next, "on other disks it is no lock"
     monkeypatch.setattr("fcntl.flock", unsupported)
-    advice = f"this disk has no locks (flock), so a file stands for one, also after a kill: if no command works there, delete {lock}"
+    advice = f"so a file stands for one, also after a kill: if no command works there, delete {lock}"
     with pytest.raises(InputError, match=re.escape(advice)), folder.writing():
         pass
     with pytest.raises(InputError, match=re.escape(advice)), locked(lock, lambda: None):

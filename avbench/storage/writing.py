@@ -102,7 +102,8 @@ def stands_for_a_lock(path: Path) -> str | None:
     except (BlockingIOError, FileNotFoundError, InputError):
         return None
     except OSError:
-        return f"this disk has no locks (flock), so a file stands for one, also after a kill: if no command works there, delete {path}"
+        why = "this disk has no locks (flock), so a file stands for one, also after a kill"
+        return f"{why}: if no command works there, delete {path}"
     return None
 
 
