@@ -155,6 +155,18 @@ def test_nothing_is_measured_beside_sampling_where_gpus_measure(folder, monkeypa
     assert not begun and not folder.feature_folders()
 
 
+def test_a_cache_at_a_relative_path_stays_where_the_command_was_given(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("AVBENCH_CACHE", "cache")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    metrics = chosen_metrics(["onset_rate"])
+    with measured_as_made(folder, 1, metrics=metrics, reference=None, work=Work(1, device="cpu")):
+        os.chdir("elsewhere")  # as a model's code does
+        wait_until(lambda: len(folder.rows(protocol_in(folder, "onsets"))) == 2)
+    assert not [*(tmp_path / "elsewhere").iterdir()]
+    assert len([*(tmp_path / "cache").glob("onsets@*/*/*.json")]) == 2
+
+
 def test_clips_that_are_measured_together_wait_for_the_last_one(folder):
     with in_a_thread(folder, ["onsets", "lpips-alex-seeds"]):
         wait_until(lambda: any(len([*read_lines(one / "rows.jsonl")]) == 2 for one in folder.feature_folders()))

@@ -18,6 +18,7 @@ from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, worth_measuring
 from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
+from avbench.storage.features_cache import from_environment
 from avbench.storage.media import has_sound
 from avbench.storage.mirror import Mirror
 from avbench.storage.progress import recorded
@@ -192,7 +193,7 @@ def measured_as_made(
         return
     features = features_of(worth_measuring(run, metrics, reference))
     run = RunFolder(run.path.absolute())  # while a model's code runs, the working folder may be another one
-    how = {"against": against, "precision": work.precision, "others": others}
+    how = {"against": against, "precision": work.precision, "others": others, "cache": from_environment()}
     with alongside(functools.partial(measure_as_made, folder=run, features=features, **how), workers):
         yield
 

@@ -48,6 +48,7 @@ def measure(
     mirror: Mirror | None = None,
     others: Sequence[RunFolder] = (),
     again: bool = True,
+    cache: FeaturesCache | None = None,
 ) -> tuple[int, Iterator[Task]]:
     """Measure what has no current rows. If a worker crashes, the clip loses one feature's values and nothing else.
 
@@ -63,6 +64,7 @@ def measure(
         mirror: of the folder, from which workers take clips that do not see the folder.
         others: runs whose values of equal clips are taken over.
         again: whether what went wrong before is tried again.
+        cache: the features cache; that of the environment, if there is one, where not given.
 
     Returns:
         The number of tasks, most of one clip each, and an iterator that does them and yields each when its rows are
@@ -82,7 +84,7 @@ def measure(
     _require_there(folder, [one for task in todo for one in task.samples], gone)
     if against is not None:
         _require_there(against, [task.compared_with for task in todo], gone)
-    cache = features_cache.from_environment()
+    cache = cache or features_cache.from_environment()
 
     def work() -> Iterator[Task]:
         half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}
@@ -126,6 +128,7 @@ def measure_as_made(
     against: RunFolder | None = None,
     precision: str | None = None,
     others: Sequence[RunFolder] = (),
+    cache: FeaturesCache | None = None,
 ) -> None:
     """Measure on the CPU what a run has of clips, again and again while another thread makes them, until `stopped`.
 
@@ -134,7 +137,15 @@ def measure_as_made(
     """
     alone = [one for one in features if requires(one) is not Requires.SEEDS]
     look = functools.partial(
-        measure, folder, alone, workers=pool, against=against, precision=precision, others=others, again=False
+        measure,
+        folder,
+        alone,
+        workers=pool,
+        against=against,
+        precision=precision,
+        others=others,
+        again=False,
+        cache=cache,
     )
     made, seen, pause = folder.path / "samples.jsonl", 0, _BEGINS_SECONDS
     while not stopped.wait(pause):

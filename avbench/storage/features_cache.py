@@ -193,6 +193,8 @@ def _unlinked(path: Path) -> bool:
 def from_environment() -> FeaturesCache | None:
     """Return the cache in the folder that AVBENCH_CACHE names, or None if the variable is not set.
 
+    A relative path starts from the working folder of now, which a model's code may change later.
+
     Raises:
         InputError: the folder cannot be made.
     """
@@ -207,7 +209,7 @@ def from_environment() -> FeaturesCache | None:
     except OSError as error:
         msg = f"{VARIABLE} is {named!r}, and that folder cannot be made: {error.strerror}"
         raise InputError(msg) from None
-    return FeaturesCache(Path(named))
+    return FeaturesCache(Path(named).absolute())
 
 
 def required() -> FeaturesCache:
