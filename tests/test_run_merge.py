@@ -476,7 +476,8 @@ def test_versions_and_machines_stand_beside_one_another(tmp_path):
 def test_a_gone_clip_keeps_its_rows(tmp_path):
     one = part(tmp_path / "a", KEYS)
     next((one.path / "clips/walk").glob("*.mkv")).unlink()
-    merge(tmp_path / "whole", [one.path])
+    said = run_avbench("runs", "merge", tmp_path / "whole", one.path).stdout
+    assert "whole: 16 of 16 clips\nfiles that no part has any more: 1; what was measured of these clips is kept\n" in said
     assert len(RunFolder(tmp_path / "whole").rows(PROTOCOLS[0])) == 16
     assert len([*(tmp_path / "whole/clips").glob("*/*.mkv")]) == 15
 

@@ -37,6 +37,8 @@ def merge_runs(
     found = merge(out, runs)
     failed = f"; {found.failed} could not be made" if found.failed else ""
     print_line(f"{out}: {found.made} of {found.planned} clips{failed}")
+    if found.gone:
+        print_line(f"files that no part has any more: {found.gone}; what was measured of these clips is kept")
     if found.missing:
         counts = ", ".join(f"{count} of {subset}" for subset, count in found.missing.items())
         shards = f"; not given: shard {', '.join(found.absent)}" if found.absent else ""

@@ -57,6 +57,8 @@ class Merged:
     """Subset → number of clips that no part has tried to make; only subsets with such clips."""
     absent: tuple[str, ...]
     """Shards that should hold these clips and were not given; empty if the parts are not shards of one n."""
+    gone: int = 0
+    """Clips that were made, and whose file no part has any more."""
 
 
 def merge(out: Path, parts: Sequence[Path]) -> Merged:
@@ -92,9 +94,9 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
     missing = [key for key in keys if key not in samples]
     made = sum(sample.path is not None for sample in samples.values())
     counts = Counter(key.subset for key in missing)
-    return Merged(
-        made, len(samples) - made, len(keys), dict(sorted(counts.items())), _absent(folders, subsets, missing)
-    )
+    gone = sum(one.path is not None and not (out / one.path).is_file() for one in samples.values())
+    absent = _absent(folders, subsets, missing)
+    return Merged(made, len(samples) - made, len(keys), dict(sorted(counts.items())), absent, gone)
 
 
 def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
