@@ -477,7 +477,9 @@ def test_a_gone_clip_keeps_its_rows(tmp_path):
     one = part(tmp_path / "a", KEYS)
     next((one.path / "clips/walk").glob("*.mkv")).unlink()
     said = run_avbench("runs", "merge", tmp_path / "whole", one.path).stdout
-    assert "whole: 16 of 16 clips\nfiles that no part has any more: 1; what was measured of these clips is kept\n" in said
+    assert (
+        "whole: 16 of 16 clips\nfiles that no part has any more: 1; what was measured of these clips is kept\n" in said
+    )
     assert len(RunFolder(tmp_path / "whole").rows(PROTOCOLS[0])) == 16
     assert len([*(tmp_path / "whole/clips").glob("*/*.mkv")]) == 15
 
