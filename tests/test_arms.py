@@ -19,7 +19,7 @@ from avbench.comparison.arm_differences import _spread, arm_differences
 from avbench.comparison.arms import Arm, opened_arms, pairing, unlike_models
 from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.power import planned_arms
-from avbench.core import InputError, Row
+from avbench.core import InputError, Row, Sample
 from avbench.features.protocols import protocol_of
 from avbench.statistics.trainings import arm_difference
 from avbench.storage.run_folder import RunFolder
@@ -169,6 +169,10 @@ def test_trainings_are_paired_by_number_else_by_order_else_not(tmp_path):
     )
     order, sentence = pairing(a, made_arm("b", tmp_path / "b-1", tmp_path / "b-7"))
     assert order == [0, 1] and "in the order of their names (b-1 with a-1, and so on)" in sentence
+    inner = [
+        made_arm(name, *(tmp_path / f"{name}-{k}" for k in order)) for name, order in (("t2v", "01"), ("t2av", "10"))
+    ]
+    assert [arm.labels for arm in inner] == [[0, 1], [1, 0]] and pairing(*inner)[0] == [1, 0], "that inside counts not"
     ring = [made_arm(name, *(tmp_path / f"{name}-{k}" for k in order)) for name, order in (("a", "123"), ("b", "231"))]
     assert pairing(*ring)[0] == [2, 0, 1]
     for ends in (("low-0", "high-0"), ("0", "last")):  # one number names no training, nor does none
@@ -220,8 +224,12 @@ def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):
     assert [folder.path.name for folder in arm.trainings] == ["a-1", "a-2", "a-10"] and arm.labels == [1, 2, 10]
     with pytest.raises(InputError, match=r"no run folder matches .*b-\*; choices: a-1, a-10, a-2"):
         opened_arms({"b": f"{tmp_path}/b-*"})
-    with pytest.raises(InputError, match=r"b has one training .*a-1"):
+    with pytest.raises(InputError, match=r"b has one training \(.*a-1\): how much trainings differ"):
         opened_arms({"b": tmp_path / "a-1"})
+    with pytest.raises(
+        InputError, match="b has no training: how much trainings differ cannot be known; give at least 2"
+    ):
+        opened_arms({"b": []})
     with pytest.raises(InputError, match="a-1 is in a and in b; a training counts once"):
         opened_arms({"a": f"{tmp_path}/a-*", "b": [tmp_path / "a-1", tmp_path / "a-2"]})
     with pytest.raises(InputError, match="a-1 is twice in a"):
@@ -229,16 +237,41 @@ def test_patterns_find_run_folders_in_the_order_of_their_numbers(tmp_path):
     (tmp_path / "again").symlink_to(tmp_path / "a-1")
     with pytest.raises(InputError, match="a-2 is in a and in b"):
         opened_arms({"a": f"{tmp_path}/a-*", "b": [tmp_path / "a-3/../a-2", tmp_path / "a-10"]})
-    with pytest.raises(InputError, match="again is twice in a"):
-        opened_arms({"a": [tmp_path / "a-1", tmp_path / "again"]})
+    for twice in itertools.permutations(["a-1", "again"]):
+        with pytest.raises(InputError, match=f"{twice[1]} is twice in a"):
+            opened_arms({"a": [tmp_path / name for name in twice]})
+
+
+def test_a_pattern_may_begin_at_home_or_at_the_working_folder(tmp_path, monkeypatch):
+    for name in ("a-1", "a-2", "[old]/a-1", "[old]/a-2"):
+        made_run(tmp_path / name, names=("toy-control",), count=1)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for given in ("a-*", "~/a-*", ["~/a-1", "a-2"]):
+        (arm,) = opened_arms({"a": given})
+        assert [folder.path.name for folder in arm.trainings] == ["a-1", "a-2"]
+    (arm,) = opened_arms({"a": ["[old]/a-1", "[old]/a-2"]})
+    assert {folder.path.parent.name for folder in arm.trainings} == {"[old]"}, "a folder of that name is no pattern"
+    with pytest.raises(InputError, match="a-3 is not a run folder: it has no run"):
+        opened_arms({"a": ["a-1", "a-3"]})
+
+
+def test_trainings_in_folders_of_their_own_are_in_the_order_of_the_folders(tmp_path):
+    for seed in (10, 2):
+        made_run(tmp_path / f"seed-{seed}/run", seed=seed, names=("toy-control",), count=1)
+    (arm,) = opened_arms({"a": f"{tmp_path}/*/run"})
+    assert [folder.path.parent.name for folder in arm.trainings] == ["seed-2", "seed-10"] and arm.labels == [None, None]
 
 
 def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
     def refused(other, words):
-        with pytest.raises(InputError, match=words):
-            arm_differences([Arm("a", (RunFolder(place / "a-0"), other)), Arm("b", (RunFolder(place / "b-0"), other))])
+        for order in itertools.permutations([RunFolder(place / "a-0"), other]):
+            with pytest.raises(InputError, match=words):
+                arm_differences([Arm("a", order), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))])
 
-    refused(training(tmp_path / "more", seed=9, seeds=(0, 1)), r"only more has toy-control .*-1 \(24 clips in all\)")
+    more = training(tmp_path / "more", seed=9, seeds=(0, 1))
+    first = min(more.planned_keys()).prompt
+    refused(more, rf"only more has toy-control {first}-1 \(24 clips in all\)")
     refused(
         training(tmp_path / "less", seed=9, metrics=METRICS[:2]), "only a-0 has motion_amount_distance on toy-control"
     )
@@ -249,6 +282,17 @@ def test_trainings_of_an_arm_must_be_alike(tmp_path, place):
     for order in itertools.permutations(made):  # the first one differs from neither of the others
         with pytest.raises(InputError, match=r"few and of many|many and of few"):
             arm_differences([Arm("a", order), Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))])
+
+
+def test_trainings_without_a_clip_are_not_called_the_same_one(tmp_path):
+    for name in ("a-0", "a-1", "b-0", "b-1"):
+        run = made_run(tmp_path / name, names=("toy-control",), count=0)
+        for key in run.planned_keys():
+            run.add_sample(Sample(key, None, None, 0.0, failure="no memory"))
+        evaluated(run, "onset_rate")
+    found = arm_differences(opened_arms({name: f"{tmp_path}/{name}-*" for name in "ab"}))
+    (missing,) = found.differences["missing"]
+    assert "no memory" in missing, missing
 
 
 def test_gaps_are_left_out_of_both_partners_and_said(tmp_path, place):
@@ -393,6 +437,10 @@ def test_trainings_that_look_like_different_models_are_said(tmp_path):
     alike = {"arm": "t2v", "checkpoint": "runs/1.pt", "seed": 1, "dtype": "float32", **weights(1_000_000)}
     same = {"arm": "t2v", "checkpoint": "runs/2.pt", "seed": 2, "dtype": "bfloat16", **weights(1_000_400, "1")}
     alike["tower"], same["tower"] = "one/tower.pt", "two/tower.pt"
+    for made, number in ((alike, 1), (same, 2)):
+        made |= {"resume_path": f"{number}.pt", "data_folder": f"run-{number}", "init_checkpoint": f"{number}.pt"}
+        made |= {"device": f"cuda:{number}", "batch_size": number, "imports_sha256": f"{number}"}
+        made["inputs"] = {"script": {"sha256": f"{number}"}}
     assert arm(a=alike, b=same) is None
     assert arm(c=alike, d={**same, "arm": "t2av"}) == (
         "Trainings of x may not be one recipe: arm 't2v' in c, 't2av' in d."
@@ -400,6 +448,8 @@ def test_trainings_that_look_like_different_models_are_said(tmp_path):
     assert "bytes of the weights and inputs 1000000 in e, 1020000 in f" in arm(
         e=alike, f={**same, **weights(1_020_000)}
     )
+    assert arm(j=alike, k={**same, **weights(990_000)}) is None, "1 % less"
+    assert "bytes of the weights and inputs 1000000 in l, 989999 in m" in arm(l=alike, m={**same, **weights(989_999)})
     many = arm(h={**alike, **dict.fromkeys("vwxyz", 1)}, i=same)
     assert many.endswith("not be one recipe: v 1 in h, None in i; w 1 in h, None in i; x 1 in h, None in i.")
     other = made_run(tmp_path / "g", names=("toy-control",), count=1, settings={"steps": 4})

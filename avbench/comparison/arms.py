@@ -29,10 +29,10 @@ class Arm:
     def __post_init__(self) -> None:
         checked_name(self.name, "the name of an arm")
         if len(self.trainings) < LEAST_TRAININGS:
-            found = ", ".join(str(folder.path) for folder in self.trainings)
+            found = f"one training ({self.trainings[0].path})" if self.trainings else "no training"
             msg = (
-                f"{self.name} has one training ({found}): how much trainings differ cannot be known from one; give at "
-                f"least {LEAST_TRAININGS}, or compare single runs, without NAME="
+                f"{self.name} has {found}: how much trainings differ cannot be known; give at least {LEAST_TRAININGS}, "
+                "or compare single runs, without NAME="
             )
             raise InputError(msg)
 
