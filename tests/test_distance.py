@@ -10,7 +10,14 @@ import torch
 from avbench.core import InputError, Moments, NotMeasurable
 from avbench.metrics.distances import _finite, _OfClips, embedding, pooled
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.metrics.frechet import Frechet, _sums_of_lengths, frechet_distance, frechet_infinity, frechet_of_moments
+from avbench.metrics.frechet import (
+    Frechet,
+    _sums_of_lengths,
+    _sums_of_roots,
+    frechet_distance,
+    frechet_infinity,
+    frechet_of_moments,
+)
 from avbench.metrics.kernel import Kernel, kernel_distance
 from avbench.metrics.neighbours import (
     Neighbours,
@@ -117,6 +124,18 @@ def test_the_sum_of_lengths_is_that_of_the_singular_values(n, m):
         blocks.append(block)
     lengths = [scipy.linalg.svdvals(block).sum() for block in blocks]
     assert _sums_of_lengths(np.stack(blocks)) == pytest.approx(lengths, rel=1e-10, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("least", "exact"), [(1e-6, True), (1e-10, True), (1e-13, False), (1e-20, False), (-1e-20, False)]
+)
+def test_a_sum_of_roots_is_exact_where_rounding_of_an_eigenvalue_hardly_moves_it(least, exact):
+    """Rounding moves each eigenvalue by about 2e-16 of the largest."""
+    (total,), (found,) = _sums_of_roots(np.array([[least, 0.25, 4.0]]))
+    moved = np.sqrt(max(least, 0) + 4 * np.finfo(float).eps) - np.sqrt(max(least, 0))
+    assert found == exact == (moved < 1e-10 * 2.5)
+    if exact:
+        assert total == pytest.approx(np.sqrt(least) + 0.5 + 2, rel=1e-15)
 
 
 def test_bad_features_are_refused():
@@ -233,6 +252,28 @@ def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
     with pytest.raises(NotMeasurable, match=r"needs 100 in each set \(5 per dimension\) and one has 99"):
         frechet_infinity(features(1, 99, 20), features(2, 100, 20))
     assert np.isfinite(frechet_infinity(features(1, 100, 20), features(2, 100, 20)))
+
+
+def test_infinity_is_where_a_line_through_sixty_random_subsets_of_both_sets_ends(monkeypatch):
+    """Fifteen shares of the clips, whose inverses rise evenly from 1 to 2.5, are drawn four times each."""
+    x, y, drawn = features(29, 100, 2), features(30, 60, 2, shift=9.0), []
+
+    def measured(a, b, *, ddof):
+        drawn.append((a, b))
+        return 7.0 + 90.0 / len(a) + 4000.0 / len(a) ** 2
+
+    monkeypatch.setattr("avbench.metrics.frechet.frechet_distance", measured)
+    found = frechet_infinity(x, y)
+    inverse = np.repeat([1 + 1.5 * k / 14 for k in range(15)], 4)
+    sizes = [round(100 / one) for one in inverse]
+    assert [len(a) for a, _ in drawn] == sizes and [len(b) for _, b in drawn] == [round(60 / one) for one in inverse]
+    for whole, parts in ((x, [a for a, _ in drawn]), (y, [b for _, b in drawn])):
+        rows = [{*map(tuple, part)} for part in parts]
+        assert all(len(one) == len(part) and one <= {*map(tuple, whole)} for one, part in zip(rows, parts, strict=True))
+        assert rows[-1] != rows[-2], "drawn anew"
+    values = np.array([7 + 90 / n + 4000 / n**2 for n in sizes])
+    slope = np.cov(inverse, values)[0, 1] / np.var(inverse, ddof=1)
+    assert found == pytest.approx(values.mean() - slope * inverse.mean())
 
 
 def test_the_kernel_distance_is_the_textbooks():

@@ -284,6 +284,31 @@ def test_the_derivative_of_a_frechet_distance_is_that_of_models_that_hardly_diff
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * np.abs(one).max())
 
 
+@pytest.mark.parametrize("options", [{}, {"ddof": 0}, {"epsilon": 1e-3}])
+def test_the_derivative_of_a_frechet_distance_is_its_slope_by_the_weight_of_a_row(options):
+    """Of rows whose directions differ a hundredfold in length, each counts half."""
+    random, scales = np.random.default_rng(19), np.array([1.0, 0.1, 0.01])
+    models, real = (
+        random.standard_normal((12, 3)) * scales,
+        1.5 * random.standard_normal((9, 3)) * scales + 0.2 * scales,
+    )
+    models -= models.mean(axis=0)
+    ddof, ridge = options.get("ddof", 1), options.get("epsilon", 0) * np.eye(3)
+    mean_real, of_real = real.mean(axis=0), np.cov(real, rowvar=False, ddof=ddof) + ridge
+
+    def distance(weights):
+        mean = weights @ models / 6
+        rows = models - mean
+        own = rows.T @ (weights[:, None] * rows) / (6 - ddof) + ridge
+        shared = np.sqrt(np.linalg.eigvals(own @ of_real).real).sum()
+        return np.sum((mean - mean_real) ** 2) + np.trace(own + of_real) - 2 * shared
+
+    step = 1e-4 * np.eye(12)
+    slopes = [(distance(0.5 + one) - distance(0.5 - one)) / 2e-4 for one in step]
+    found = Frechet(np.concatenate([models, real]), **options).influence(np.arange(12), np.arange(12, 21))
+    np.testing.assert_allclose(found, slopes, rtol=1e-6, atol=1e-7)
+
+
 class Odd(Kernel):
     """A distance with a derivative that points the other way."""
 

@@ -101,9 +101,8 @@ class Frechet:
         if _well_conditioned_root(self._scatter) is None:
             # In the basis of the rows' own span nothing is lost, and a covariance of enough rows is regular.
             _, lengths, basis = linalg.svd(_shortened(self._rows), full_matrices=False)
-            self._rows = self._rows @ basis[lengths > 1e-10 * max(lengths.max(initial=0), 1e-300)].T
+            self._rows = self._rows @ basis[lengths > 1e-10 * lengths.max(initial=0)].T
             self._scatter = self._rows.T @ self._rows
-        self._sum = self._rows.sum(axis=0)
         self.rounding = ROUNDING * float(np.trace(self._scatter)) / len(features)
         """How far rounding can move a distance between two equal parts away from 0."""
         self._gram_fits = len(features) <= _LARGEST_GRAM and not epsilon
@@ -173,8 +172,8 @@ class Frechet:
             a, b = b, a
         rows_a = self._rows[a]
         mean_a, raw_a = rows_a.mean(axis=0), rows_a.T @ rows_a
-        if len(a) + len(b) == len(self._rows):  # the other part is what is left of all rows
-            mean_b, raw_b = (self._sum - len(a) * mean_a) / len(b), self._scatter - raw_a
+        if len(a) + len(b) == len(self._rows):  # the other part is what is left of all rows, whose mean is 0
+            mean_b, raw_b = -len(a) / len(b) * mean_a, self._scatter - raw_a
         else:
             rows_b = self._rows[b]
             mean_b, raw_b = rows_b.mean(axis=0), rows_b.T @ rows_b
