@@ -172,8 +172,55 @@ def test_the_run_of_reference_clips_is_the_one_given_or_the_one_before_while_it_
         evaluate(run, chosen_metrics(["onset_rate"]), against=given)
         assert run.scored_with() == {"against": str(right.path)}
     shutil.rmtree(other.path)
+    other.path.mkdir()
     evaluate(run, chosen_metrics(["onset_rate"]))
-    assert run.scored_with() == {}
+    assert run.scored_with() == {}, "what is left is no run"
+
+
+def own_metric(name="onset_rate"):
+    """A metric that no later evaluation knows: its scores are kept and not computed again."""
+    return dataclasses.replace(chosen_metrics([name])[0], name="own")
+
+
+def test_kept_scores_stand_with_their_subsets_and_have_their_values_and_protocols(tmp_path):
+    run = made_run(tmp_path / "run", names=["toy-object-contact", "toy-control"], count=3)
+    evaluate(run, [own_metric()])
+    before, protocols, values = run.scores(), run.score_protocols(), run.values()
+    notes = []
+    found = evaluate(run, chosen_metrics(["onset_rate"]), note=notes.append)
+    assert found == run.scores() and [one for one in found if one.metric == "own"] == before
+    assert [one.subset for one in found] == ["toy-object-contact"] * 2 + ["toy-control"] * 2
+    assert run.score_protocols().keys() == {one.protocol for one in found} and len({one.protocol for one in found}) == 4
+    assert {one.protocol: run.score_protocols()[one.protocol] for one in before} == protocols
+    pd.testing.assert_frame_equal(run.values().query("metric == 'own'").reset_index(drop=True), values)
+    assert len(run.values()) == 2 * len(values) and len(notes) == 2 and all("stays as it was" in one for one in notes)
+
+
+def test_the_run_of_reference_clips_of_kept_scores_is_remembered_when_it_is_gone(tmp_path, monkeypatch):
+    run, one, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b", "c"))
+    monkeypatch.chdir(tmp_path)
+    evaluate(run, [own_metric()], against=RunFolder(one.path.relative_to(tmp_path)))
+    assert run.scored_with() == {"against": str(one.path)} and run.given_with() == {"against": "b"}
+    shutil.rmtree(one.path)
+    assert [score.metric for score in evaluate(run, chosen_metrics(["onset_rate"]))] == ["onset_rate", "own"]
+    assert run.scored_with() == {"against": str(one.path)} and run.given_with() == {"against": "b"}
+    evaluate(run, chosen_metrics(["onset_rate"]), against=other)
+    assert run.scored_with() == {"against": str(other.path)}, "that which is given counts"
+
+
+def test_a_table_of_near_copies_goes_with_its_score(tmp_path, real, monkeypatch):
+    folder = made_up(tmp_path / "run", logits(1, 39, [0]))
+    scored(folder, real, "near_copies")
+    before = (folder.path / "near_copies.csv").read_bytes()
+    with monkeypatch.context() as patch:
+        known = {metric.name: metric for metric in chosen_metrics(["onset_rate"])}
+        patch.setattr("avbench.metrics.evaluate.known_metrics", lambda: known)
+        kept = scored(folder, real, "onset_rate")["near_copies"]
+    assert kept.value is not None and (folder.path / "near_copies.csv").read_bytes() == before
+    folder.require_one_evaluation("near_copies.csv")
+    unmeasured = Key(SUBSET.name, SUBSET.prompts[39].id, 0)
+    folder.add_sample(Sample(unmeasured, "clips/x.mkv", digest("x"), 0.0))
+    assert "near_copies" not in scored(folder, real, "onset_rate") and not (folder.path / "near_copies.csv").exists()
 
 
 def test_distances_are_worth_measuring_where_there_are_real_clips(tmp_path):
@@ -183,7 +230,10 @@ def test_distances_are_worth_measuring_where_there_are_real_clips(tmp_path):
     asked = chosen_metrics(["fvd", "onset_rate"])
     assert worth_measuring(folder, asked, None) == chosen_metrics(["onset_rate"])
     assert worth_measuring(folder, asked, tmp_path) == asked
-    assert worth_measuring(made_run(tmp_path / "toy"), asked, None) == asked, "one is shipped"
+    toy = SUBSETS["toy-control"]
+    both = RunFolder(tmp_path / "both")
+    both.start(Run("both", "made:up", {}, {one.name: one.digest for one in (mine, toy)}, (0,), {}, {}), [mine, toy])
+    assert worth_measuring(both, asked, None) == asked, "that of one subset is shipped"
 
 
 def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatch):
