@@ -23,8 +23,16 @@ from avbench.features.protocols import protocol_of
 from avbench.features.video.i3d import I3DLogits
 from avbench.features.video.i3d.conventions import ASVA
 from avbench.metrics import reference, reference_building
+from avbench.metrics.evaluate import (
+    SHIPPED,
+    chosen_metrics,
+    evaluate,
+    features_of,
+    fvd_metrics,
+    reference_to_use,
+    worth_measuring,
+)
 from avbench.metrics.evaluate import _most_frequent as most_frequent
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, fvd_metrics, worth_measuring
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.report import tables
@@ -116,6 +124,18 @@ def test_names_of_metrics_may_stand_in_one_text_and_in_any_order():
     assert features_of(chosen_metrics(["sync_excess", "motion_amount"])) == ["flow-dis", "onsets"]
 
 
+def with_sound_and_motion(place):
+    """A run of six clips that have rows of both features of `sync_excess`."""
+    run = made_run(place, names=["toy-control"], count=6)
+    for key, sample in run.samples().items():
+        times = {"event_seconds": np.array([1.0]), "event_strength": np.ones(1)}
+        spans = {"event_from": 0.2, "event_until": 3.7, "sound_seconds": 4.0}
+        run.add_row(protocol_of("flow-dis"), Row(key, sample.sha256, times | spans))
+        sounds = {"onset_seconds": np.array([1.0]), "onset_level": np.ones(1), "onset_rate": 0.25}
+        run.add_row(protocol_of("onsets"), Row(key, sample.sha256, sounds))
+    return run
+
+
 def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     scored(folder, real, "fvd", "kvd")
@@ -126,13 +146,7 @@ def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
         assert held["feature"] == PROTOCOL.describe() and held["column"] == held["reference_column"] == "logits"
         assert held["subset"] == {"name": SUBSET.name, "digest": SUBSET.digest, "prompts": 40}
         assert held["reference"] == reference.load(real).card["sha256"]
-    run = made_run(tmp_path / "sound", names=["toy-control"], count=6)
-    for key, sample in run.samples().items():
-        times = {"event_seconds": np.array([1.0]), "event_strength": np.ones(1)}
-        spans = {"event_from": 0.2, "event_until": 3.7, "sound_seconds": 4.0}
-        run.add_row(protocol_of("flow-dis"), Row(key, sample.sha256, times | spans))
-        sounds = {"onset_seconds": np.array([1.0]), "onset_level": np.ones(1), "onset_rate": 0.25}
-        run.add_row(protocol_of("onsets"), Row(key, sample.sha256, sounds))
+    run = with_sound_and_motion(tmp_path / "sound")
     (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
     held = run.score_protocols()[score.protocol]
     assert held["beside"] == protocol_of("onsets").describe() and held["reference"] is None, "nothing is right for it"
@@ -155,6 +169,17 @@ def test_which_gpu_measured_is_a_note_on_clips_with_values_and_changes_no_protoc
     assert digests[0] == digests[1]
 
 
+def test_the_note_on_gpus_is_on_the_clips_of_its_subset(tmp_path):
+    run, subsets = RunFolder(tmp_path / "run"), [one.limited(1) for one in SUBSETS.values()]
+    run.start(Run("run", "made:up", {}, {one.name: one.digest for one in subsets}, (0,), {}, {}), subsets)
+    for key, gpu in zip(sorted(run.planned_keys()), ("card", None), strict=True):
+        run.add_sample(Sample(key, f"clips/{key.prompt}-0.mkv", digest([*key]), 0.0))
+        run.add_row(protocol_of("onsets"), Row(key, digest([*key]), {"onset_rate": 1.0}, None, gpu))
+    scores = evaluate(run, chosen_metrics(["onset_rate"]))
+    notes = {score.subset: run.score_protocols()[score.protocol].get("notes") for score in scores}
+    assert notes == {"toy-control": {"device": "Measured by CUDA on card (1 clip)."}, "toy-object-contact": None}
+
+
 def test_clips_that_were_changed_are_not_scored_nor_compared_with(tmp_path):
     run, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b"))
     assert evaluate(run, chosen_metrics(["onset_rate"]), against=other)
@@ -175,6 +200,20 @@ def test_the_run_of_reference_clips_is_the_one_given_or_the_one_before_while_it_
     other.path.mkdir()
     evaluate(run, chosen_metrics(["onset_rate"]))
     assert run.scored_with() == {}, "what is left is no run"
+
+
+def test_the_reference_is_the_one_given_or_that_of_the_last_run(tmp_path, monkeypatch):
+    runs, places = [made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b", "c")], []
+    for run, name in zip(runs, ("one", "other"), strict=False):  # the last run has no scores
+        clips = made_run(tmp_path / f"{name}-clips", names=["toy-control"], seeds=(100,))
+        reference_building.pack(clips, SUBSETS["toy-control"], [protocol_of("onsets")], tmp_path / name, "CC0")
+        places.append(tmp_path / name)
+        evaluate(run, chosen_metrics(["onset_rate"]), place=places[-1])
+    assert reference_to_use(runs, None) == places[1] and reference_to_use(runs, places[0]) == places[0]
+    assert reference_to_use(runs[2:], None) is None is reference_to_use(runs, SHIPPED)
+    monkeypatch.chdir(tmp_path)
+    SHIPPED.mkdir()
+    assert reference_to_use(runs, SHIPPED) == SHIPPED, "a folder of that name"
 
 
 def own_metric(name="onset_rate"):
@@ -206,6 +245,18 @@ def test_the_run_of_reference_clips_of_kept_scores_is_remembered_when_it_is_gone
     assert run.scored_with() == {"against": str(one.path)} and run.given_with() == {"against": "b"}
     evaluate(run, chosen_metrics(["onset_rate"]), against=other)
     assert run.scored_with() == {"against": str(other.path)}, "that which is given counts"
+
+
+def test_an_earlier_metric_is_computed_again_only_of_all_clips_by_both_of_its_features(tmp_path):
+    run = with_sound_and_motion(tmp_path / "run")
+    evaluate(run, chosen_metrics(["sync_excess"]))
+    assert {one.metric for one in evaluate(run, chosen_metrics(["onset_rate"]))} == {"onset_rate", "sync_excess"}
+    key = next(key for key in sorted(run.planned_keys()) if key not in run.samples())
+    run.add_sample(Sample(key, "clips/new.mkv", digest("new"), 0.0))
+    run.add_row(protocol_of("onsets"), Row(key, digest("new"), {"onset_rate": 1.0}))
+    assert [one.metric for one in evaluate(run, chosen_metrics(["onset_rate"]))] == ["onset_rate"], (
+        "motion is not there"
+    )
 
 
 def test_a_table_of_near_copies_goes_with_its_score(tmp_path, real, monkeypatch):
@@ -483,7 +534,8 @@ def test_what_cannot_be_compared_is_a_sentence(tmp_path, real):
         "fvd_infinity"
     ].missing  # fmt: skip
     wide = {key: {"logits": np.zeros(WIDTH + 1, np.float32)} for key in logits(1, 40, [0])}
-    assert "dimensions" in scored(made_up(tmp_path / "wide", wide), real, "fvd")["fvd"].missing
+    unlike = scored(made_up(tmp_path / "wide", wide), real, "fvd")["fvd"].missing
+    assert "13 and 12 dimensions" in unlike and "failed" not in unlike
     other = dataclasses.replace(PROTOCOL, frames=32)
     made = made_up(tmp_path / "b", logits(0, 40, range(100, 104)), other)
     reference_building.pack(made, SUBSET, [other], tmp_path / "unlike", "CC0")
