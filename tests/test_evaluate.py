@@ -17,7 +17,7 @@ from avbench.comparison import score_table
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import scores_frame
-from avbench.core import InputError, Key, Moments, Prompt, Row, Run, Sample, Subset, columns, digest
+from avbench.core import Direction, InputError, Key, Moments, Prompt, Row, Run, Sample, Subset, columns, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.features.video.i3d import I3DLogits
@@ -33,6 +33,7 @@ from avbench.metrics.evaluate import (
     worth_measuring,
 )
 from avbench.metrics.evaluate import _most_frequent as most_frequent
+from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import FVD_PROTOCOLS
 from avbench.metrics.table import METRICS as TABLE
 from avbench.report import tables
@@ -124,9 +125,9 @@ def test_names_of_metrics_may_stand_in_one_text_and_in_any_order():
     assert features_of(chosen_metrics(["sync_excess", "motion_amount"])) == ["flow-dis", "onsets"]
 
 
-def with_sound_and_motion(place):
-    """A run of six clips that have rows of both features of `sync_excess`."""
-    run = made_run(place, names=["toy-control"], count=6)
+def with_sound_and_motion(place, count=6):
+    """A run whose clips have rows of both features of `sync_excess`."""
+    run = made_run(place, names=["toy-control"], count=count)
     for key, sample in run.samples().items():
         times = {"event_seconds": np.array([1.0]), "event_strength": np.ones(1)}
         spans = {"event_from": 0.2, "event_until": 3.7, "sound_seconds": 4.0}
@@ -150,6 +151,20 @@ def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
     (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
     held = run.score_protocols()[score.protocol]
     assert held["beside"] == protocol_of("onsets").describe() and held["reference"] is None, "nothing is right for it"
+
+
+def test_a_clip_that_one_of_two_features_cannot_measure_has_its_reason(tmp_path):
+    run = with_sound_and_motion(tmp_path / "run", count=24)
+    one, other, *_ = sorted(run.samples())
+
+    def unable(key, feature, why):
+        run.add_row(protocol_of(feature), Row(key, run.samples()[key].sha256, None, why))
+        (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
+        return score.n, score.unmeasured, score.why_unmeasured
+
+    assert unable(one, "onsets", "it is silent") == (23, 1, "it is silent")
+    assert unable(other, "flow-dis", "it is black") == (22, 2, "it is silent (1), it is black (1)")
+    assert unable(other, "onsets", "it is silent") == (22, 2, "it is silent (1), it is black (1)"), "the first one's"
 
 
 def test_which_gpu_measured_is_a_note_on_clips_with_values_and_changes_no_protocol(tmp_path):
@@ -208,12 +223,34 @@ def test_the_reference_is_the_one_given_or_that_of_the_last_run(tmp_path, monkey
         clips = made_run(tmp_path / f"{name}-clips", names=["toy-control"], seeds=(100,))
         reference_building.pack(clips, SUBSETS["toy-control"], [protocol_of("onsets")], tmp_path / name, "CC0")
         places.append(tmp_path / name)
-        evaluate(run, chosen_metrics(["onset_rate"]), place=places[-1])
+        (score,) = evaluate(run, chosen_metrics(["onset_rate"]), place=places[-1])
+        assert run.score_protocols()[score.protocol]["reference"] == reference.load(places[-1]).card["sha256"]
     assert reference_to_use(runs, None) == places[1] and reference_to_use(runs, places[0]) == places[0]
     assert reference_to_use(runs[2:], None) is None is reference_to_use(runs, SHIPPED)
     monkeypatch.chdir(tmp_path)
     SHIPPED.mkdir()
     assert reference_to_use(runs, SHIPPED) == SHIPPED, "a folder of that name"
+
+
+def test_clips_of_the_reference_are_counted_by_metrics_that_are_held_against_it(tmp_path):
+    run, real = (
+        made_run(tmp_path / name, names=["toy-control"], seeds=seeds) for name, seeds in (("a", (0,)), ("r", (9,)))
+    )
+    (key, sample), copied = min(run.samples().items()), min(real.samples().values(), key=lambda one: one.key)
+    run.add_sample(dataclasses.replace(sample, sha256=copied.sha256))
+    run.add_row(protocol_of("onsets"), Row(key, copied.sha256, {"onset_rate": 1.0}))
+    reference_building.pack(real, SUBSETS["toy-control"], [protocol_of("onsets")], tmp_path / "reference", "CC0")
+    upward = dataclasses.replace(own_metric(), direction=Direction.HIGHER)
+    scores = evaluate(run, [*chosen_metrics(["onset_rate"]), upward], place=tmp_path / "reference")
+    assert {score.metric: (score.n, score.shared) for score in scores} == {"onset_rate": (24, 1), "own": (24, 0)}
+
+
+def test_clips_of_a_reference_that_keeps_moments_are_counted_as_well(tmp_path, real):
+    reference_building.pack(RunFolder(tmp_path / "real"), SUBSET, [PROTOCOL], tmp_path / "few", "CC0", rows=10)
+    copied = {(7, 0): reference.load(real).clips["clip_sha256"][3]}
+    run = made_up(tmp_path / "run", logits(1, 40, [0]), hashes=copied)
+    score = scored(run, tmp_path / "few", "fvd")["fvd"]
+    assert score.no_null.endswith("only moments; build it with --rows 160") and score.shared == 1
 
 
 def own_metric(name="onset_rate"):
@@ -281,6 +318,9 @@ def test_distances_are_worth_measuring_where_there_are_real_clips(tmp_path):
     asked = chosen_metrics(["fvd", "onset_rate"])
     assert worth_measuring(folder, asked, None) == chosen_metrics(["onset_rate"])
     assert worth_measuring(folder, asked, tmp_path) == asked
+    reasons = {score.metric: score.missing for score in evaluate(folder, asked)}
+    assert reasons["fvd"].startswith("mine has no reference statistics to compare with"), "that can be mended first"
+    assert reasons["onset_rate"] == "the clip was not sampled (1 of 1 clips)"
     toy = SUBSETS["toy-control"]
     both = RunFolder(tmp_path / "both")
     both.start(Run("both", "made:up", {}, {one.name: one.digest for one in (mine, toy)}, (0,), {}, {}), [mine, toy])
@@ -481,7 +521,8 @@ def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     whole = scored(folder, real, "fvd", "kvd")
     known = reference.load(real)
-    moments = {"i3d-k400": {"logits": Moments.of(known.values["i3d-k400"]["logits"])}}
+    real_logits = known.values["i3d-k400"]["logits"]
+    moments = {"i3d-k400": {"logits": Moments.of(real_logits), "shifted": Moments.of(real_logits + 1)}}
     clips = known.clips.iloc[:0]
     card = {**known.card, "subset": "moments", "subset_digest": None}
     reference_building.write(tmp_path / "moments", card, {}, moments, clips, known.protocols)
@@ -489,6 +530,10 @@ def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
     assert less["fvd"].value == pytest.approx(whole["fvd"].value, rel=1e-6)
     assert less["fvd"].null is None and less["fvd"].floor is None and less["fvd"].excess is None
     assert "kvd needs every row of the reference" in less["kvd"].missing
+    shifted = dataclasses.replace(chosen_metrics(["fvd"])[0], name="shifted", reference_column="shifted")
+    (score,) = [one for one in evaluate(folder, [shifted]) if one.metric == "shifted"]
+    ours = np.array([row.values["logits"] for row in current_rows(folder, "i3d-k400").values()])
+    assert score.value == pytest.approx(frechet_distance(ours, real_logits + 1), rel=1e-6)
     assert whole["fvd"].reference_clips == less["fvd"].reference_clips == 160 and whole["fvd"].n == 40
 
 
@@ -507,6 +552,8 @@ def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
     reference_building.pack(folder, SUBSET, [ASVA.protocol], tmp_path / "reference", "CC0")
     run = made_up(tmp_path / "run", windows([0]), ASVA.protocol)
     score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
+    held = run.score_protocols()[score.protocol]
+    assert (held["column"], held["reference_column"]) == ("logits", "logits_windows")
     assert score.value > 0 and score.null is None and score.floor is None
     assert score.no_null == "of real clips, other frames are taken than of generated ones"
 
