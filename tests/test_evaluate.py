@@ -245,12 +245,13 @@ def test_clips_of_the_reference_are_counted_by_metrics_that_are_held_against_it(
     assert {score.metric: (score.n, score.shared) for score in scores} == {"onset_rate": (24, 1), "own": (24, 0)}
 
 
-def test_clips_of_a_reference_that_keeps_moments_are_counted_as_well(tmp_path, real):
+def test_a_distance_counts_clips_of_the_reference_also_where_it_keeps_only_moments(tmp_path, real):
     reference_building.pack(RunFolder(tmp_path / "real"), SUBSET, [PROTOCOL], tmp_path / "few", "CC0", rows=10)
     copied = {(7, 0): reference.load(real).clips["clip_sha256"][3]}
     run = made_up(tmp_path / "run", logits(1, 40, [0]), hashes=copied)
     score = scored(run, tmp_path / "few", "fvd")["fvd"]
     assert score.no_null.endswith("only moments; build it with --rows 160") and score.shared == 1
+    assert scored(run, real, "fvd")["fvd"].shared == 1
 
 
 def own_metric(name="onset_rate"):
@@ -365,6 +366,23 @@ def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
     low, high = stats.t.interval(0.95, 23, means.mean(), stats.sem(means))
     assert score.interval == pytest.approx((low, high)) and score.n == 72
     assert high - low > 1.3 * np.diff(stats.t.interval(0.95, 71, values.mean(), stats.sem(values)))
+
+
+def test_a_clip_without_a_value_leaves_the_interval_of_the_others(tmp_path):
+    random = np.random.default_rng(6)
+    errors = random.random(20)[:, None] + 0.1 * random.random((20, 2))
+    rows = {
+        (k, s): {"moves": float((k, s) != (0, 0)), "visible_share": 1.0, "warping_error": errors[k, s]}
+        for k in range(20)
+        for s in (0, 1)
+    }
+    without = {place: row for place, row in rows.items() if row["moves"]}
+    flow = protocol_of("flow-dis")
+    one, other = (
+        scored(made_up(tmp_path / name, made, flow), None, "warping_error")["warping_error"]
+        for name, made in (("a", rows), ("b", without))
+    )
+    assert (one.n, one.value, one.interval) == (other.n, other.value, other.interval) and one.n == 39
 
 
 def test_a_working_folder_that_is_a_run_is_not_taken_for_the_run_of_reference_clips(tmp_path, monkeypatch):
