@@ -343,19 +343,24 @@ def test_a_metric_that_fails_costs_its_own_score_only(tmp_path, real, monkeypatc
 def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_path):
     levels = protocol_of("levels")
 
-    def folder(name, seed, **values):
+    def folder(name, seed, *values):
+        """Clips have these values in turn."""
         made = RunFolder(tmp_path / name)
         made.start(Run(name, "clips:x", {}, {SUBSET.name: SUBSET.digest}, (seed,), {}, {}), [SUBSET])
-        for prompt in SUBSET.prompts:
+        for place, prompt in enumerate(SUBSET.prompts):
             key = Key(SUBSET.name, prompt.id, seed)
             made.add_sample(Sample(key, f"{prompt.id}.mkv", digest([*key]), 0.0))
-            made.add_row(levels, Row(key, digest([*key]), values))
+            made.add_row(levels, Row(key, digest([*key]), values[place % len(values)]))
         return made
 
-    silent = folder("real", 100, loudness_known=0.0, loudness=-70.0)
-    reference_building.pack(silent, SUBSET, [levels], tmp_path / "reference", "CC0")
-    score = scored(folder("run", 0, loudness_known=1.0, loudness=-20.0), tmp_path / "reference", "loudness")["loudness"]
+    silent, loud, quiet = ({"loudness_known": float(one > -70), "loudness": one} for one in (-70.0, -20.0, -30.0))
+    reference_building.pack(folder("real", 100, silent), SUBSET, [levels], tmp_path / "silent", "CC0")
+    run = folder("run", 0, loud)
+    score = scored(run, tmp_path / "silent", "loudness")["loudness"]
     assert score.value == -20.0 and score.reference is None and score.missing is None
+    mixed = folder("mixed", 100, silent, loud, silent, quiet)
+    reference_building.pack(mixed, SUBSET, [levels], tmp_path / "mixed-reference", "CC0")
+    assert scored(run, tmp_path / "mixed-reference", "loudness")["loudness"].reference == -25.0, "of clips with a sound"
 
 
 def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
@@ -409,6 +414,9 @@ def test_a_missing_score_names_two_reasons():
     assert most_frequent({**short, **several}) == "it has 1 onsets (3 of 5 clips; of the other 2: it is too short)"
     assert most_frequent({**several, "black": 1}) == "it has 1 onsets (3 of 4 clips; of the other: black)"
     assert most_frequent({**several, **short, "black": 1}).endswith("(3 of 6 clips; the others have other reasons)")
+    lasts = {"it lasts 0.5 s": 1, "it lasts -1.25e-3 s": 2, "black": 2}
+    assert most_frequent(lasts) == "it lasts -1.25e-3 s (3 of 5 clips; of the other 2: black)"
+    assert most_frequent({"black": 1, "no 'a'": 1, "no 'b'": 1}) == "no 'a' (2 of 3 clips; of the other: black)"
 
 
 @pytest.mark.slow
@@ -533,6 +541,12 @@ def test_copies_of_reference_clips_are_named(tmp_path, real):
         (row.prompt, row.seed) for row in known.clips.iloc[[0, 8]].itertuples()
     }
     assert len(table) == score.n == 39 and table["nearness"].is_monotonic_increasing
+    assert table.equals(table.sort_values(["nearness", "prompt", "seed"], ignore_index=True)), "ties by their names"
+    (metric,), edge = chosen_metrics(["near_copies"]), float(table["nearness"][9])
+    at_edge = dataclasses.replace(metric, settings={**metric.settings, "level": edge})
+    (score,) = [one for one in evaluate(folder, [at_edge]) if one.metric == "near_copies"]
+    flagged = pd.read_csv(folder.path / "near_copies.csv")["near_copy"]
+    assert flagged.mean() == score.value == (table["nearness"] <= edge).mean() >= 10 / 39
 
 
 def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):

@@ -591,7 +591,7 @@ def _near_copies(task: _Task) -> pd.DataFrame:
         nearness=nearness,
         near_copy=nearness <= task.metric.settings["level"],
     )
-    return table.sort_values(["nearness", *Key._fields], kind="stable")
+    return table.sort_values("nearness", kind="stable")
 
 
 def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | None:
