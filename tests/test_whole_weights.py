@@ -799,11 +799,14 @@ def test_numbers_that_a_network_makes_itself_may_be_in_its_file_or_not(tmp_path)
     network = torch.nn.Sequential(torch.nn.BatchNorm1d(2))
     network.register_buffer("table", torch.ones(3), persistent=False)
     network.register_buffer("places", torch.arange(3))
-    held = {name: one for name, one in network.state_dict().items() if "tracked" not in name}
+    network.register_buffer("position_ids", torch.arange(3))
+    made = ("num_batches_tracked", "position_ids")
+    held = {name: one for name, one in network.state_dict().items() if not name.endswith(made)}
     for more in (
         {},
         {"table": torch.ones(3)},
         {"0.num_batches_tracked": torch.tensor(4)},
+        {"position_ids": torch.arange(3)},
         {"0.weight.absmax": torch.ones(1)},
     ):
         save_file({**held, **more}, tmp_path / "model.safetensors")
@@ -827,6 +830,8 @@ def test_a_tensor_is_filled_by_another_name_only_if_it_is_the_same_tensor(tmp_pa
     save_file({"a": torch.ones(4)}, tmp_path / "model.safetensors")
     tied = torch.nn.Parameter(torch.ones(4))
     check_filled(network_of(a=tied, b=tied), tmp_path, "it")
+    memory = torch.ones(4)
+    check_filled(network_of(a=memory, b=memory), tmp_path, "it")  # two parameters of the same numbers
     tied = torch.nn.Parameter(torch.ones(4, device="meta"))
     check_filled(network_of(a=tied, b=tied), tmp_path, "it")
     refused(network_of(a=torch.ones(4, device="meta"), b=torch.ones(4, device="meta")), tmp_path, "from any file.*: b;")
@@ -843,6 +848,12 @@ def test_of_renamed_tensors_each_fills_one(tmp_path):
     tied = torch.nn.Parameter(weight)
     save_file({"old.a": weight}, place)
     check_filled(network_of(a=tied, b=tied), tmp_path, "it")
+    nearly = weight.clone()
+    nearly[0, 50] += 1
+    save_file({"old.a": nearly}, place)
+    refused(network_of(a=weight), tmp_path, "1 tensor without a value from any file")
+    save_file({"old.a.weight": torch.zeros(3), "old.b.bias": torch.zeros(3)}, place)
+    refused(network_of(bias=torch.zeros(3)), tmp_path, r"that are not used in it: old\.a\.weight$")
     parts = {"q": random(2, 70), "k": random(2, 70), "v": random(2, 70)}
     save_file(parts, place)
     check_filled(network_of(qkv=torch.cat([*parts.values()])), tmp_path, "it")  # several became one
