@@ -358,6 +358,12 @@ def test_a_reference_that_a_metric_cannot_measure_leaves_the_runs_own_value(tmp_
     run = folder("run", 0, loud)
     score = scored(run, tmp_path / "silent", "loudness")["loudness"]
     assert score.value == -20.0 and score.reference is None and score.missing is None
+    sounds = folder("sounds", 100, loud)
+    for key, sample in sounds.samples().items():
+        sounds.add_row(protocol_of("onsets"), Row(key, sample.sha256, {"onset_rate": 1.0}))
+    reference_building.pack(sounds, SUBSET, [protocol_of("onsets")], tmp_path / "onsets", "CC0")
+    score = scored(run, tmp_path / "onsets", "loudness")["loudness"]
+    assert score.value == -20.0 and score.reference is None and score.missing is None, "it lacks the feature"
     mixed = folder("mixed", 100, silent, loud, silent, quiet)
     reference_building.pack(mixed, SUBSET, [levels], tmp_path / "mixed-reference", "CC0")
     assert scored(run, tmp_path / "mixed-reference", "loudness")["loudness"].reference == -25.0, "of clips with a sound"

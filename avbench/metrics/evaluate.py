@@ -297,8 +297,7 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
         metrics: the metrics to compute.
         place: a reference of the user's instead of the shipped one.
     """
-    able = [one for one in metrics if one.per_clip and not one.column]
-    able = [one for one in able if requires(one.feature) is not Requires.REFERENCE_CLIP]
+    able = [one for one in metrics if not one.column and requires(one.feature) is not Requires.REFERENCE_CLIP]
     found = all_found(folder, able, _references(folder, reference_to_use([folder], place)), None)
     protocols = {one.score.protocol: one.protocol for one in found}
     return SoFar([one.score for one in found], protocols, _table(one.values for one in found))
