@@ -19,6 +19,7 @@ from avbench.avfulldit import checkpoint
 from avbench.core import Audio, Clip, InputError
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import written_alone
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 from avbench.training import machine, state, train
@@ -109,6 +110,35 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
     with pytest.raises(InputError, match="clips is 9 there and 10 here"):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
+
+
+def test_one_process_alone_writes_examples_or_a_training(tmp_path):
+    folder, tower = tmp_path / "examples", tmp_path / "tower"
+    assert list(train.make_examples("toyworld", 2, 0, folder, 0)) == [1, 2]
+    data, plan = train.Examples.open(folder), train.Plan(1, batch=1)
+    session = train.Session(data, tower, machine.Machine())
+    with written_alone(folder), pytest.raises(InputError, match="examples is being written by another avbench; wait"):
+        list(train.make_examples("toyworld", 2, 0, folder, 0))
+    with written_alone(tower), pytest.raises(InputError, match="tower is being written by another avbench; wait for"):
+        list(train.make_tower("audio", plan, session))
+    assert sorted(path.name for path in tower.iterdir()) == [".lock"], "nothing was trained"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+def test_a_full_disk_is_named_by_the_file_that_it_has_no_space_for(tmp_path, monkeypatch):
+    real, full = Path.open, {"video.npy", ".state.part.pt"}
+
+    def opened(path, mode="r", *rest, **options):
+        return real(Path("/dev/full") if path.name in full and mode != "rb" else path, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    with pytest.raises(OSError, match=r"No space left on device: '.*video\.npy'"):
+        list(train.make_examples("toyworld", 2, 0, tmp_path, 0))
+    assert (tmp_path / "captions.jsonl").read_text() == "", "a line would mean that its arrays are there"
+    some, done = torch.nn.Linear(300, 300), state.Progress(1, None, None, 0.0, "")
+    with pytest.raises(OSError, match=r"No space left on device: '.*state\.pt'"):
+        state.save(tmp_path / state.STATE, some, [], {}, done, {}, machine.Machine())
+    assert not (tmp_path / ".state.part.pt").exists()
 
 
 @pytest.mark.parametrize(
@@ -262,6 +292,9 @@ def test_captions_may_hold_every_kind_of_line_separator_and_lines_may_be_empty(t
     assert list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0)) == [1]
     kept = json.loads((tmp_path / "examples/captions.jsonl").read_text())
     assert kept == {"video": line["video_caption"], "audio": "a thud"}
+    (tmp_path / "prompts.jsonl").write_text("\n" + json.dumps(line | {"audio_caption": 3}))
+    with pytest.raises(InputError, match="line 2: audio_caption is 3; it must be a text"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "others", 0))
     (tmp_path / "prompts.jsonl").write_text("\n" + json.dumps(line | {"audio_caption": "a bang"}))
     with pytest.raises(InputError, match="line 2: the captions are not what"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0))

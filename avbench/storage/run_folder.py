@@ -66,10 +66,10 @@ from avbench.storage.writing import (
     line_of,
     read_sealed,
     sealed,
-    stands_for_a_lock,
     write_json,
     write_sealed,
     write_whole,
+    written_alone,
 )
 
 if TYPE_CHECKING:
@@ -88,8 +88,6 @@ MIRROR_WORK = ".mirror.part"
 """A folder for files on their way from or to the mirror."""
 OF_A_SCRIPT = "batch-"
 """Beginning of the names of folders in jobs/ with the files of a script."""
-_LOCK_SECONDS = 0.2
-"""How long a writer waits for the lock: longer than `is_being_written` may hold it."""
 
 
 @dataclass(frozen=True)
@@ -313,22 +311,8 @@ class RunFolder:
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Lock the folder for writing. Raises InputError while another process holds the lock."""
-        from filelock import FileLock, Timeout  # here, because only writing needs it
-
         require_no_address(self.path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            place = self.path / ".lock"  # a link in its place is refused, not followed
-            held = FileLock(place).acquire(timeout=_LOCK_SECONDS)
-        except Timeout:
-            msg = f"{self.path} is being written by another avbench; wait for it{self.or_elsewhere}"
-            left = stands_for_a_lock(self.path / ".lock")
-            raise InputError(f"{msg}; {left}" if left else msg) from None
-        except OSError as error:
-            why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
-            msg = f"{error.filename or self._path} cannot be written: {why}"
-            raise InputError(msg) from None
-        with held:
+        with written_alone(self.path, self.or_elsewhere):
             try:
                 yield
             except KeyboardInterrupt as stop:

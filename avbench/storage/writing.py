@@ -58,9 +58,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield part
         wait_until_on_disk(part)
         part.replace(path)
-    except OSError as error:
-        if error.errno in NO_SPACE:  # a library may not name the file, or may name the one that it copies
-            raise OSError(error.errno, error.strerror, str(path)) from error
+    except Exception as error:  # torch raises an error of its own while it handles that of a full disk
+        for one in (error, error.__context__):
+            if isinstance(one, OSError) and one.errno in NO_SPACE:  # a library may not name the file, or name another
+                raise OSError(one.errno, one.strerror, str(path)) from error
         raise
     finally:
         part.unlink(missing_ok=True)
@@ -105,6 +106,34 @@ def stands_for_a_lock(path: Path) -> str | None:
         why = "this disk has no locks (flock), so a file stands for one, also after a kill"
         return f"{why}: if no command works there, delete {path}"
     return None
+
+
+@contextmanager
+def written_alone(folder: Path, or_elsewhere: str = "") -> Iterator[None]:
+    """Lock a folder, which is made, for one process that writes.
+
+    Raises InputError while another process holds the lock; `or_elsewhere` ends its sentence of advice.
+    """
+    from filelock import FileLock, Timeout  # here, because most commands do without
+
+    place = folder / ".lock"  # a link in its place is refused, not followed
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = FileLock(place).acquire(timeout=_LOCK_SECONDS)
+    except Timeout:
+        msg = f"{folder} is being written by another avbench; wait for it{or_elsewhere}"
+        left = stands_for_a_lock(place)
+        raise InputError(f"{msg}; {left}" if left else msg) from None
+    except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        msg = f"{error.filename or folder} cannot be written: {why}"
+        raise InputError(msg) from None
+    with held:
+        yield
+
+
+_LOCK_SECONDS = 0.2
+"""How long a writer waits for the lock: longer than `RunFolder.is_being_written` may hold it."""
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,8 +6,9 @@ and each after its arrays, so training can begin while later examples are still 
 have a ``clips.json`` as well, the hashes and captions of these.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -122,6 +123,34 @@ class Examples:
         self._read += len(whole) + len(newline)
         for number, line in enumerate(whole.splitlines(), start=len(self.captions) + 1):
             self.captions.append(asdict(parsed(line, f"{path}, line {number}", _Captions)))
+
+
+@contextlib.contextmanager
+def example_file(
+    path: Path, shape: tuple[int, ...], dtype: type[np.generic], *, begun: bool
+) -> Iterator[Callable[[int, np.ndarray], None]]:
+    """Make a ``.npy`` file of all examples, or open the one that was begun; yields what writes one at its place.
+
+    The file is not written as a map: a mapped page for which the disk has no space ends the process without an error.
+
+    Raises:
+        OSError: an example cannot be written, for example because the disk is full; its filename is `path`.
+    """
+    whole = np.lib.format.open_memmap(path, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
+    start, size = whole.offset, whole[:1].nbytes
+    del whole
+    with path.open("r+b", buffering=0) as file:
+
+        def write(number: int, example: np.ndarray) -> None:
+            content = example.astype(dtype).tobytes()
+            try:
+                file.seek(start + number * size)
+                while content:
+                    content = content[file.write(content) :]
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+
+        yield write
 
 
 class Feed:

@@ -116,8 +116,8 @@ def save(
         "plan": dict(identity),
         "machine": asdict(machine),
     }
-    with replacing(path) as part:
-        torch.save(state, part)
+    with replacing(path) as part, part.open("wb") as file:  # to a path torch writes by itself, and names no reason
+        torch.save(state, file)
 
 
 def keep_losses(path: Path, steps: int) -> None:

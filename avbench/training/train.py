@@ -4,6 +4,7 @@ It has three stages, each based on the one before: examples, towers, arms. Both 
 run under one plan; `same_settings` checks that they were shown the same.
 """
 
+import contextlib
 import functools
 import itertools
 import json
@@ -31,10 +32,10 @@ from avbench.core.version import __version__
 from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
 from avbench.storage.reading import file_sha256, parsed, read_json, text_lines
-from avbench.storage.writing import write_json
+from avbench.storage.writing import write_json, written_alone
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
-from avbench.training.examples import CAPTIONS, CARD, CLIPS, Examples, Feed
+from avbench.training.examples import CAPTIONS, CARD, CLIPS, Examples, Feed, example_file
 from avbench.training.loop import Pace, train
 from avbench.training.machine import Machine
 from avbench.training.objective import Objective
@@ -117,6 +118,11 @@ def _captioned(folder: Path) -> dict[int, dict[str, Any]]:
             if not isinstance(line.get(name), str):
                 msg = f"{folder}/prompts.jsonl, line {number} lacks {name}"
                 raise InputError(msg)
+        if not isinstance(line.get("audio_caption") or "", str):
+            msg = (
+                f"{folder}/prompts.jsonl, line {number}: audio_caption is {line['audio_caption']!r}; it must be a text"
+            )
+            raise InputError(msg)
         if Path(line["file"]).suffix not in MEDIA_SUFFIXES:
             msg = f"{folder}/prompts.jsonl, line {number}: {line['file']} is none of {', '.join(MEDIA_SUFFIXES)}"
             raise InputError(msg)
@@ -132,10 +138,17 @@ def _source(data: str, seed: int) -> Callable[[int], Source]:
 
 def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> Iterator[int]:
     """Make `count` training clips into `out`, or resume there; yields how many are done."""
+    clips = [] if data == TOYWORLD else _identified(Path(data), count)
+    with written_alone(out, ", or give another --out"):
+        yield from _made(data, count, seed, out, workers, clips)
+
+
+def _made(
+    data: str, count: int, seed: int, out: Path, workers: int, clips: Sequence[Mapping[str, str]]
+) -> Iterator[int]:
     spec = CLIP_SPEC
     assert spec.samples is not None
     asked = {"data": data, "clips": count, "seed": seed}
-    clips = [] if data == TOYWORLD else _identified(Path(data), count)
     card = read_json(out / CARD, dict) if (out / CARD).exists() else None
     if card is None:
         codec = {"audio_codec": asdict(_fitted(data, seed, min(count, _FITTED), workers))}
@@ -149,23 +162,23 @@ def make_examples(data: str, count: int, seed: int, out: Path, workers: int) -> 
         msg = f"{out} holds other examples ({changed}); choose another folder"
         raise InputError(msg)
     sound = SpectrogramCodec(checkpoint.config_part(card["audio_codec"], SpectrogramCodecConfig))
-    shapes = {
-        "video.npy": ((count, spec.frames, spec.height, spec.width, 3), np.uint8),
-        "audio.npy": ((count, *sound.shape(spec.samples)), np.float16),
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    begun = (out / CAPTIONS).exists()
-    video, audio = (
-        np.lib.format.open_memmap(out / name, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
-        for name, (shape, dtype) in shapes.items()
-    )
-    write_json(out / CARD, card)
-    done = _whole_lines(out / CAPTIONS)
-    with (out / CAPTIONS).open("a") as file:
+    frame_shape, begun = (spec.frames, spec.height, spec.width, 3), (out / CAPTIONS).exists()
+    with contextlib.ExitStack() as files:
+        write_video, write_audio = (
+            files.enter_context(example_file(out / name, (count, *shape), dtype, begun=begun))
+            for name, shape, dtype in (
+                ("video.npy", frame_shape, np.uint8),
+                ("audio.npy", sound.shape(spec.samples), np.float16),
+            )
+        )
+        write_json(out / CARD, card)
+        done = _whole_lines(out / CAPTIONS)
+        file = files.enter_context((out / CAPTIONS).open("a"))
         build = functools.partial(_encoder, data, seed, sound.config)
         waiting: dict[int, dict[str, str]] = {}
         for number, (frames, sounds, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
-            video[number], audio[number] = frames, sounds
+            write_video(number, frames)
+            write_audio(number, sounds)
             waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
             while done in waiting:  # lines are in order, so that a line means that all before it are there
                 file.write(json.dumps(waiting.pop(done)) + "\n")
@@ -406,6 +419,14 @@ def _unequal_fields(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, Any] | None = None) -> Iterator[Progress]:
     """Train parts as the session asks; `origin` goes into the card."""
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one writes
+    with written_alone(session.out, ", or give another --out") if first else contextlib.nullcontext():
+        yield from _trained_alone(parts, plan, session, origin, writes=first)
+
+
+def _trained_alone(
+    parts: Parts, plan: Plan, session: Session, origin: Mapping[str, Any] | None, *, writes: bool
+) -> Iterator[Progress]:
     session = replace(session, machine=begun_on(session.out) or session.machine)
     data = session.examples
     objective = Objective(parts, plan)
@@ -422,7 +443,7 @@ def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, An
         yield last
     if last is not None and last.step < plan.steps:
         return
-    if os.environ.get("RANK", "0") == "0":  # of several processes one writes
+    if writes:
         checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(origin or {})})
 
 
