@@ -1,6 +1,7 @@
 """The bundled arms: trained alike, one of them sounds, and both show what their captions say."""
 
 import functools
+import shutil
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from avbench.avfulldit import bundled, checkpoint
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.core import InputError
+from avbench.generation import table as generators
 from avbench.generation.providers.avfulldit import AVFullDiT
 from avbench.subsets import loading
 from avbench.toyworld.inverse import bodies
@@ -40,6 +42,19 @@ def test_the_arms_start_from_the_same_video_noise():
     (one, silent), (other, sound) = (start(parts(arm), wish) for arm in ARMS)
     assert torch.equal(one, other)
     assert silent is None and sound is not None
+
+
+def test_a_folder_with_the_name_of_a_bundled_arm_is_run_by_its_path(tmp_path, monkeypatch):
+    """`avbench train arms --out toy` makes such folders; the other arm's weights stand for new ones."""
+    monkeypatch.chdir(tmp_path)
+    weights = {name: AVFullDiT(name).settings["weights"] for name in ARMS}
+    assert AVFullDiT("toy-t2v").remarks([]) == []
+    shutil.copytree(bundled("toy-t2av"), "toy-t2v")
+    for typed in ("toy-t2v", "./toy-t2v", str(tmp_path / "toy-t2v"), "avfulldit:./toy-t2v"):
+        assert generators.build(typed, {}).settings["weights"] == weights["toy-t2av"], typed
+    own = generators.build("avfulldit:toy-t2v", {})
+    assert own.settings["weights"] == weights["toy-t2v"]
+    assert own.remarks([]) == ["avfulldit:toy-t2v is the bundled checkpoint; the folder toy-t2v is avfulldit:./toy-t2v"]
 
 
 def test_a_second_pass_over_the_sound_is_recorded_and_none_leaves_the_record_as_it_was():

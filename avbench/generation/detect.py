@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avbench.avfulldit import bundled
 from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
 from avbench.generation.diffusers_package import diffusers
@@ -168,7 +169,8 @@ def _folder(path: Path) -> Detected:
         plain = read_json(path / "config.json", dict)
         if str(plain.get("format")).startswith("avfulldit-"):
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
-            runs = f"avfulldit:{path}" if "video" in plain else None
+            place = f"./{path}" if bundled(str(path)) else path  # the bare name is the bundled checkpoint's
+            runs = f"avfulldit:{place}" if "video" in plain else None
             return Detected(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
         if "audio_seq_len" in plain and (path / "tangoflux.safetensors").is_file():
             return Detected(path, "TangoFlux", None, "audio", (f"a Wan pipeline, as avfulldit:WAN+{path}",), None)

@@ -55,6 +55,7 @@ class AVFullDiT:
     def __init__(self, target: str, **settings: Any) -> None:
         """Load the model; `settings` are fields of `setting_groups`, and None counts as not given."""
         asked, of_pair, joined = _checked(target, settings)
+        self._target = target
         device = asked.pop("device", None)
         if joined:
             places = dict(zip(("video", "audio", "trained"), _places(target), strict=False))
@@ -107,8 +108,13 @@ class AVFullDiT:
         return Wish(prompt.id, request.key.seed, prompt.video_caption, prompt.audio_caption or "")
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Report caption words that the encoders do not know, captions that are cut, and prompts that lack one."""
+        """Report caption words that the encoders do not know, captions that are cut, prompts that lack one, and a
+        folder that has the name of a bundled checkpoint.
+        """
         messages = []
+        if bundled(self._target) and exists(Path(self._target) / CONFIG):
+            name = self._target
+            messages.append(f"avfulldit:{name} is the bundled checkpoint; the folder {name} is avfulldit:./{name}")
         for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
             if encoder is None:
                 continue
