@@ -1,19 +1,21 @@
 """The table of what trained arms reach: on the world itself, and on clips whose faults are known."""
 
+import shutil
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
 
-from avbench.core import Audio, Clip, InputError, Key, Prompt, Run, Sample
+from avbench.core import Audio, Clip, InputError, Key, Prompt, Run, Sample, Score
 from avbench.storage.media import write_clip
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.world import simulate
-from avbench.training.report import HIT_SECONDS, Found, look, markdown, visible_contacts
+from avbench.training.report import HIT_SECONDS, Found, look, markdown, table, visible_contacts
 from avbench.training.sheets import sheets
 
 
@@ -105,11 +107,24 @@ def test_runs_without_a_common_prompt_have_no_sheets(runs, tmp_path):
 
 
 def test_the_report_writes_pictures_beside_its_table(runs, tmp_path):
-    table = tmp_path / "out.md"
-    run_avbench("train", "report", *(run.path for run in runs), "--out", table)
-    assert "visible contacts with an onset" in table.read_text()
+    path = tmp_path / "out.md"
+    run_avbench("train", "report", *(run.path for run in runs), "--out", path)
+    assert "visible contacts with an onset" in path.read_text()
     for name in ("clips", "sound"):
         assert cv2.imread(str(tmp_path / f"out-{name}.png")).ndim == 3
+
+
+def test_two_runs_of_one_name_are_refused_because_one_would_be_lost(runs, tmp_path):
+    shutil.copytree(runs[0].path, other := tmp_path / "elsewhere" / "world")
+    assert [*table(runs).columns] == ["world", "silent"]
+    with pytest.raises(InputError, match="several runs are called 'world'; rename a folder"):
+        table([runs[0], RunFolder(other)])
+
+
+def test_a_score_stands_with_the_number_of_its_clips(runs):
+    subset = runs[0].subsets()[0].name
+    runs[0].write_scores([Score(subset, "fvd", 364.23, 2, "a" * 64)], {"a" * 64: {}}, {})
+    assert table(runs).loc[f"{subset}: fvd", "world"] == "364.2 (n = 2)"
 
 
 def test_a_prompt_without_a_scene_is_refused(drops):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from avbench.core import Clip, Prompt
+from avbench.core import Clip, InputError, Prompt
 from avbench.features.audio.onsets import Onsets
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
@@ -107,8 +107,12 @@ def table(folders: Sequence[RunFolder]) -> pd.DataFrame:
         folders: runs of the toy subsets; a cell stays empty if its run was not evaluated for it.
 
     Raises:
-        InputError: a prompt has no scene of the toy world.
+        InputError: a prompt has no scene of the toy world, or two runs have one name.
     """
+    names = [folder.path.name for folder in folders]
+    if twice := [name for name in names if names.count(name) > 1]:
+        msg = f"several runs are called {twice[0]!r}; rename a folder"
+        raise InputError(msg)
     return pd.DataFrame({folder.path.name: dict(_rows(folder)) for folder in folders})
 
 
@@ -136,7 +140,7 @@ def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:
         return
     for score in folder.scores():
         if score.value is not None and (score.metric in _DISTANCES or score.metric.startswith("toy_")):
-            yield f"{score.subset}: {score.metric}", f"{score.value:.4g}"
+            yield f"{score.subset}: {score.metric}", f"{score.value:.4g} (n = {score.n})"
 
 
 def _percent(what: Sequence[bool]) -> str:
