@@ -365,6 +365,19 @@ def test_a_report_is_saved_and_its_page_returned(tmp_path):
     assert page == tmp_path / "report" / "report.html" and found.verdict[0] in page.read_text()
 
 
+def test_a_comparison_is_read_and_saved_wherever_the_process_works_by_then(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clips(Path("a"), "0", "1")
+    avbench.score("a", metrics=["motion_amount"], out="runs", workers=0)
+    found = avbench.compare("runs/a")
+    (tmp_path / "later").mkdir()
+    monkeypatch.chdir("later")
+    page = found.save_report("report")
+    assert page.resolve().parent == tmp_path / "later" / "report"
+    assert len(list(page.parent.glob("media/*.mp4"))) == 2 and str(tmp_path) not in page.read_text()
+    assert found.clips["value"].notna().sum() == 2
+
+
 def test_the_latex_table_is_that_of_the_command_line(tmp_path):
     runs = [evaluated(made_run(tmp_path / name, names=["toy-control"], seed=k)).path for k, name in enumerate("ab")]
     found = api.compare(runs)

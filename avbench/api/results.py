@@ -52,6 +52,8 @@ class Comparison:
     """Run folders whose mirror another process took over, so that it has not what was made since; notes say which."""
     limits: list[str] = field(default_factory=list)
     """What makes the clips hard to compare: the last sentences of `verdict`."""
+    working_folder: Path = field(default_factory=Path.cwd)
+    """Where relative paths of the runs start, wherever the process works later."""
 
     def __repr__(self) -> str:
         return "\n".join([f"Comparison of {', '.join(run.path.name for run in self.runs)}", *self.verdict])
@@ -59,7 +61,7 @@ class Comparison:
     @functools.cached_property
     def clips(self) -> pd.DataFrame:
         """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
-        return values_of(self.runs).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
+        return values_of(self._seen()).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
 
     @property
     def table(self) -> pd.DataFrame:
@@ -105,7 +107,7 @@ class Comparison:
         reporter = reporter_of(reporter)
         chosen = options or PageOptions(workers=default_workers())
         return write_report(
-            self.runs,
+            self._seen(),
             self.scores,
             self.differences,
             self.limits,
@@ -114,6 +116,10 @@ class Comparison:
             follow=reporter.follow,
             note=reporter.note,
         )
+
+    def _seen(self) -> tuple[RunFolder, ...]:
+        """The runs, to be read from where the process works now."""
+        return tuple(run.seen_from(self.working_folder) for run in self.runs)
 
     def log(self, run: Any, step: int | None = None) -> None:
         """Log every value as ``model/subset/metric`` to a run of wandb or aim, mlflow, or a tensorboard writer.

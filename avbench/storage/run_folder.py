@@ -21,6 +21,7 @@ parts of paths, hashes (64 hex digits), and paths, which must stay inside the fo
 neither read nor written.
 """
 
+import copy
 import functools
 import hashlib
 import shutil
@@ -30,7 +31,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -176,6 +177,15 @@ class RunFolder:
         if self._path.is_dir():
             reading.require_no_way_out(self._path, skip=_ITS_OWN)
         return self._path
+
+    def seen_from(self, folder: Path) -> Self:
+        """The same run, of which a relative path starts at `folder` wherever the process works by now."""
+        if self._path.is_absolute() or folder == Path.cwd():
+            return self
+        seen = copy.copy(self)
+        seen._path = folder / self._path
+        seen.__dict__.pop("path", None)
+        return seen
 
     @property
     def typed(self) -> str:
