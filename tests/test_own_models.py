@@ -732,6 +732,22 @@ def made_noise(request):
     return Clip(np.random.default_rng(number).integers(0, 256, (16, 32, 32, 3), np.uint8), 8)
 
 
+def test_an_interruption_says_that_it_can_be_continued_only_where_it_can(tmp_path, monkeypatch):
+    def interrupted(request):
+        raise KeyboardInterrupt
+
+    def notes(model, out):
+        with pytest.raises(KeyboardInterrupt) as stop:
+            training_hook(model, "toy-control", metrics=["motion_amount"], limit=2, out=out)
+        return getattr(stop.value, "__notes__", [])
+
+    assert notes(interrupted, None) == notes(interrupted, tmp_path / "memory") == []
+    monkeypatch.setattr(ToyWorld, "generate", lambda self, requests: interrupted(requests))
+    assert notes("toyworld:", None) == []
+    (note,) = notes("toyworld:", tmp_path / "named")
+    assert note == f"0 of 2 clips are done in {tmp_path / 'named'}; give the same command again to continue."
+
+
 def test_a_subset_of_prompts_in_memory_is_scored_against_a_folder_of_real_clips(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     prompts = [Prompt(f"p{number}", "noise") for number in range(4)]
@@ -862,6 +878,7 @@ def test_every_kind_of_model_gives_the_same_numbers(tmp_path):
     asked = {"subset": SUBSET, "metrics": ["motion_amount"], "limit": 2}
     named = training_hook("toyworld:", **asked, out=str(tmp_path / "kept"))
     assert named == training_hook(ToyWorld(""), **asked) == training_hook(tmp_path / "kept", metrics=["motion_amount"])
+    assert named == training_hook(str(tmp_path / "kept"), metrics=["motion_amount"])
     assert named["toy-control/motion_amount"] > 0
 
     def failing(request):

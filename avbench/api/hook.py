@@ -40,6 +40,7 @@ from avbench.storage.clip_files import clips_in
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import RunFolder, no_run
 from avbench.storage.worker_pool import threads_restored
+from avbench.storage.writing import written_alone
 from avbench.subsets.loading import from_prompts_file, load
 
 
@@ -77,7 +78,7 @@ def training_hook(
     """Sample a subset, measure its clips and evaluate them.
 
     Args:
-        model: a function of a Request that returns a Clip, a Generator, ``provider:target``, or the Path of a run
+        model: a function of a Request that returns a Clip, a Generator, ``provider:target``, or the path of a run
             folder. All subsets of a run folder are scored, from its existing clips.
         subset: a name, a subset folder, a prompts file, a Subset, or several.
         metrics: names; the default metrics if None.
@@ -92,6 +93,8 @@ def training_hook(
     Raises:
         InputError: an argument is wrong. A clip that cannot be made raises nothing: `Scores.clips` counts the others.
     """
+    if isinstance(model, str) and exists(Path(model) / "run.json"):
+        model = Path(model)
     if settings and not isinstance(model, str):
         msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
@@ -113,7 +116,9 @@ def training_hook(
                 Path(out) if out else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="avbench-"))) / "run",
                 "`out`",
             )
-        stack.enter_context(folder.writing())
+        # of a model in memory, or in a temporary folder, nothing is continued after an interruption: no note says so
+        continued = isinstance(model, Path) or (isinstance(model, str) and out)
+        stack.enter_context(folder.writing() if continued else written_alone(folder.path, folder.or_elsewhere))
         place = None if reference is None else reference_of(Path(reference), chosen, work, [folder])
         remarks: list[str] = []
         if not isinstance(model, Path):
