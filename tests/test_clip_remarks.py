@@ -13,7 +13,7 @@ from made_runs import SUBSETS, evaluated, made_run
 
 import avbench
 from avbench.comparison.clip_remarks import remarks
-from avbench.core import Key, Prompt, Row, Run, Sample, Subset
+from avbench.core import Key, Prompt, Row, Run, Sample, Subset, digest
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.storage.reading import file_sha256, read_json
@@ -97,7 +97,7 @@ def test_a_prompt_that_two_subsets_share_has_no_copies(folders, tmp_path):
         (run.path / "clips" / subset).mkdir(parents=True, exist_ok=True)
         path = shutil.copy(folders[0] / f"{prompt}.mkv", run.path / "clips" / subset / f"{prompt}-0.mkv")
         run.add_sample(Sample(Key(subset, prompt, 0), f"clips/{subset}/{path.name}", file_sha256(path), 0.0))
-    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0 and c2."]
+    assert remarks([run]) == ["2 of 3 clips of out are copies of one another, for example c0 of p and c2."]
 
 
 def test_copies_are_counted_within_a_run_and_between_two(folders, tmp_path):
@@ -215,6 +215,22 @@ def test_clips_without_a_partner_are_counted_and_named(tmp_path):
     assert remark.endswith(" and 2 more.") and remark.count(",") == 2
     (other,) = remarks([b, a])
     assert other.startswith("5 of 9 clips of a without a partner in b"), "whichever comes first"
+
+
+def test_a_clip_of_a_prompt_of_two_subsets_is_named_by_its_subset(tmp_path):
+    """The first prompt is in both subsets, and the second run has no clip of it."""
+    subsets = [Subset(name, 1, (Prompt("cat", "A cat."), Prompt(name, "A dog.")), None, {}) for name in ("p", "q")]
+    runs = [RunFolder(tmp_path / name) for name in "ab"]
+    for run in runs:
+        run.start(Run(run.path.name, "x:", {}, {one.name: one.digest for one in subsets}, (0,), {}, {}), subsets)
+        for key in run.planned_keys():
+            made = run is runs[0] or key.prompt != "cat"
+            path = f"clips/{key.subset}-{key.prompt}.mkv" if made else None
+            run.add_sample(
+                Sample(key, path, digest([run.path.name, *key]) if made else None, 0.0, None if made else "lost")
+            )
+    (found,) = remarks(runs)
+    assert found == "2 of 4 clips of a without a partner in b count in no comparison: cat of p, cat of q."
 
 
 def test_runs_without_a_common_clip_are_compared_without_partners(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
+from avbench.comparison.differences import TO_TARGET
 from avbench.report.page.forest import WIDE, _Mark, _Plot, _Row, forest
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -28,6 +29,27 @@ def test_what_no_subset_can_compare_has_the_reasons_of_all(tmp_path):
     scores = pd.DataFrame({"subset": ["s", "t"], "metric": "kvd", "model": "a", "missing": rows["missing"]})
     drawn = forest(rows.assign(prompts=8.0, family=1.0, paired=True), scores, {})
     assert "not compared: too few clips, n = 8; no reference: kvd" in drawn
+
+
+def test_a_subset_on_which_a_metric_has_no_better_side_stands_apart():
+    """Of ≈ a side is better only where there is a reference: on t, without one, b has more, and is not better."""
+    rows = pd.DataFrame({"subset": ["s", "t"], "kind": [TO_TARGET, "clips"], "better": ["a", None]})
+    rows = rows.assign(
+        metric="motion_amount", direction="band", run="b", against="a", difference=3.0, low=2.0, high=4.0
+    )
+    rows = rows.assign(p=0.001, p_holm=0.001, shown=True, detectable=1.0, prompts=8.0, family=2.0, paired=True)
+    rows = rows.assign(missing=None, too_few=None)
+    scores = pd.DataFrame({"subset": ["s", "t"], "metric": "motion_amount", "model": "a", "missing": None})
+    drawn = ElementTree.fromstring(str(forest(rows, scores, {"a": "#000001"}, [WIDE])))
+    heads = {one.text: float(one.get("y")) for one in drawn.iter(f"{SVG}text") if one.text[0] in "←→"}
+    marks = {
+        of_row.get("data-subset"): ElementTree.tostring(next(one for one in of_row if "mark" in one.get("class", "")))
+        for of_row in drawn.iter(f"{SVG}g")
+    }
+    places = {of_row.get("data-subset"): float(of_row.find(f"{SVG}rect").get("y")) for of_row in drawn.iter(f"{SVG}g")}
+    assert heads["← a better"] < places["s"] < heads["← less in b"] < places["t"]
+    assert b"#000001" in marks["s"] and b"fill" not in marks["t"]
+    assert "".join(drawn.itertext()).count("shown on 1 of 2 subsets") == 4  # in the rows and their titles
 
 
 def test_svg_is_drawn_for_print(runs, tmp_path):

@@ -24,8 +24,9 @@ from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.features.current import current_rows
+from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import Metric
-from avbench.report.page import clips, explain, page, plots
+from avbench.report.page import clips, explain, page, plots, svg
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder, read_subset
 from avbench.storage.writing import line_of, write_json, write_sealed
@@ -809,6 +810,81 @@ def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
     (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
     told = ET.fromstring(figure.drawing).get("aria-label")
     assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
+
+
+def test_long_names_leave_room_for_the_rest_of_their_line():
+    """A line has 416 pixels; letters of the page's font have about 6.4 on average, digits and capitals more."""
+    names = ["a" * 60 + "-1", "b" * 60 + "-2"]
+    rows = [("s", f"p{k}", 0, "fvd", name, float(k)) for k in range(3) for name in names]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    (figure,) = plots.paired(values, names, "s")
+    (told,) = [one.text for one in ET.fromstring(figure.drawing).iter(f"{SVG}text") if "−" in one.text]
+    assert re.fullmatch(r"b+…b+-2 − a+…a+-1", told) and 40 < len(told) < 65
+    numbers = {"value": 1234.5, "null": 200.0, "null_sd": 5.0, "floor": 190.0, "n": 24, "p": 0.001, "too_few": None}
+    scores = pd.DataFrame([{"subset": "s", "metric": "fvd", "model": name, **numbers} for name in names])
+    (figure,) = plots.distances(scores.assign(null_within_prompts=[True, False]), names, "s")
+    told = [one.text for one in ET.fromstring(figure.drawing).iter(f"{SVG}text") if "…" in one.text]
+    assert [one.partition("-")[2] for one in told] == [
+        "1: 1234, 24 clips, p 0.001 within prompts",
+        "2: 1234, 24 clips, p 0.001 across prompts",
+    ]
+    assert all(len(one) < 65 for one in told)
+
+
+@pytest.mark.browser
+def test_names_that_are_read_from_the_right_do_not_turn_what_stands_beside_them(browser):
+    """Of ``ב-1 − א-2`` the first name stands on the left in a plot and in a table, as the table's head says."""
+    words = "ב-1 − א-2: 245, 24 clips"
+    drawn = svg.drawing([svg.text(0, 20, words)], 400, 40, "")
+    cell = page.template("page.html").environment.filters["apart"](words)
+    tab = browser.new_page()
+    tab.set_content(f"<p>{drawn}</p><p id=cell>{cell}</p>")
+    places = """() => {
+      const drawn = document.querySelector('text');
+      const nodes = document.createTreeWalker(document.getElementById('cell'), NodeFilter.SHOW_TEXT);
+      const inPlot = [...drawn.textContent].map((letter, k) => [letter, drawn.getStartPositionOfChar(k).x]);
+      const inCell = [];
+      for (let node; (node = nodes.nextNode());) [...node.data].forEach((letter, k) => {
+        const range = document.createRange();
+        range.setStart(node, k); range.setEnd(node, k + 1);
+        inCell.push([letter, range.getBoundingClientRect().x]);
+      });
+      return [inPlot, inCell];
+    }"""
+    for found in tab.evaluate(places):
+        where = {letter: x for letter, x in reversed(found)}  # the first of each
+        wanted = ["ב", "−", "א", ":", "5", "c"]
+        assert sorted(wanted, key=where.get) == wanted
+    tab.close()
+
+
+@pytest.mark.browser
+def test_a_page_of_one_run_sorts_its_clips_and_has_no_vote(out, browser, tmp_path):
+    (run,) = folders(out)[:1]
+    list(clips.prepare([run], tmp_path / "media")[1])
+    path = tmp_path / "report.html"
+    path.write_text(page.render([run], leaderboard([run]), over_motion([run]), tmp_path / "media"))
+    opened = Opened(browser, path)
+    tab = opened.page
+    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
+    assert not tab.locator("#run").is_visible() and not tab.locator("#against").is_visible()
+    tab.select_option("#metric", label="motion_amount")
+    listed = dict(row.split("\n") for row in tab.locator("#list li").all_inner_texts())
+    values = read_values(run)
+    here = (values["metric"] == "motion_amount") & (values["subset"] == tab.evaluate("data.subsets[subset].name"))
+    known = values[here].set_index("prompt")["value"].to_dict()
+    assert [*listed] == sorted(known, key=known.get) and len(listed) == 3
+    assert {name: float(text) for name, text in listed.items()} == pytest.approx(known, rel=1e-3)
+    tab.click("[data-jump='1']")
+    assert tab.locator("#player .name").inner_text() == max(known, key=known.get)
+    opened.context.close()
+    opened = Opened(browser, path, "#vote")
+    tab = opened.page
+    assert "No pair of clips to vote on" in tab.locator("#voting").inner_text()
+    assert not tab.locator("h1 >> text=toyworld").is_visible(), "a rater sees no name"
+    assert all(one.is_disabled() for one in tab.locator("#voting button:visible").all())
+    assert not opened.complaints
+    opened.context.close()
 
 
 def test_playable_clips_have_even_sizes_and_a_browsers_sound(tmp_path):

@@ -276,6 +276,19 @@ def test_where_references_differ_no_table_has_one_for_all(frame):
     assert "s, b: made differently: the reference (1a against 2b)." in text
 
 
+def test_a_model_may_be_called_as_the_row_with_the_references_values(frame):
+    """The row of values to compare with is then called otherwise, and it alone is set in italics."""
+    named = frame.replace({"model": {"b": "reference"}})
+    (table,) = subset_tables(named)
+    assert [name for name, _ in table.rows] == ["a", "reference", "the reference"] and table.standard == table.rows[2][
+        0
+    ]
+    text = paper.as_latex(papers(named))
+    assert "\\emph{the reference}" in text and "\\emph{reference}" not in text
+    (other,) = subset_tables(frame)
+    assert other.rows[2][0] == other.standard == "reference"
+
+
 def test_without_a_shown_best_a_column_has_no_marks(frame):
     text = paper.as_markdown(papers(frame.assign(best=False)))
     assert "**" not in text and "†" not in text and "bold" not in text

@@ -5,7 +5,7 @@ They have no partner or no value, are equal files, or have another size, rate or
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +33,7 @@ def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
         given: the reference of their comparison; that which they were scored with for None.
     """
     made = [{key: one for key, one in sorted(run.samples().items()) if one.path is not None} for run in runs]
-    named = functools.partial(clip_name, seeds={key.seed for clips in made for key in clips})
+    named = _namer({key for clips in made for key in clips})
     found = []
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
@@ -49,6 +49,20 @@ def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
     for run, clips in zip(runs, made, strict=True):
         found += _without_value(run, clips, named)
     return found
+
+
+def _namer(keys: Collection[Key]) -> _Named:
+    """Return what names a clip: also by its subset where several subsets have its prompt."""
+    seeds = {key.seed for key in keys}
+    subsets: defaultdict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        subsets[key.prompt].add(key.subset)
+
+    def named(key: Key) -> str:
+        name = clip_name(key, seeds)
+        return f"{name} of {key.subset}" if len(subsets[key.prompt]) > 1 else name
+
+    return named
 
 
 def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:

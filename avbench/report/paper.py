@@ -19,7 +19,6 @@ from avbench.report.tables import (
     ARROWS,
     PART,
     POOLED,
-    STANDARD,
     Cell,
     SubsetTable,
     collected,
@@ -41,6 +40,8 @@ class PaperTable:
     subsets: list[tuple[str, list[tuple[str, list[Cell]]]]]
     """Subset and its rows: model and cells."""
     footnote: str
+    standard: str = ""
+    """Name of the rows with the values to compare with."""
 
 
 def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> PaperTable:
@@ -53,8 +54,9 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
     own = frame.loc[~frame["subset"].isin(POOLED)].astype({"best": bool})
     names = [*dict.fromkeys(metrics or own["metric"])]
     heads: dict[str, str] = {}
-    subsets = []
+    subsets, standard = [], ""
     for table in subset_tables(own):
+        standard = table.standard
         places = {name: place for place, name in enumerate(table.metrics)}
         heads = {name: table.columns[place] for name, place in places.items()} | heads
         marked = _marked(table, own.loc[own["subset"] == table.subset], places)
@@ -63,7 +65,8 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
         ]
         subsets.append((table.subset, rows))
     columns = [_head(heads[name]) for name in names]
-    return PaperTable(columns, subsets, _footnote(own.loc[own["metric"].isin(names)], columns, subsets))
+    footnote = _footnote(own.loc[own["metric"].isin(names)], columns, subsets)
+    return PaperTable(columns, subsets, footnote, standard)
 
 
 def _head(column: str) -> str:
@@ -168,7 +171,7 @@ def as_latex(table: PaperTable) -> str:
         if several:
             lines.append(f"\\multicolumn{{{across}}}{{l}}{{\\emph{{{escaped_for_latex(subset)}}}}} \\\\")
         for model, cells in rows:
-            name = f"\\emph{{{model}}}" if model == STANDARD else escaped_for_latex(model)
+            name = f"\\emph{{{model}}}" if model == table.standard else escaped_for_latex(model)
             lines.append(latex.row([name, *(_latex_cell(one, fonts[1].command) for one in cells)]))
     signs_with_words = re.sub(r"(?<=; )(\S) ", "\\1\u00a0", table.footnote)
     foot = f"\\par\\smallskip{latex.below(signs_with_words)}"

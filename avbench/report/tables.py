@@ -27,7 +27,7 @@ from avbench.statistics.paired import ALPHA
 
 ARROWS = {"lower": "↓", "higher": "↑", "band": "≈", "neither": ""}
 STANDARD = "reference"
-"""Name of the row with the values to compare with."""
+"""Name of the row with the values to compare with, unless a model is called so."""
 LEGEND = (
     "± is the half-width of a 95 % interval over prompts. ↓ lower is better, ↑ higher is better, ≈ should match the "
     "reference's value, which the last row gives. In a column without a sign no side is better: its metric has no "
@@ -92,6 +92,8 @@ class SubsetTable:
     """What the rows are."""
     metrics: Sequence[str] = ()
     """Of each column, where columns are metrics."""
+    standard: str = ""
+    """Name of the row with the values to compare with; empty where there is none."""
 
 
 def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[SubsetTable]:
@@ -99,6 +101,9 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
 
     With `ranks`, cells include ranks, and models are in the order of `_by_rank`.
     """
+    standard = STANDARD
+    while standard in {*frame["model"]}:
+        standard = f"the {standard}"
     for subset, of_subset in frame.assign(other_null=_null_remarks(frame)).groupby("subset", sort=False):
         metrics = list(of_subset["metric"].unique())
         models = _by_rank(of_subset) if ranks else [*of_subset["model"].unique()]
@@ -117,11 +122,11 @@ def subset_tables(frame: pd.DataFrame, *, ranks: bool = False) -> Iterator[Subse
         heads: Any = of_subset.drop_duplicates("metric").set_index("metric", drop=False)
         standards = [_standard(of_subset.loc[of_subset["metric"] == metric]) for metric in metrics]
         if any(cell.text for cell in standards):
-            rows.append((STANDARD, standards))
+            rows.append((standard, standards))
         # a side of a band metric is better only if the reference's value is known
         sided = {*of_subset.loc[(of_subset["direction"] != "band") | of_subset["reference"].notna(), "metric"]}
         shown = [column_head(heads.loc[one], sided=one in sided) for one in metrics]
-        yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics)
+        yield SubsetTable(str(subset), shown, rows, notes, metrics=metrics, standard=standard)
 
 
 def _null_remarks(frame: pd.DataFrame) -> pd.Series:
@@ -179,7 +184,7 @@ def compact(
         for name, cells in table.rows:
             row = [Cell("") if place is None else cells[place] for place in places]
             rows.append((f"  {name}" if several else name, [_starred(cell) for cell in row]))
-    whole = SubsetTable("", [heads[name] for name in order], rows, [])
+    whole = SubsetTable("", [heads[name] for name in order], rows, [], standard=tables[0].standard)
     blocks = [*_fitting(whole, width)]
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
@@ -250,9 +255,8 @@ def _rich(table: SubsetTable, columns: Sequence[int], title: Text | None, width:
         found.add_column(_broken_head(table.columns[column]), justify="right", no_wrap=True)
     for name, cells in table.rows:
         texts = [Text(_broken(cells[column].text), "bold green" if cells[column].best else "") for column in columns]
-        found.add_row(
-            Text(_folded(name, _name_width(table, width))), *texts, style="dim" if name.strip() == STANDARD else ""
-        )
+        style = "dim" if name.strip() == table.standard else ""
+        found.add_row(Text(_folded(name, _name_width(table, width))), *texts, style=style)
     return found
 
 

@@ -4,8 +4,8 @@ A difference stands in units of the metric's smallest detectable one (`verdict.e
 comparisons: to the left one run is better, to the right the other. A full mark is a difference that is shown, in the
 colour of the better run; an open grey one is not shown. Near 1 a mark may be either, because the unit is that of
 Student's t and the test is exact; with too few prompts for the exact test no mark is full, and the caption says so. A
-metric has one mark per subset. Metrics without a better side stand below, and what could not be compared says why in
-its row. A row is a button: the page shows the clips behind it.
+metric has one mark per subset. Metrics without a better side stand below, and so do the subsets on which a metric has
+none; what could not be compared says why in its row. A row is a button: the page shows the clips behind it.
 """
 
 import math
@@ -68,7 +68,8 @@ def forest(
         widths: the widths to draw it in.
     """
     run, against = str(rows["run"].iloc[0]), str(rows["against"].iloc[0])
-    found = [_row(str(metric), of_metric, frame) for metric, of_metric in rows.groupby("metric", sort=False)]
+    of_metrics = rows.groupby("metric", sort=False)
+    found = [row for metric, of_metric in of_metrics for row in _rows(str(metric), of_metric, frame)]
     found.sort(key=lambda row: (not row.marks, not row.sided, not row.shown, -row.farthest))
     most = max((row.farthest for row in found), default=0.0)
     axis_end = min(max(1.15 * most, 1.5), _FARTHEST)
@@ -88,11 +89,17 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
     return f"{shown} {counted(prompts, 'prompt')} can show in {many}", f"{shown} can be shown"
 
 
-def _row(metric: str, of_metric: pd.DataFrame, frame: pd.DataFrame) -> _Row:
+def _rows(metric: str, of_metric: pd.DataFrame, frame: pd.DataFrame) -> Iterator[_Row]:
+    """Yield a metric's row; two where a side is better on some subsets only, as of ≈ where not all have a reference."""
     rows, made = [*of_metric.itertuples()], [*of_metric[could_be_made(of_metric)].itertuples()]
-    marks = tuple(_mark(row) for row in made)
-    has_side = any(sided(row) for row in made) if made else True
-    return _Row(metric, marks, _note(rows, made, marks, frame), has_side)
+    if not made:
+        reasons = (reason(row, frame) for row in rows)
+        whys = dict.fromkeys(reason_of(why, [run] if run else []) for why, run in reasons)
+        yield _Row(metric, (), f"not compared: {'; '.join(whys)}", sided=True)
+    for side in (True, False):
+        if of_side := [row for row in made if sided(row) == side]:
+            marks = tuple(_mark(row) for row in of_side)
+            yield _Row(metric, marks, _note(of_side, marks, len(made), len(rows)), side)
 
 
 def _mark(row: Any) -> _Mark:
@@ -103,19 +110,15 @@ def _mark(row: Any) -> _Mark:
     return _Mark(effect(row), low, high, winner, row.subset)
 
 
-def _note(rows: Sequence[Any], made: Sequence[Any], marks: Sequence[_Mark], frame: pd.DataFrame) -> str:
-    if not made:
-        reasons = (reason(row, frame) for row in rows)
-        whys = dict.fromkeys(reason_of(why, [run] if run else []) for why, run in reasons)
-        return f"not compared: {'; '.join(whys)}"
+def _note(rows: Sequence[Any], marks: Sequence[_Mark], made: int, asked: int) -> str:
+    """How certain the differences of a row are; `made` of the metric's comparisons on `asked` subsets were possible."""
     shown = [mark for mark in marks if mark.winner is not None]
-    if len(rows) == 1:
-        p = made[0].p_holm if pd.notna(made[0].p_holm) else made[0].p
-        text = p_value(p)
-        return f"{'shown' if shown else 'open'}, p {text}"
+    if asked == 1:
+        p = rows[0].p_holm if pd.notna(rows[0].p_holm) else rows[0].p
+        return f"{'shown' if shown else 'open'}, p {p_value(p)}"
     if shown:
-        return f"shown on {len(shown)} of {len(rows)} subsets"
-    return "open" + (f", compared on {len(made)} of {len(rows)}" if len(made) < len(rows) else "")
+        return f"shown on {len(shown)} of {asked} subsets"
+    return "open" + (f", compared on {made} of {asked}" if made < asked else "")
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,11 @@ from avbench.metrics.evaluate import values_of
 from avbench.metrics.table import known_metrics
 from avbench.report import comparison_tables, printed, vbench
 from avbench.report.ballots import strength_cells
-from avbench.report.page import clips, explain, plots
+from avbench.report.page import clips, explain, plots, svg
 from avbench.report.page.explain import NOTHING, Explained
 from avbench.report.page.forest import forest
 from avbench.report.page.pictures import PICTURES
-from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, STANDARD, subset_tables
+from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, subset_tables
 from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import shared_command, without_folders
@@ -140,7 +140,6 @@ def render(
         legend=LEGEND,
         ranks_legend=RANKS_LEGEND,
         differences_legend=comparison_tables.DIFFERENCES_LEGEND,
-        standard=STANDARD,
         style=Markup(STYLE.read_text()),
         script=Markup(script),
         policy=_policy(script),
@@ -189,6 +188,7 @@ def template(name: str) -> Template:
     environment = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, lstrip_blocks=True, **options)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters["breakable"] = lambda name: Markup(str(escape(name)).replace("_", "_<wbr>"))
+    environment.filters["apart"] = lambda words: Markup(svg.TO_LEFT.sub(r"<bdi>\g<0></bdi>", str(escape(words))))
     return environment.get_template(name)
 
 

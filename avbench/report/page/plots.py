@@ -25,6 +25,8 @@ COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#c
 WIDTH = 440
 """Width of a figure, in pixels."""
 _LEFT, _RIGHT = 12.0, WIDTH - 12.0
+_LETTERS = int((WIDTH - 24) / (1.1 * svg.LETTER))
+"""Letters in a line; names of runs are rather wide."""
 _LEGEND_TOP, _LEGEND_LINE = 254.0, 20.0
 _WAYS = {"lower": "left is better", "higher": "right is better"}
 
@@ -83,9 +85,9 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
             parts += _standard(axis, row.floor, y, y + 44)
             low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
             kind = (" within prompts" if row.null_within_prompts else " across prompts") if several_kinds else ""
-            told = f"{row.model}: {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
+            told = f": {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
             parts += [
-                svg.text(_LEFT, y + 15, told),
+                svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(told)) + told),
                 svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
@@ -162,7 +164,8 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
             look, y = colour(arms.index(row.model)), 60.0 * place
             parts += _standard(axis, row.reference, y, y + 60)
             dots: list[Any] = [*here.loc[here["arm"] == row.model].itertuples()]
-            parts.append(svg.text(_LEFT, y + 15, f"{row.model}, {row.trainings} trainings"))
+            told = f", {row.trainings} trainings"
+            parts.append(svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(told)) + told))
             parts.append(
                 svg.group((_training(axis(dot.value), y + 29, dot) for dot in dots), fill=look, opacity="0.75")
             )
@@ -203,7 +206,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     texts = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
         look, y = colour(list(runs).index(run)), 76.0 * place
-        parts.append(svg.text(_LEFT, y + 15, f"{run} − {against}"))
+        parts.append(svg.text(_LEFT, y + 15, " − ".join(svg.cut(name, _LETTERS // 2 - 2) for name in (run, against))))
         # Multiples of the golden section spread neighbours evenly over the row's height, without chance.
         heights = y + 25 + 22 * (dots.rank(method="first").to_numpy() * 0.618034 % 1)
         marks = (_dot(axis(value), at, prompt) for (prompt, value), at in zip(dots.items(), heights, strict=True))

@@ -5,6 +5,7 @@ and take their colours from the page, which knows whether it is dark. All text i
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,18 @@ LETTER = 6.4
 """Average width of a letter, in pixels."""
 
 
+_LETTER_TO_LEFT = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]"
+TO_LEFT = re.compile(rf"{_LETTER_TO_LEFT}(?:\w|{_LETTER_TO_LEFT}|[-.]+(?=\w)|\s(?={_LETTER_TO_LEFT}))*")
+"""Words that are read from right to left. What stands between two of them would be read so, too: in ``A − B`` of two
+such names B would stand on the left."""
+
+
 def text(x: float, y: float, words: object, *, anchor: str = "start", kind: str = "") -> Markup:
-    """A line of text with its baseline at y. `kind` is the class: ``soft``, ``strong`` or none."""
+    """A line of text with its baseline at y. `kind` is the class: ``soft``, ``strong`` or none.
+
+    Words that are read from right to left stand between the two signs that keep them apart from the rest.
+    """
+    words = TO_LEFT.sub("\u2068\\g<0>\u2069", str(words))
     return Markup('<text x="{:g}" y="{:g}" text-anchor="{}" class="{}">{}</text>').format(
         round(x, 1), round(y, 1), anchor, kind, escape(words)
     )

@@ -68,7 +68,6 @@ function blindArm(clip, side, index, cards, made) {
 
 function startVoting() {
   ballot ??= newBallot(crypto.getRandomValues(new Uint32Array(1))[0]);
-  if (!ballot.pairs.length) { ballot = null; return; }
   blind(true);
   nextPair();
   $("voting").scrollIntoView({ block: "nearest" });
@@ -92,7 +91,8 @@ const voting = () => !$("voting").hidden;
 
 async function nextPair() {
   const pair = pairNow(), { votes, pairs, ended } = ballot;
-  $("progress").textContent = pair ? `pair ${votes.length + 1} of ${pairs.length}` : ended ? `ended after ${votes.length} of ${pairs.length} pairs` : `all ${pairs.length} pairs voted: export them`;
+  const none = "No pair of clips to vote on: no prompt has two different clips that can be shown.";
+  $("progress").textContent = !pairs.length ? none : pair ? `pair ${votes.length + 1} of ${pairs.length}` : ended ? `ended after ${votes.length} of ${pairs.length} pairs` : `all ${pairs.length} pairs voted: export them`;
   document.querySelectorAll("[data-vote]").forEach((button) => { button.disabled = !pair; });
   $("undo").disabled = !votes.length || ended;
   $("export").disabled = !votes.length;
@@ -123,6 +123,7 @@ function vote(choice) {
 function undo() { if (!ballot.ended && ballot.votes.pop()) nextPair(); }
 
 function exportVotes() {
+  if (!ballot.votes.length) return;
   const digests = Object.fromEntries(data.subsets.map((one) => [one.name, one.digest]));
   const plain = { avbench_votes: 2, seed: ballot.seed, runs: runNames, subsets: digests, votes: ballot.votes };
   download(new Blob([JSON.stringify(plain, null, 1)], { type: "application/json" }), `votes-${ballot.seed}.json`);
@@ -135,7 +136,7 @@ function reveal() {
   for (const { left, right, vote: choice } of ballot.votes) for (const [name, side] of [[left, "left"], [right, "right"]]) {
     wins.get(name)[choice === "tie" ? "tied" : choice === side ? "won" : "lost"] += 1;
   }
-  $("tally").textContent = [...wins].map(([name, { won, tied, lost }]) => `${name}: ${won} won, ${tied} tied, ${lost} lost`).join(" · ")
+  $("tally").textContent = [...wins].map(([name, { won, tied, lost }]) => `${apart(name)}: ${won} won, ${tied} tied, ${lost} lost`).join(" · ")
     + ". The ballot has ended. Strengths with intervals: avbench votes FILE on the exported votes.";
   $("tally").hidden = false;
   ballot.ended = true;

@@ -2,15 +2,16 @@
 
 let subset = 0, order = [], current = -1;
 const items = (at = subset) => data.subsets[at].prompts.flatMap((prompt) => data.subsets[at].seeds.map((seed) => ({ prompt, seed })));
-const label = ({ prompt, seed }, at = subset) => (data.subsets[at].seeds.length > 1 ? `${prompt.id} · ${seed}` : prompt.id);
+const label = ({ prompt, seed }, at = subset) => (data.subsets[at].seeds.length > 1 ? `${apart(prompt.id)} · ${seed}` : prompt.id);
 const clipsOf = (at, { prompt, seed }) => data.clips[[data.subsets[at].name, prompt.id, seed].join("/")] ?? [];
 const captions = ({ prompt }) => ({ video: prompt.video, audio: prompt.audio });
 const valuesOf = (metric) => data.values[data.subsets[subset].name]?.[metric] ?? runNames.map(() => []);
 
 const way = (metric) => data.metrics[metric]?.direction;
-// What prompts are sorted by: the run's value minus the other's, so that the best comes first where there is a best.
+// What prompts are sorted by: the run's value minus the other's, or the run's own, where it is beside no other; the best
+// comes first where there is a best.
 function rank(item, metric, run, against) {
-  const [x, y] = [valuesOf(metric)[run][item] ?? null, valuesOf(metric)[against][item] ?? null];
+  const [x, y] = [valuesOf(metric)[run][item] ?? null, run === against ? 0 : valuesOf(metric)[against][item] ?? null];
   if (x === null || y === null) return null;
   return way(metric) === "higher" ? y - x : x - y;
 }
@@ -40,7 +41,7 @@ function sort() {
   order = all.map((_, index) => index).sort((a, b) => last(ranked[a]) - last(ranked[b]) || a - b);
   $("list").replaceChildren(...order.map((index) => {
     const difference = way(metric) === "higher" ? -ranked[index] : ranked[index];
-    const told = !metric ? "" : ranked[index] === null ? "–" : (difference > 0 ? "+" : "") + short(difference);
+    const told = !metric ? "" : ranked[index] === null ? "–" : (difference > 0 && run !== against ? "+" : "") + short(difference);
     const button = element("button", {}, element("span", { textContent: label(all[index]) }), element("span", { textContent: told }));
     button.dataset.item = index;
     return element("li", {}, button);
