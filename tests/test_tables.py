@@ -447,6 +447,10 @@ def test_differences_say_which_is_better_and_why_not():
         comparison_tables.difference_tables(table.assign(better=None, too_few="n = 6: too few for FVD")), ""
     )
     assert "| fvd ↓ | -12.3 [1] |" in few and "1. n = 6: too few for FVD" in few
+    assert "7.5" in text and "7.5" not in few and "| 900 |" in few, "so few show no difference, however large"
+    distance = table.assign(too_few="n = 6: too few for FVD", kind="distance", needed=14)
+    text = set_as_markdown(comparison_tables.difference_tables(distance), "")
+    assert "| 14 |" not in text, "14 clips would be too few for FVD, too"
     for why, shown in ((None, True), ("n = 6: too few for FVD", False)):
         rows = table.assign(p_holm=None, too_few=why)
         text = set_as_markdown(comparison_tables.difference_tables(rows), "")

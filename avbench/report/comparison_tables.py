@@ -97,15 +97,17 @@ def difference_texts(row: Any) -> list[str]:
     if pd.isna(row["difference"]):
         return ["–", *[""] * (len(DIFFERENCE_COLUMNS) - 1)]
     size = row["difference"] or row["error"]
+    few = isinstance(row["too_few"], str)
     return [
         number(row["difference"], size, "+"),
         "" if pd.isna(row["low"]) else f"{number(row['low'], size, '+')} … {number(row['high'], size, '+')}",
         p_value(row["p"]),
         corrected_p(row),
         ""
-        if pd.isna(row["detectable"]) or isinstance(row.get("out_of_reach"), str)
+        if pd.isna(row["detectable"]) or few or isinstance(row.get("out_of_reach"), str)
         else number(row["detectable"], size),
-        "" if pd.isna(row["needed"]) else f"{row['needed']:.0f}",
+        # of a distance it counts prompts, and not the clips that the metric itself needs
+        "" if pd.isna(row["needed"]) or (few and row["kind"] == "distance") else f"{row['needed']:.0f}",
         f"{row['pairs']:.0f}",
         ahead(row),
     ]
