@@ -20,7 +20,8 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 def checked_id(value: object, what: str) -> str:
     """Return `value` if it can be part of a file name, else raise InputError with the allowed characters."""
     if not isinstance(value, str) or not _ID.fullmatch(value) or ".." in value:
-        msg = f"{what} {value!r} cannot be an id: use up to 120 letters, digits, '.', '_' and '-', without '..'"
+        may = "up to 120 letters of A to Z and a to z, digits, '.', '_' and '-', without '..'"
+        msg = f"{what} {value!r} cannot be an id: use {may}"
         raise InputError(msg)
     return value
 

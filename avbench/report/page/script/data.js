@@ -10,7 +10,7 @@ function element(tag, properties = {}, ...children) {
   return made;
 }
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-// A name that is read from right to left, without drawing what stands beside it along.
+// A run's name that is read from right to left, without drawing what stands beside it along.
 const apart = (name) => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/.test(name) ? `\u2068${name}\u2069` : name);
 const words = (metric) => metric.replaceAll("_", " ");
 const short = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 1e4 ? String(+value.toPrecision(4)) : value.toPrecision(4));

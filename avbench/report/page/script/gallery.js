@@ -65,7 +65,7 @@ function moreTiles() {
   gallery.placed += next.length;
   part("wall").append(...next.map((tile) => {
     const { one, run, clip, whole, refused, value, at } = tile, { name, colour } = data.runs[run];
-    const told = data.subsets[at].seeds.length > 1 ? `${apart(one.prompt.id)} · ${one.seed}` : one.prompt.id;
+    const told = data.subsets[at].seeds.length > 1 ? `${one.prompt.id} · ${one.seed}` : one.prompt.id;
     const why = refused ? "refused by the model: " : "no clip: ";
     const stage = element("div", { className: "stage" }, ...(whole ? [] : [element("p", { className: "why", textContent: why + (clip ? clip.missing ?? "it cannot be shown" : "it was not sampled") })]));
     if (whole) { const card = data.cards[clip.sha256]; stage.style.aspectRatio = `${card.width} / ${card.height}`; }

@@ -2,7 +2,7 @@
 
 let subset = 0, order = [], current = -1;
 const items = (at = subset) => data.subsets[at].prompts.flatMap((prompt) => data.subsets[at].seeds.map((seed) => ({ prompt, seed })));
-const label = ({ prompt, seed }, at = subset) => (data.subsets[at].seeds.length > 1 ? `${apart(prompt.id)} · ${seed}` : prompt.id);
+const label = ({ prompt, seed }, at = subset) => (data.subsets[at].seeds.length > 1 ? `${prompt.id} · ${seed}` : prompt.id);
 const clipsOf = (at, { prompt, seed }) => data.clips[[data.subsets[at].name, prompt.id, seed].join("/")] ?? [];
 const captions = ({ prompt }) => ({ video: prompt.video, audio: prompt.audio });
 const valuesOf = (metric) => data.values[data.subsets[subset].name]?.[metric] ?? runNames.map(() => []);
