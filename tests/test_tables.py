@@ -172,6 +172,7 @@ def test_a_column_whose_head_differs_between_subsets_keeps_its_numbers(frame, or
     screen.print(compact(pd.concat([parts[name] for name in order], ignore_index=True), None, 200))
     text = screen.export_text()
     assert text.count("0.410") == 1 and text.count("0.770") == 2 and "≈" in text
+    assert papers(pd.concat([parts[name] for name in order], ignore_index=True)).columns == ["motion amount ≈ (u)"]
 
 
 def test_the_compact_table_says_why_a_value_is_missing(frame):
@@ -496,6 +497,9 @@ def test_each_distance_has_a_least_n(name, clips, sentence):
         (0.0132, 0.0945, "0.0132"),
         (0.86, 1.81, "0.86"),
         (-3.2, None, "-3.20"),
+        (9_999_000.4, None, "9999000"),
+        (30_319_882_038_804.0, None, "3.03e+13"),
+        (5_763_618_714_869.0, 30_319_882_038_804.0, "5.76e+12"),
     ],
 )
 def test_numbers(value, beside, text):

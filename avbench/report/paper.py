@@ -58,7 +58,8 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
     for table in subset_tables(own):
         standard = table.standard
         places = {name: place for place, name in enumerate(table.metrics)}
-        heads = {name: table.columns[place] for name, place in places.items()} | heads
+        for name, place in places.items():  # with its sign, if it has one on any subset
+            heads[name] = max(heads.get(name, ""), table.columns[place], key=len)
         marked = _marked(table, own.loc[own["subset"] == table.subset], places)
         rows = [
             (model, [cells[places[name]] if name in places else Cell("") for name in names]) for model, cells in marked

@@ -54,6 +54,8 @@ _NULL_KINDS = {
     False: "its null exchanges clips across prompts, another model's within prompts: excess and p cannot be compared",
 }
 """`null_within_prompts` → what to say where nulls of one column are of both kinds."""
+_HUGE = 1e7
+"""From here on numbers have an exponent."""
 MOST_COLUMNS = 8
 """Columns of the compact table, the models' names included."""
 POOLED = {MACRO: "all subsets, each counted alike", MICRO: "all subsets, each clip counted alike"}
@@ -418,12 +420,16 @@ def _standard(of_metric: pd.DataFrame) -> Cell:
 
 
 def number(value: float, beside: float | None = None, sign: str = "") -> str:
-    """Write a number with three significant digits; a half-width gets as many decimals as the value `beside` it."""
+    """Write a number with three significant digits, or all before the point; a half-width gets as many decimals as the
+    value `beside` it.
+    """
     if pd.isna(value):
         return "–"
     magnitude = abs(value if beside is None else beside)
     if not magnitude > 0:  # 0, or NaN where nothing is known of its size
         return f"{value:{sign}.2g}"
+    if magnitude >= _HUGE:
+        return f"{value:{sign}.2e}"
     decimals = max(0, 2 - math.floor(math.log10(magnitude)))
     return f"{value:{sign}.1e}" if decimals > 6 else f"{value:{sign}.{decimals}f}"
 
