@@ -185,6 +185,9 @@ def test_the_first_screen_has_verdict_forest_plot_and_one_pair_of_clips(browser,
     tab.keyboard.press("Enter")
     assert row.get_attribute("aria-pressed") == "true"
     assert "onset rate on toy-object-contact" in tab.locator("#found").inner_text()
+    for kind, why in (("distance", "compares sets of clips"), ("clips", "No prompt has a value of onset rate")):
+        tab.evaluate("kind => chooseRow({ ...pair.row, kind, subset: 'without a common prompt' })", kind)
+        assert why in tab.locator("#found").inner_text()
     assert not opened.complaints
     opened.context.close()
 

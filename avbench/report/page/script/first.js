@@ -30,7 +30,8 @@ function choosePair(at) {
 function chooseRow(row) {
   const found = gains(row), side = Math.sign(row.effect) || 1;
   if (!found.length) {
-    $("found").textContent = `${words(row.metric)} compares sets of clips, so no single clip shows it.`;
+    $("found").textContent = row.kind === "distance" ? `${words(row.metric)} compares sets of clips, so no single clip shows it.`
+      : `No prompt has a value of ${words(row.metric)} in both runs, so no pair of clips shows it.`;
     $("rank").textContent = "";
     return;
   }
