@@ -1,5 +1,6 @@
 """The page in a browser, as a reader has it: from a file, with the network off."""
 
+import base64
 import itertools
 import json
 import re
@@ -813,6 +814,17 @@ def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
     (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
     told = ET.fromstring(figure.drawing).get("aria-label")
     assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
+
+
+def test_the_waveform_shows_channels_that_cancel_each_other(tmp_path):
+    """The second half has a tone of 0.25 in one channel and the same turned over in the other: root 0.5, of 255."""
+    wave = np.zeros((2, 16000), np.float32)
+    wave[0, 8000:] = 0.25 * np.sign(np.sin(np.arange(8000)))
+    wave[1] = -wave[0]
+    clip = avbench.Clip(moving(8), Fraction(8), avbench.Audio(wave, 16000))
+    clips.encode(clip, tmp_path, "c")
+    peaks = np.frombuffer(base64.b64decode(clips.card(tmp_path, "c")["peaks"]), np.uint8)
+    assert not peaks[:119].any() and (peaks[121:] == round(255 * 0.5)).all()
 
 
 def test_long_names_leave_room_for_the_rest_of_their_line():

@@ -32,7 +32,7 @@ from avbench.storage.writing import write_json
 LONGEST_SIDE = 480
 """Longest side in pixels; larger clips are scaled down to it."""
 _TINY_SIDE = 160
-_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks, all sound; loudness"
+_RECIPE = f"longest side {LONGEST_SIDE}, up to {_TINY_SIDE} doubled; crf 24; 64 kbit/s; 240 peaks of channels; loudness"
 """Settings of the encoding; a file made with other settings is made again."""
 _PEAKS = 240
 _SMALL = {"crf": 24, "sound_bits_per_second": 64_000}
@@ -195,12 +195,12 @@ def _plain_sound(audio: Audio) -> Audio:
 
 
 def _peaks(audio: Audio | None) -> str | None:
-    """Return the waveform for display: the square root of the loudest sample in each of `_PEAKS` parts, one byte each,
-    in base64.
+    """Return the waveform for display: the square root of the loudest sample of all channels in each of `_PEAKS` parts,
+    one byte each, in base64. A mean of channels would show silence where one is the other turned over.
     """
     if audio is None:
         return None
-    wave = np.abs(audio.mono())
+    wave = np.abs(audio.waveform).max(axis=0)
     edges = np.linspace(0, len(wave), _PEAKS + 1).astype(int)
     loudest = np.array([wave[a : max(b, a + 1)].max(initial=0) for a, b in itertools.pairwise(edges)])
     return base64.b64encode((np.sqrt(loudest) * 255).round().astype(np.uint8).tobytes()).decode()
