@@ -898,6 +898,10 @@ def test_a_page_of_one_run_sorts_its_clips_and_has_no_vote(out, browser, tmp_pat
     assert "No pair of clips to vote on" in tab.locator("#voting").inner_text()
     assert not tab.locator("h1 >> text=toyworld").is_visible(), "a rater sees no name"
     assert all(one.is_disabled() for one in tab.locator("#voting button:visible").all())
+    tab.keyboard.press("e")
+    assert tab.locator("#changed").inner_text() == "", "there is nothing to export"
+    numbers = [0.00012346, -1.5, 1234.56, 12345.6, None]
+    assert [tab.evaluate("short", one) for one in numbers] == ["0.0001235", "-1.5", "1235", "1.235e+4", "–"]
     assert not opened.complaints
     opened.context.close()
 
