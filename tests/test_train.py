@@ -182,6 +182,11 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
     assert "arm 't3v' is unknown" in refused(*arms, "--arm", "t2v", "--arm", "t3v")
     assert "nowhere is no AVFullDiT checkpoint" in refused(*begun, "nowhere")
     assert "is no audio tower" in refused(*begun, bundled / "toy-t2v")
+    Path("toy-t2v").mkdir()
+    Path("toy-t2v/card.json").write_text(json.dumps({"plan": {"seed": 5, "audio_weight": 0.5}}))
+    other = "toy-t2v was trained under other settings (plan.seed, source, towers): give the same, or another --out"
+    assert other in refused(*arms, "--arm", "t2av"), "a T2V arm does not use the weight"
+    shutil.rmtree("toy-t2v")
     for folder in ("tower", "toy-t2av"):
         Path(folder).mkdir()
         torch.save({"plan": {"steps": 1}}, Path(folder) / "state.pt")

@@ -111,7 +111,9 @@ def train_arms(
         if one not in ARMS:
             refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
     data = _opened(examples)
-    require_arm_inputs(video, audio, plan, data, [folders[one] for one in arm or ARMS])
+    asked = [folders[one] for one in arm or ARMS]
+    others = [folder for folder in folders.values() if folder not in asked]
+    require_arm_inputs(video, audio, plan, data, asked, others)
     machine = _machine(*folders.values())  # one for both arms
     for one in arm or ARMS:
         session = _session(data, folders[one], machine)

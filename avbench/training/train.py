@@ -282,12 +282,24 @@ def require_tower_inputs(plan: Plan, data: Examples, out: Path) -> None:
     require_own_state(out, _of_tower(plan), _described(data))
 
 
-def require_arm_inputs(video: Path, audio: Path, plan: Plan, data: Examples, folders: Iterable[Path]) -> None:
-    """Raise InputError if `make_arm` could not begin or resume in one of the folders."""
+def require_arm_inputs(
+    video: Path, audio: Path, plan: Plan, data: Examples, folders: Iterable[Path], others: Iterable[Path] = ()
+) -> None:
+    """Raise InputError if `make_arm` could not begin or resume in one of the folders, or if one of the `others` holds
+    an arm of other settings, with which it could not be compared.
+    """
     _, audio_parts = load_towers(video, audio)
     require_codec_of(data, audio_parts, audio)
+    source, origin = _described(data), _origin(video, audio)
     for folder in folders:
-        require_own_state(folder, plan, _described(data), _origin(video, audio))
+        require_own_state(folder, plan, source, origin)
+    for folder in others:
+        if not (folder / checkpoint.CARD).exists():
+            continue
+        card = read_json(folder / checkpoint.CARD, dict)
+        if differing := _unequal_fields(card, {**card, "plan": asdict(plan), "source": source, **origin}):
+            msg = f"{folder} was trained under other settings ({', '.join(differing)}): give the same, or another --out"
+            raise InputError(msg)
 
 
 def require_codec_of(data: Examples, tower: Parts, place: Path) -> None:
