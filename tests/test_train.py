@@ -22,7 +22,8 @@ from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import written_alone
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
-from avbench.training import machine, state, train
+from avbench.training import loop, machine, state, train
+from avbench.training.objective import Losses
 
 
 @pytest.fixture(scope="module")
@@ -318,6 +319,24 @@ def test_losses_after_the_state_and_a_torn_last_line_are_dropped(tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         state.keep_losses(path, 0)
     assert path.read_text() == f"{header}9,0.5,,1.0\n10,0.25,,2.0\n", "a kill leaves the old file"
+
+
+def test_the_hash_of_what_was_shown_is_that_of_one_process_however_many_share_a_batch():
+    plan, before = train.Plan(9, batch=4), state.Progress(0, None, None, 0.0, "")
+    steps = torch.arange(2 * 4 * 8.0).view(2, 4, 8)  # 2 steps, of 4 items 8 values each
+    losses = Losses(torch.tensor(0.5), None)
+
+    def seen(accelerator, probes):
+        pending = [(bytes([step]), losses, probe) for step, probe in enumerate(probes)]
+        return loop._reported(accelerator, before, 2, pending, 1.0, plan).seen_sha256
+
+    mean = {"reduce": lambda value, reduction: value}
+    alone = seen(SimpleNamespace(num_processes=1, **mean), steps)
+    shares = [steps[:, process::2] for process in range(2)]
+    shared = SimpleNamespace(num_processes=2, gather=lambda mine: torch.stack(shares), **mean)
+    assert seen(shared, shares[0]) == alone
+    shares[1] = shares[1] + 1
+    assert seen(shared, shares[0]) != alone, "the other process's items count"
 
 
 @pytest.mark.slow

@@ -154,7 +154,10 @@ def _reported(
     plan: Plan,
 ) -> Progress:
     digest = before.seen_sha256
-    probes = torch.stack([probe for _, _, probe in pending]).cpu().numpy()
+    probed = torch.stack([probe for _, _, probe in pending])
+    if accelerator.num_processes > 1 and probed.ndim == 3:  # the items of a batch were dealt out in turn
+        probed = accelerator.gather(probed[None].contiguous()).permute(1, 2, 0, 3).flatten(1, 2)
+    probes = probed.cpu().numpy()
     for (shown, _, _), probe in zip(pending, probes, strict=True):
         digest = hashlib.sha256(digest.encode() + shown + probe.tobytes()).hexdigest()
     means: list[float | None] = []
