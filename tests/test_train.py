@@ -175,6 +175,7 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
         assert f"{data}/card.json" in refused(*words)
     for name in ("video.npy", "audio.npy"):
         np.save(data / name, np.zeros((2, 1), np.uint8))
+    (data / "captions.jsonl").write_text('{"video": "", "audio": ""}\n' * 2)
     codec = json.loads((bundled / "toy-audio/config.json").read_text())["audio_codec"]
     other = {**codec, "std": [2 * one for one in codec["std"]]}
     (data / "card.json").write_text(json.dumps({"clips": 2, "audio_codec": other}))
@@ -195,6 +196,21 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
     assert "toy-t2av/state.pt belongs to another training" in refused(*arms), "the second arm is checked, too"
     Path("toy-t2v").touch()
     assert "toy-t2v is a file; name a folder" in refused(*arms)
+
+
+def test_a_training_waits_for_examples_only_while_they_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine.Machine, "measured", machine.Machine)
+    monkeypatch.setattr("avbench.training.examples._PATIENCE_SECONDS", 0)
+    folder = tmp_path / "examples"
+    assert list(train.make_examples("toyworld", 2, 0, folder, 0)) == [1, 2]
+    captions = (folder / "captions.jsonl").read_text().splitlines(keepends=True)
+    (folder / "captions.jsonl").write_text(captions[0])  # as a kill leaves it
+    words = ["train", "tower", "audio", "--examples", folder, "--out", tmp_path / "tower"]
+    stopped = f"{folder} holds 1 of its 2 examples"
+    assert f"{stopped}: give its `avbench train examples` again" in run_avbench(*words, code=2).stderr
+    with written_alone(folder):
+        waited = run_avbench(*words, code=2).stderr
+    assert f"{stopped}; waiting for the others" in waited and "no more are being made; 2 are needed" in waited
 
 
 @pytest.mark.slow

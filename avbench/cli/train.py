@@ -47,7 +47,7 @@ def train_examples(
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
-    """Make training clips, which many trainings can use; training can begin while they are made."""
+    """Make training clips, which many trainings can use. A training that is begun meanwhile waits for them."""
     from avbench.core import as_typed, counted
     from avbench.training.train import make_examples
 
@@ -166,9 +166,16 @@ def _machine(*folders: Path) -> "Machine":
 
 
 def _opened(examples: Path) -> "ReadExamples":
+    """Open examples, of which the last may be about to be made by another command."""
+    from avbench.storage.writing import is_being_written
     from avbench.training.examples import Examples
 
-    return Examples.open(examples)
+    data = Examples.open(examples)
+    if (made := data.made()) < len(data):
+        if not is_being_written(examples):
+            refuse(f"{examples} holds {made} of its {len(data)} examples: give its `avbench train examples` again")
+        print_line(f"{examples} holds {made} of its {len(data)} examples; waiting for the others", err=True)
+    return data
 
 
 def _session(data: "ReadExamples", out: Path, machine: "Machine") -> "Session":

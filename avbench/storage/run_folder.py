@@ -63,6 +63,7 @@ from avbench.storage.row_lines import RowLine, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import (
     append_line,
+    is_being_written,
     json_bytes,
     line_of,
     read_sealed,
@@ -331,17 +332,7 @@ class RunFolder:
 
     def is_being_written(self) -> bool:
         """Whether a process holds the lock of the folder."""
-        import fcntl
-
-        place = self.path / ".lock"
-        if not place.is_file():
-            return False
-        with reading.opened(place) as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-        return False
+        return is_being_written(self.path)
 
     def _what_is_kept(self) -> str:
         """The sentence shown to a user who interrupts a command that was writing."""

@@ -133,7 +133,22 @@ def written_alone(folder: Path, or_elsewhere: str = "") -> Iterator[None]:
 
 
 _LOCK_SECONDS = 0.2
-"""How long a writer waits for the lock: longer than `RunFolder.is_being_written` may hold it."""
+"""How long a writer waits for the lock: longer than `is_being_written` may hold it."""
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether a process holds the lock of a folder."""
+    import fcntl
+
+    place = folder / ".lock"
+    if not place.is_file():
+        return False
+    with reading.opened(place) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def write_json(path: Path, value: object) -> None:

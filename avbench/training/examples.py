@@ -81,6 +81,11 @@ class Examples:
     def __len__(self) -> int:
         return len(self.video)
 
+    def made(self) -> int:
+        """How many examples exist by now."""
+        self._look()
+        return len(self.captions)
+
     def wait_for(self, count: int) -> None:
         """Wait until `count` examples exist. Raises InputError if none is added for five minutes."""
         if count > len(self):
