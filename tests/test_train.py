@@ -113,6 +113,13 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
 
 
+def test_a_seed_that_no_generator_takes_is_refused_before_anything_is_made(tmp_path):
+    for seed in (-1, 2**63):
+        refused = run_avbench("train", "examples", "--clips", 2, "--seed", seed, "--out", tmp_path / "examples", code=2)
+        assert "Invalid value for '--seed'" in refused.stderr
+    assert not (tmp_path / "examples").exists()
+
+
 def test_one_process_alone_writes_examples_or_a_training(tmp_path):
     folder, tower = tmp_path / "examples", tmp_path / "tower"
     assert list(train.make_examples("toyworld", 2, 0, folder, 0)) == [1, 2]

@@ -197,7 +197,8 @@ def reference_build(
         int | None, typer.Option(min=1, help="Clips per prompt; by default 4, or 1 for finished clips.")
     ] = None,
     first_seed: Annotated[
-        int | None, typer.Option(help="First seed; by default one that runs do not reach, or 0 for finished clips.")
+        int | None,
+        typer.Option(min=0, help="First seed; by default one that runs do not reach, or 0 for finished clips."),
     ] = None,
     licence: Annotated[
         str | None,

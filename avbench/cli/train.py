@@ -22,7 +22,9 @@ ExamplesFolder = Annotated[Path, typer.Option(help="Folder of the examples.")]
 Steps = Annotated[int, typer.Option(min=1, help="Training steps.")]
 Batch = Annotated[int, typer.Option(min=1, help="Examples per step, over all processes.")]
 Rate = Annotated[float, typer.Option(min=0.0, help="Highest learning rate.")]
-Seed = Annotated[int, typer.Option(help="Seed of the data, their order, noise, timesteps and first weights.")]
+Seed = Annotated[
+    int, typer.Option(min=0, max=2**63 - 1, help="Seed of the data, their order, noise, timesteps and first weights.")
+]
 Target = Annotated[
     Path,
     typer.Option(
