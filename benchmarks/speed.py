@@ -3,16 +3,16 @@
     git worktree add ../before v0.1.0
     python benchmarks/speed.py --beside ../before
 
-Each version runs in a process of its own, with one thread. Both measure the same files in turns, and a round is one
-turn of each. The table has medians over the rounds, in CPU seconds, so that other load on the machine counts little,
-the ratio of the two, and the largest difference of any value, relative to the largest value of its array. `start` is
-what importing and loading the networks costs each process once. `all` is the sum of a clip, and `memory` the MiB that
-the process took at most up to that clip; clips come in order of size. Without `--beside` only this version is measured.
-With `--peers`, what people piece together without avbench (speed_peers.py) is measured in the same turns. Its weights
-are random, so its values are compared in `16-frames` alone: 16 frames, evenly spread over a clip that stays in its
-file. `i3d-resize` is what brings 16 frames to I3D's input, a part of `i3d-k400`. `i3d-products` multiplies matrices
-with as many operations as I3D has without Winograd. These three do not count in `all`. With `--bf16` features that
-can compute in bfloat16 do so in a column of their own; the others are measured anew.
+Each version runs in a process of its own, with one thread; this one as a worker does, with huge pages. Both measure the
+same files in turns, and a round is one turn of each. The table has medians over the rounds, in CPU seconds, so that
+other load on the machine counts little, the ratio of the two, and the largest difference of any value, relative to the
+largest value of its array. `start` is what importing and loading the networks costs each process once. `all` is the sum
+of a clip, and `memory` the MiB that the process took at most up to that clip; clips come in order of size. Without
+`--beside` only this version is measured. With `--peers`, what people piece together without avbench (speed_peers.py) is
+measured in the same turns. Its weights are random, so its values are compared in `16-frames` alone: 16 frames, evenly
+spread over a clip that stays in its file. `i3d-resize` is what brings 16 frames to I3D's input, a part of `i3d-k400`.
+`i3d-products` multiplies matrices with as many operations as I3D has without Winograd. These three do not count in
+`all`. With `--bf16` features that can compute in bfloat16 do so in a column of their own; the others are measured anew.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from rich.table import Table
 
 from avbench.core import Audio, Clip
 from avbench.storage.media import write_clip
+from avbench.storage.worker_pool import huge_pages
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
@@ -163,9 +165,11 @@ class Version:
             "--features",
             *features,
         ]
-        self._process = subprocess.Popen(
-            command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        with huge_pages() if folder == HERE and "--peers" not in how else nullcontext():
+            environment |= {name: value for name, value in os.environ.items() if name == "GLIBC_TUNABLES"}
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         self.start = self._answer()["seconds"]
 
     def ask(self, file: Path, feature: str) -> Reply:

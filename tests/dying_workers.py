@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import time
+from pathlib import Path
 
 from avbench.core import InputError
 
@@ -90,3 +91,13 @@ def measuring(*given):
         return look(task)
 
     return one
+
+
+def begun_with():
+    """A worker that tells an environment variable's value now, and the text that its program began with."""
+    return lambda name: (os.environ.get(name), _begun_with(name))
+
+
+def _begun_with(name):
+    lines = Path("/proc/self/environ").read_text().split("\0")
+    return next(line for line in lines if line.startswith(f"{name}="))

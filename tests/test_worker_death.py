@@ -185,6 +185,19 @@ def test_if_a_worker_cannot_be_started_the_earlier_ones_are_ended(tmp_path):
         program.communicate("\n")
 
 
+def test_workers_ask_for_huge_pages_and_what_they_start_does_not():
+    for _, (now, begun) in worker_pool.map_unordered(dying_workers.begun_with, ["GLIBC_TUNABLES"] * 2, workers=2):
+        assert "glibc.malloc.hugetlb=1" in begun and now == os.environ.get("GLIBC_TUNABLES")
+
+
+def test_what_the_user_asks_glibc_for_counts(monkeypatch):
+    """Of two values of one setting glibc takes the last."""
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    with worker_pool.huge_pages():
+        assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.hugetlb=0"
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
+
+
 def test_where_no_thread_can_be_started_the_sentence_is_the_same(monkeypatch):
     """Python's pool has threads of its own; Linux counts them with the user's processes."""
 
