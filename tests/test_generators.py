@@ -345,7 +345,7 @@ class Own:
         if wrong == "built":
             raise ValueError("no weights")
         self.settings = ["dark"] if wrong == "settings" else {"wrong": wrong}
-        self.batch_size = "4" if wrong == "batch" else 1
+        self.batch_size = {"batch": "4", "no batch": None}.get(wrong, 1)
         self.concurrency = 0.5 if wrong == "concurrency" else None
 
     def prepare(self):
@@ -407,6 +407,7 @@ def test_a_class_of_the_user_is_prepared_in_each_process(own_module, tmp_path):
         ("settings", r"Own\.settings is \['dark'\]; it must be a dict"),
         ("concurrency", r"Own\.concurrency is 0\.5; it must be a whole number of at least 1"),
         ("batch", r"Own\.batch_size is '4'; it must be a whole number of at least 1"),
+        ("no batch", r"Own\.batch_size is None; it must be a whole number of at least 1"),
         ("asked", "asked of Own failed: KeyError: 'caption'"),
         ("list", r"returned \['a ball'\], which cannot be a key of a dictionary"),
     ],

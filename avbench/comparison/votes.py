@@ -150,8 +150,8 @@ def remarks(votes: pd.DataFrame) -> list[str]:
 def _one_sided(votes: pd.DataFrame) -> list[str]:
     """Return a sentence on raters who always chose one side, also where two runs changed sides; by chance 1 in 500."""
     sentences = []
+    groups: Any = votes[votes["vote"] != "tie"].groupby("rater", sort=False)
     for side in ("left", "right"):
-        groups: Any = votes[votes["vote"] != "tie"].groupby("rater", sort=False)
         raters = [
             Path(rater).name
             for rater, own in groups

@@ -37,9 +37,10 @@ def follow_moved_clips(folder: RunFolder, run: Run, generator: Generator, reques
     """
     if not run.model.startswith("clips:") or not (folder.path / "run.json").exists():
         return
-    held, samples = folder.run(), folder.samples()
+    held = folder.run()
     if not held.model.startswith("clips:") or Path(str(held.settings.get("folder"))).exists():
         return
+    samples = folder.samples()
     made = any(one.key in samples and samples[one.key].path is not None for one in requests)
     if made and stale_clips(folder, generator, requests, samples) == ({}, {}):
         settings = {**held.settings, "folder": run.settings.get("folder")}

@@ -42,9 +42,9 @@ def check_settings(
 
 def check_attributes(model: Any, name: str) -> None:
     """Raise InputError unless what a generator of others says of itself can be used, and its settings be recorded."""
-    for count in ("batch_size", "concurrency"):
-        if (number := getattr(model, count, None)) is not None:
-            check_counts(**{f"{name}.{count}": number})
+    check_counts(**{f"{name}.batch_size": getattr(model, "batch_size", 1)})
+    if concurrency := getattr(model, "concurrency", None):
+        check_counts(**{f"{name}.concurrency": concurrency})
     check_recordable(getattr(model, "settings", {}), f"{name}.settings")
 
 

@@ -95,17 +95,14 @@ def stands_for_a_lock(path: Path) -> str | None:
     There filelock takes the file itself for the lock, also one that was copied there, or left by a process that was
     killed on another machine.
     """
-    import fcntl
-
     try:
-        with reading.opened(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except (BlockingIOError, FileNotFoundError, InputError):
+        refused = _lock_refused(path)
+    except (OSError, InputError):  # it is gone, or cannot be read
         return None
-    except OSError:
-        why = "this disk has no locks (flock), so a file stands for one, also after a kill"
-        return f"{why}: if no command works there, delete {path}"
-    return None
+    if refused is None or isinstance(refused, BlockingIOError):
+        return None
+    why = "this disk has no locks (flock), so a file stands for one, also after a kill"
+    return f"{why}: if no command works there, delete {path}"
 
 
 @contextmanager
@@ -138,17 +135,20 @@ _LOCK_SECONDS = 0.2
 
 def is_being_written(folder: Path) -> bool:
     """Whether a process holds the lock of a folder."""
+    place = folder / ".lock"
+    return place.is_file() and _lock_refused(place) is not None
+
+
+def _lock_refused(place: Path) -> OSError | None:
+    """Why the lock of a file cannot be shared now; None if it can."""
     import fcntl
 
-    place = folder / ".lock"
-    if not place.is_file():
-        return False
     with reading.opened(place) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
+        except OSError as error:
+            return error
+    return None
 
 
 def write_json(path: Path, value: object) -> None:
