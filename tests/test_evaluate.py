@@ -423,6 +423,8 @@ def test_a_missing_score_names_two_reasons():
     lasts = {"it lasts 0.5 s": 1, "it lasts -1.25e-3 s": 2, "black": 2}
     assert most_frequent(lasts) == "it lasts -1.25e-3 s (3 of 5 clips; of the other 2: black)"
     assert most_frequent({"black": 1, "no 'a'": 1, "no 'b'": 1}) == "no 'a' (2 of 3 clips; of the other: black)"
+    lacking = {"no clip: no file matches": 3, "the clip has no sound": 2}
+    assert most_frequent(lacking) == "the clip has no sound (2 of 5 clips; of the other 3: no clip: no file matches)"
 
 
 @pytest.mark.slow

@@ -610,14 +610,15 @@ def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | N
 def _most_frequent(why: Mapping[str | None, int]) -> str:
     """The most frequent reason, with its number of clips, and the other if there are two.
 
-    Reasons that differ in numbers or quoted names are one.
+    Reasons that differ in numbers or quoted names are one. A missing clip comes last, as it does not say why
+    the metric has no value for the clips that are there.
     """
     of_kind: collections.defaultdict[str, list[str]] = collections.defaultdict(list)
     for sentence in why:
         if sentence is not None:
             of_kind[re.sub(r"(?:[-+]?\d[\w.]*)+|'[^']*'", "#", sentence)].append(sentence)
     counts = {kind: sum(why[one] for one in sentences) for kind, sentences in of_kind.items()}
-    first, *others = sorted(counts, key=lambda kind: -counts[kind])
+    first, *others = sorted(counts, key=lambda kind: (kind.startswith(_NO_CLIP), -counts[kind]))
     typical = {kind: max(sentences, key=lambda one: why[one]) for kind, sentences in of_kind.items()}
     rest = "; the others have other reasons" if others else ""
     if len(others) == 1:
