@@ -123,6 +123,34 @@ def test_pages_on_distances_say_how_few_clips_are_too_few():
         assert "at least 24 clips on both sides" in (ROOT / "docs" / page).read_text(), page
 
 
+def test_pages_agree_on_how_many_contacts_are_found():
+    known_bad = (ROOT / "docs" / "known-bad.md").read_text()
+    rates = known_bad.partition("<!-- table: rate -->")[2]
+    places = (_first_row(known_bad, "all"), _first_row(rates, "24"), _first_row(rates, "60"))
+    (known, right), (known_24, right_24), (known_60, right_60) = (
+        [round(100 * float(share)) for share in (recall, precision)] for _, _, recall, _, precision, _ in places
+    )
+    readme, limits = (" ".join(text.split()) for text in (README, (ROOT / "docs" / "limits.md").read_text()))
+    assert f"{right} % of them are contacts, and {known} % of contacts are found" in limits
+    assert f"At 24 frames per second {right_24} % and {known_24} %, at 60 {right_60} % and {known_60} %" in limits
+    assert f"{right} % of the events on toy clips are contacts, but only {known} % of contacts are found" in readme
+    assert f"({known_24} % at 24 frames per second)" in readme
+
+
+def test_the_readme_repeats_the_numbers_of_the_demo():
+    demo = (ROOT / "docs" / "demo.md").read_text()
+    for name in ("toyworld", "toyworld-frozen", "toyworld-no-contact", "reference"):
+        shown, whole = (_first_row(text, name) for text in (README, demo))
+        assert shown == [whole[0], whole[5], whole[8]], name
+
+
+def _first_row(text, name):
+    """The cells beside the first of a page's rows of numbers with this name, without marks."""
+    rows = (re.split(r"\s*\|\s*", line.strip("| ")) for line in text.splitlines() if line.startswith("|"))
+    cells = next(cells for first, *cells in rows if first.strip("`*") == name and re.search(r"\d", cells[0]))
+    return [cell.strip("*") for cell in cells]
+
+
 def test_the_fields_that_name_a_clip_are_listed():
     listed = all_of([f"`{name}`" for name in FILE_TAGS])
     assert listed in (ROOT / "docs" / "two-folders.md").read_text().replace("\n", " ")
