@@ -495,6 +495,15 @@ def test_sound_that_starts_late_has_no_hole(tmp_path: Path, suffix: str, codec: 
     assert decided(read) == []
 
 
+@pytest.mark.parametrize("late", [0.006, 0.015, 0.1])
+def test_uncompressed_sound_that_starts_late_in_mov_is_whole(tmp_path: Path, late: float) -> None:
+    wave = tone(32682)[0]  # the last block that libav gives has 938 samples
+    read = read_clip(placed(tmp_path / "a.mov", [(late, wave)]))
+    lead = round(late * 16000)
+    assert read.audio.samples == lead + 32682
+    np.testing.assert_allclose(read.audio.waveform[0, lead:], wave, atol=1e-4)
+
+
 @pytest.mark.parametrize("first", [(8000, 1500), (1000, 1500), (0, 1500)])
 def test_an_edit_list_that_starts_after_a_stretched_block_of_sound_leaves_the_end(tmp_path: Path, first) -> None:
     """As in a cut of a file without edit lists: libav leaves out more than the list says, at the beginning."""
@@ -526,6 +535,25 @@ def test_fragmented_files_are_whole_and_in_step(tmp_path: Path, flags: str, hert
     assert abs(read.audio.samples - 2 * hertz) <= 1024
     beep = np.argmax(np.abs(read.audio.waveform[0]) > 0.1) / hertz
     assert beep == pytest.approx(1.6, abs=0.002)
+
+
+def test_sound_that_an_edit_list_of_a_fragmented_file_hides_is_no_lost_end(tmp_path: Path) -> None:
+    """As `ffmpeg -ss` with `-c copy` writes it: the sound begins 0.3 s before the picture, and a list hides that."""
+    source, options = streamed(tmp_path / "a.mp4", 16000, "", 2), {"movflags": FRAGMENTS[2] + "+empty_moov"}
+    with av.open(str(source)) as old, av.open(str(path := tmp_path / "b.mp4"), "w", options=options) as new:
+        tracks = [new.add_stream_from_template(one) for one in old.streams]
+        for packet in old.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                early = 4800 if packet.stream.type == "audio" else 0
+                packet.pts, packet.dts = packet.pts - early, packet.dts - early
+                new.mux(packet)
+    read = read_clip(path)
+    assert np.argmax(np.abs(read.audio.waveform[0]) > 0.1) / 16000 == pytest.approx(1.3, abs=0.002)
+    assert abs(read.audio.samples - 1.7 * 16000) <= 1024
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rindex(b"moof") + 200])
+    assert "is cut short" in refusal(path)
 
 
 @pytest.mark.parametrize("flags", FRAGMENTS)

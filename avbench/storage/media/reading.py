@@ -347,8 +347,7 @@ def _decoded(
     unknown_length = is_wav_of_unknown_length(path)
     for packet in container.demux(*(track.stream for track in wanted.values())):
         track = wanted[packet.stream.index]
-        if isinstance(track, Picture):
-            track.packets.note(packet)
+        (track.packets if isinstance(track, Picture) else track).note(packet)
         if not_needed:
             packet.stream.codec_context.skip_frame = "NONREF" if not_needed(packet.pts) else "DEFAULT"
         try:
@@ -381,7 +380,7 @@ def _check_end(
         promised, tagged = track.stream.duration, _tagged_end(track.stream)
         if promised:
             # Some fragmented files count from zero, not from the track's start.
-            late = max(track.origin, 0) if fragmented else track.late_start
+            late = max(track.origin, 0) if fragmented and isinstance(track, Picture) else track.late_start
             short = promised * track.tick - (track.end - track.origin) - late
         elif tagged:
             short = tagged - track.end

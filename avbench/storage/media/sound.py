@@ -52,11 +52,18 @@ class Sound:
         self.rate = self.length = 0
         self.blocks: list[np.ndarray] = []
         self.origin = self.late_start = Fraction(0)  # late_start as in Picture
+        self.first_packet: Fraction | None = None
+        """When the first packet begins, in seconds; an edit list may hide it."""
         self.remarks: list[str] = []
         self._lasts_longer = False
         self._peak = 0.0
         self._padding = self._in_holes = self._overlapping = self._unfilled = 0
         self._held: _Overlap | None = None
+
+    def note(self, packet: av.Packet) -> None:
+        """Note a packet that is decoded next."""
+        if self.first_packet is None and packet.pts is not None:
+            self.first_packet = packet.pts * self.tick
 
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
@@ -70,11 +77,15 @@ class Sound:
                 raise MediaError(msg)
             self.origin, self.rate = start, frame.sample_rate
             # Where an edit list of mp4 starts in a stretched first block, libav leaves out more than the list says.
-            self.late_start = max(Fraction(0), start - (self.stream.start_time or 0) * self.tick)
+            # A fragmented file counts from zero, or from the first packet, where an edit list hides some.
+            since = min(0, self.first_packet or 0) if self.fragmented else (self.stream.start_time or 0) * self.tick
+            self.late_start = max(Fraction(0), start - since)
         elif (frame.sample_rate, len(block)) != (self.rate, len(self.blocks[0])):
             msg = f"{self.path} changes its sample rate or channels midway"
             raise MediaError(msg)
-        lasts = (frame.duration or 0) if self.counts_samples else 0
+        # PCM has no padding; where it starts late, libav makes the last block that much shorter.
+        may_pad = self.counts_samples and not self.stream.codec_context.name.startswith("pcm_")
+        lasts = (frame.duration or 0) if may_pad else 0
         if (overlap := self._overlap(start)) > self.rate * _ROUNDED:
             self._cut(min(self._padding, overlap))
         self._hold(self._overlap(start), block.shape[1])
