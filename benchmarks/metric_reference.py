@@ -169,7 +169,7 @@ for the clip that is named, on one core, if it was measured, and the settings th
 by DIS, onsets, levels and musicnn were timed on the Intel processor of [What a clip costs](speed.md), the others on
 other processors, so times compare only roughly. Unless given, precision is float32, and size and rate of the frames are
 native; sound is mixed to mono by the mean, resampled by scipy's resample_poly, and refused where it never exceeds -90
-dBFS; `onsets`, `levels` and `av-align` measure silence (`onset_rate` 0, `silence` 1), and `levels` all channels.
+dBFS; `onsets` and `levels` measure silence (`onset_rate` 0, `silence` 1), and `levels` all channels.
 Hashes, versions and explanations are in the protocol.json files of a run folder. Weights marked (fetch) are in no
 package: `avbench weights fetch NAME` downloads them, or takes your copy (`--file PATH`). Their metrics were checked on
 random weights only, never with the real ones."""

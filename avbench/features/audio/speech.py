@@ -84,7 +84,10 @@ class Speech:
         self._model = whisper.to(self._device)
 
     def __call__(self, clip: Clip, prompt: Prompt) -> dict[str, float]:
-        """Measure one clip. Raises NotMeasurable if the prompt has no words, the clip no sound, or more than 30 s."""
+        """Measure one clip.
+
+        Raises NotMeasurable without words in the prompt, or with sound that is missing, above 30 s, or cancels itself.
+        """
         words = self._words(prompt)
         transcribed = self._normalised(self.transcript(clip)).split()
         return {
@@ -97,9 +100,8 @@ class Speech:
     def transcript(self, clip: Clip) -> str:
         """What Whisper hears, not yet normalised; nothing in a silent track."""
         audio, seen = waveform.sound_of(clip), self.protocol
-        try:
-            mono = waveform.mixed_down(audio, seen.silent_below)
-        except NotMeasurable:
+        mono = waveform.mixed_down(audio)
+        if waveform.is_silent(mono, seen.silent_below):
             return ""
         wave = waveform.resampled(mono, audio.sample_rate, seen.rate)
         if len(wave) > seen.longest:

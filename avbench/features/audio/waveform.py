@@ -39,10 +39,15 @@ def mixed_down(audio: Audio, silent_below: float | None = None) -> np.ndarray:
     if np.square(mono).mean() < _CANCELLED * np.square(audio.waveform, dtype=np.float64).mean():
         msg = "its channels cancel each other when they are averaged, as if one were inverted"
         raise NotMeasurable(msg)
-    if silent_below is not None and 20 * np.log10(max(np.abs(mono).max(), 1e-9)) <= silent_below:
+    if silent_below is not None and is_silent(mono, silent_below):
         msg = "the track is silent"
         raise NotMeasurable(msg)
     return mono
+
+
+def is_silent(wave: np.ndarray, below: float) -> bool:
+    """Whether no sample of a waveform is above `below`, in dBFS."""
+    return 20 * np.log10(max(np.abs(wave).max(), 1e-9)) <= below
 
 
 def resampled(wave: np.ndarray, rate: int, to: int) -> np.ndarray:

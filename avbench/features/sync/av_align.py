@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, if_missing, noted
-from avbench.features.audio.waveform import sound_of
+from avbench.features.audio import waveform
 from avbench.features.sync.matching import matched_once, over_union
 
 _WINDOW = 2048
@@ -35,9 +35,11 @@ class AVAlignProtocol(Protocol):
     """The settings that decide a clip's AV-Align, besides the clip."""
 
     name: str = "av-align"
-    version: int = 2
+    version: int = 3
     fps: str = "native"
     mono: str = "mean"
+    silent_below: float = -90.0
+    """dBFS. A track without a sample above it is silent and is not measured."""
     resampler: str = "librosa"
     rate: int = 22050
     onsets: str = "librosa onset_detect"
@@ -49,6 +51,7 @@ class AVAlignProtocol(Protocol):
     """Pixels a frame: the least peak of today's version."""
     notes: Notes = noted(
         mono="The channels are averaged.",
+        silent_below=waveform.SILENCE,
         onsets="librosa.onset.onset_detect of librosa.onset.onset_strength.",
         flow="OpenCV's Farneback flow; its settings are scale, levels, window, iterations, poly_n and poly_sigma.",
     )
@@ -71,8 +74,12 @@ class AVAlign:
         self._librosa = librosa
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
-        """Measure one clip. Raises NotMeasurable with fewer than 3 frames, or with less sound than one window."""
-        audio = sound_of(clip)
+        """Measure one clip.
+
+        Raises NotMeasurable with fewer than 3 frames, or if the sound is shorter than a window, silent, or cancels
+        itself.
+        """
+        audio = waveform.sound_of(clip)
         if len(clip.frames) < 3:
             msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
             raise NotMeasurable(msg)
@@ -80,7 +87,8 @@ class AVAlign:
         if audio.seconds < _WINDOW / rate:
             msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"
             raise NotMeasurable(msg)
-        mono = audio.waveform.mean(axis=0)
+        # librosa's onsets are relative to the strongest one, so it would find some in the last bit of a silent track.
+        mono = waveform.mixed_down(audio, self.protocol.silent_below).astype(np.float32)
         wave = self._librosa.resample(mono, orig_sr=audio.sample_rate, target_sr=rate)
         strength = self._librosa.onset.onset_strength(y=wave, sr=rate, hop_length=hop)
         frames = self._librosa.onset.onset_detect(onset_envelope=strength, sr=rate, hop_length=hop)
