@@ -146,6 +146,19 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
     assert form in said("faster")
 
 
+def test_sound_of_another_form_than_the_references_is_said(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "real").mkdir()
+    for folder, hertz in zip((*folders, tmp_path / "real"), (16000, None, 8000), strict=True):
+        for clip in range(3):
+            sound = hertz and ("pcm_s16le", tone(hertz), hertz, Fraction(0))
+            make(folder / f"c{clip}.mkv", np.roll(moving(8), 3 * clip, axis=2), 8, sound=sound)
+    how = {"reference": tmp_path / "real", "metrics": "onset_rate", "workers": 0, "out": tmp_path / "out"}
+    said = [one for one in avbench.score([*folders], **how).verdict if "than the reference's" in one]
+    odd = "(1 s at 16000 Hz, 1 channel against 1 s at 8000 Hz, 1 channel), and numbers depend on it"
+    assert len(said) == 1 and said[0].startswith(f"Clips of a have sound of another form than the reference's {odd}")
+
+
 @pytest.mark.slow
 def test_the_form_of_the_reference_of_the_comparison_counts(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -174,7 +174,7 @@ def _beside_reference(
     Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
     not known is said, unless it was imported and lists no clips.
     """
-    unlike: dict[tuple[str, str], list[str]] = {}
+    unlike: dict[str, list[str]] = {}
     unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
     find = _finder()
@@ -189,13 +189,18 @@ def _beside_reference(
                 if not theirs and known:
                     unknown[run.path.name] = None
                 if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
-                    unlike.setdefault((str(odd[0]), str(theirs[0])), []).append(run.path.name)
+                    which = f"another form than the reference's ({odd[0]} against {theirs[0]})"
+                    unlike.setdefault(which, []).append(run.path.name)
+                heard = [form for form in theirs if form.sound]
+                if heard and (odd := [form for form in ours if not any(form.sounds_fit(one) for one in heard)]):
+                    which = f"sound of another form than the reference's ({odd[0].heard} against {heard[0].heard})"
+                    unlike.setdefault(which, []).append(run.path.name)
                 if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
                     part.setdefault((len(known), len(own & known)), []).append(run.path.name)
-    for (ours, theirs), names in unlike.items():
+    for which, names in unlike.items():
         yield (
-            f"Clips of {all_of(names)} have another form than the reference's ({ours} against {theirs}), and numbers "
-            "depend on it: what is read against the reference may differ by the form alone."
+            f"Clips of {all_of(names)} have {which}, and numbers depend on it: what is read against the reference may "
+            "differ by the form alone."
         )
     if unknown:
         yield (
