@@ -10,6 +10,7 @@ from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow, tracks
 from avbench.generation.providers.toyworld import CHANGES
 from avbench.metrics import sync
+from avbench.metrics.table import known_metrics
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 
@@ -60,6 +61,12 @@ def test_the_lag_is_that_of_strong_events_and_loud_onsets(strengths, levels, lag
 
 def test_onsets_outside_the_time_of_events_do_not_count():
     assert sync.sync_agreement(table(([1, 2], [0.0, 1, 2, 3.95]))) == pytest.approx([1.0])
+
+
+def test_the_reason_says_where_an_onset_is_looked_for():
+    assert np.isnan(sync.sync_excess(table(([1], [0.05])))).all(), "it has an onset and an event"
+    for name in ("sync_excess", "sync_agreement", "sync_p", "sync_excess_raft"):
+        assert known_metrics()[name].unable.startswith("from the third frame to the third last they have no onset")
 
 
 def test_an_onset_just_outside_the_time_of_events_counts():

@@ -178,6 +178,7 @@ _Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
 """Name, direction, unit, bounds, question."""
 _FROZEN = "nothing in them moves, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
+_UNMATCHED_INSIDE = f"from the third frame to the third last {_UNMATCHED}"
 
 
 def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
@@ -256,7 +257,7 @@ _LISTED: tuple[Metric, ...] = (
         "How often abrupt changes of motion coincide with sound onsets: `sync_agreement` less its mean under cyclic "
         "shifts of the sound, evenly spaced from 0.2 s on. Chance is 0.",
         bounds=(-1.0, 1.0),
-        unable=_UNMATCHED,
+        unable=_UNMATCHED_INSIDE,
         settings=SHIFTED,
         beside="onsets",
     ),
@@ -326,7 +327,7 @@ _LISTED: tuple[Metric, ...] = (
             "The most matches of abrupt changes of motion with sound onsets, each at most once and within 0.1 s, over "
             "the mean of their numbers. Chance is not subtracted.",
         ),
-        unable=_UNMATCHED,
+        unable=_UNMATCHED_INSIDE,
         settings=MATCHED,
         beside="onsets",
     ),
@@ -340,7 +341,7 @@ _LISTED: tuple[Metric, ...] = (
             _SHARE,
             "Share of the shifts of `sync_excess`, and of no shift, at which the sound agrees at least as well.",
         ),
-        unable=_UNMATCHED,
+        unable=_UNMATCHED_INSIDE,
         settings=SHIFTED,
         beside="onsets",
     ),
