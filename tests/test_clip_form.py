@@ -10,6 +10,7 @@ from made_media import make, moving
 
 from avbench.comparison.score_table import scores_frame
 from avbench.core import Audio, Clip, ClipSpec, InputError, NotMeasurable
+from avbench.features.audio.waveform import mixed_down
 from avbench.features.current import current_keys
 from avbench.features.measure import measure
 from avbench.generation.sample import sample
@@ -54,6 +55,14 @@ def test_a_clip_with_other_channels_alone_is_of_another_form():
     clip = numbered(16, 8, audio=Audio(stereo, 16000))
     assert SPEC.objection(clip) == "channels 2 where 1 is asked for"
     np.testing.assert_array_equal(in_form(clip, FORM).audio.waveform, np.full((1, 32000), 0.25, np.float32))
+
+
+def test_channels_that_cancel_each_other_do_not_become_silence():
+    tone = np.sin(np.arange(32000, dtype=np.float32) / 10) / 2
+    made = in_form(numbered(16, 8, audio=Audio(np.stack([tone, -tone]), 16000)), FORM)
+    np.testing.assert_array_equal(made.audio.waveform, np.stack([tone, -tone]))
+    with pytest.raises(NotMeasurable, match="its channels cancel each other"):
+        mixed_down(made.audio)
 
 
 def test_size_is_covered_and_cut_around_the_middle():

@@ -303,8 +303,12 @@ def test_a_folder_of_clips(tmp_path):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "short", 1))
     assert "--clips" in run_avbench(*words, "--clips", 0, code=2).output
     write_clip(Clip(large, Fraction(16)), tmp_path / "0.mkv")
-    with pytest.raises(InputError, match=r"0\.mkv has no sound; remove its line, or give a clip with sound"):
+    with pytest.raises(InputError, match=r"0\.mkv has no sound; remove its line, or give another clip"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "silent", 1))
+    tone = np.sin(np.arange(88_200, dtype=np.float32) / 20) / 2
+    write_clip(Clip(large, Fraction(16), Audio(np.stack([tone, -tone]), 44_100)), tmp_path / "0.mkv")
+    with pytest.raises(InputError, match=r"0\.mkv has channels that cancel each other when averaged; remove its line"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "inverted", 1))
     (tmp_path / "prompts.jsonl").write_text('{"file": "0.mkv"}')
     with pytest.raises(InputError, match="line 1 lacks video_caption"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "again", 1))

@@ -28,6 +28,8 @@ _FROM_INTEGERS = {
 """How samples of a type come to lie in -1...1, once they are floats."""
 _LOUDEST = 16
 """No model is so far out of -1...1: a waveform with such a peak holds integers of sound files, in floats."""
+_CANCELLED = 0.01
+"""Of the channels' mean power; the mean of unrelated channels keeps a half of it or, if there are six, a sixth."""
 _NTSC_RATES = [Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120)]
 
 
@@ -124,6 +126,11 @@ class Audio:
     def mono(self) -> np.ndarray:
         """The mean of the channels, ``[samples]`` float32."""
         return self.waveform.mean(axis=0, dtype=np.float32)
+
+    def cancels(self) -> bool:
+        """Whether the channels cancel each other in their mean, as if one were inverted."""
+        left, power = (float(np.square(wave, dtype=np.float64).mean()) for wave in (self.mono(), self.waveform))
+        return left < _CANCELLED * power
 
 
 @dataclass(frozen=True, eq=False)

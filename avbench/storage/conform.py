@@ -37,7 +37,7 @@ class ClipForm(Protocol):
         time="The frame whose start is nearest, the earlier of two; the end is cut off.",
         size="Frames are scaled by OpenCV until they cover the size; the centre is cut out.",
         resampler="scipy.signal.resample_poly with its default filter.",
-        mono="If the number of channels differs, each channel becomes the mean of all.",
+        mono="If the number of channels differs, each becomes the mean of all, unless they cancel each other in it.",
         sound_end="Sound that is too long is cut off; at most one frame of the spec is filled with silence.",
     )
 
@@ -86,7 +86,7 @@ def _sized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
 def _sound(audio: Audio, spec: ClipSpec) -> Audio:
     rate = spec.sample_rate or audio.sample_rate
     wave: Any = audio.waveform
-    if audio.channels != spec.channels:
+    if audio.channels != spec.channels and not audio.cancels():  # their mean would be measured as silence
         wave = np.repeat(audio.mono()[None], spec.channels, axis=0)
     if rate != audio.sample_rate:
         from scipy import signal  # takes most of a second, and few clips need it

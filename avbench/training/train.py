@@ -91,11 +91,9 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
         except NotMeasurable as reason:
             msg = f"{folder / line['file']}: {reason}; remove its line, or give a longer clip, and name another --out"
             raise InputError(msg) from None
-        if clip.audio is None:
-            msg = (
-                f"{folder / line['file']} has no sound; remove its line, or give a clip with sound, and name another "
-                "--out"
-            )
+        if clip.audio is None or clip.audio.cancels():
+            lacks = "has no sound" if clip.audio is None else "has channels that cancel each other when averaged"
+            msg = f"{folder / line['file']} {lacks}; remove its line, or give another clip, and name another --out"
             raise InputError(msg)
         return clip.frames, clip.audio.waveform.mean(axis=0), line["video_caption"], line.get("audio_caption") or ""
 

@@ -16,8 +16,6 @@ MIXED_DOWN = {
     "resampler": "scipy.signal.resample_poly with its default filter.",
 }
 """Notes of every protocol whose sound is mixed down and resampled here."""
-_CANCELLED = 0.01
-"""Of the channels' mean power; unrelated channels keep a half of it or, if there are six, a sixth."""
 SILENCE = "dBFS: a track without a sample above it is silent and is not measured."
 """Note of `silent_below`."""
 
@@ -35,10 +33,10 @@ def mixed_down(audio: Audio, silent_below: float | None = None) -> np.ndarray:
     Raises NotMeasurable if no sample of it is above `silent_below`, in dBFS, or if the channels cancel each other: then
     what is left may be the noise of a codec.
     """
-    mono = audio.waveform.mean(axis=0, dtype=np.float64)
-    if np.square(mono).mean() < _CANCELLED * np.square(audio.waveform, dtype=np.float64).mean():
+    if audio.cancels():
         msg = "its channels cancel each other when they are averaged, as if one were inverted"
         raise NotMeasurable(msg)
+    mono = audio.waveform.mean(axis=0, dtype=np.float64)
     if silent_below is not None and is_silent(mono, silent_below):
         msg = "the track is silent"
         raise NotMeasurable(msg)
