@@ -276,11 +276,10 @@ def compare(
     With NAME=PATTERN the runs are grouped into arms: recipes that were trained several times.
     """
     from avbench import api
-    from avbench.core import nearest
+    from avbench.core import require_known
     from avbench.report import figures, paper
 
-    if caption not in CAPTIONS:
-        refuse(f"caption {caption!r} is unknown; {nearest(caption, CAPTIONS)}")
+    require_known("caption", caption, CAPTIONS)
     if form not in paper.FORMS:
         refuse_idle(f"with --format {form}; give md, latex or csv", caption=caption == "short")
     arms = api.named_arms(runs)
@@ -344,12 +343,11 @@ def report(
     from avbench import api
     from avbench.comparison import votes as ballots
     from avbench.comparison.score_table import require_known_fields
-    from avbench.core import nearest
+    from avbench.core import require_known
     from avbench.report.page.page import MEDIA
     from avbench.report.writing import PageOptions
 
-    if media not in MEDIA:
-        refuse(f"media {media!r} is unknown; {nearest(media, MEDIA)}")
+    require_known("media", media, MEDIA)
     arms = api.named_arms(runs)
     _refuse_with_arms(
         arms is not None,

@@ -98,12 +98,10 @@ def subset_folder(path: Path) -> Path:
 
 
 def _form(form: str) -> str:
-    from avbench.core import InputError, nearest
+    from avbench.core import require_known
 
     form = "md" if form == "markdown" else form
-    if form not in FORMS:
-        msg = f"format {form!r} is unknown; {nearest(form, FORMS)}"
-        raise InputError(msg)
+    require_known("format", form, FORMS)
     return form
 
 

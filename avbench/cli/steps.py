@@ -26,10 +26,9 @@ def chosen_workers(
     count: int | None, engine: str, address: str | None, item_seconds: float | None
 ) -> "int | RayActors | None":
     """The workers that --workers, --engine, --address and --item-timeout ask for."""
-    if engine not in ENGINES:
-        from avbench.core import nearest
+    from avbench.core import require_known
 
-        refuse(f"engine {engine!r} is unknown; {nearest(engine, ENGINES)}")
+    require_known("engine", engine, ENGINES)
     if engine == "ray":
         from avbench.storage.ray_actors import RayActors
 

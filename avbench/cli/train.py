@@ -69,12 +69,11 @@ def train_tower(
     seed: Seed = 0,
 ) -> None:
     """Train one tower from scratch."""
-    from avbench.core import nearest
+    from avbench.core import require_known
     from avbench.training.plan import Plan
     from avbench.training.train import TOWERS, make_tower, require_tower_inputs
 
-    if what not in TOWERS:
-        refuse(f"tower {what!r} is unknown; {nearest(what, TOWERS)}")
+    require_known("tower", what, TOWERS)
     plan, data = Plan(steps, batch, learning_rate=rate, seed=seed), _opened(examples)
     require_tower_inputs(plan, data, out)
     show_training(make_tower(what, plan, _session(data, out, _machine(out))), f"{what} tower: {out}", steps)
@@ -94,7 +93,7 @@ def train_arms(
     seed: Seed = 1,
 ) -> None:
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
-    from avbench.core import nearest
+    from avbench.core import require_known
     from avbench.training.plan import Plan
     from avbench.training.train import ARMS, make_arm, require_arm_inputs, same_settings
 
@@ -110,8 +109,7 @@ def train_arms(
     out = with_a_name(out)
     folders = {one: folder_to_write(out.with_name(f"{out.name}-{one}")) for one in ARMS}
     for one in arm or ():
-        if one not in ARMS:
-            refuse(f"arm {one!r} is unknown; {nearest(one, ARMS)}")
+        require_known("arm", one, ARMS)
     data = _opened(examples)
     asked = [folders[one] for one in arm or ARMS]
     others = [folder for folder in folders.values() if folder not in asked]

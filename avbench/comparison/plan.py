@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, require_known
 from avbench.metrics.table import known_metrics
 from avbench.storage.reading import naming, read_toml, shaped_plain
 
@@ -48,9 +48,7 @@ class Plan:
     def __post_init__(self) -> None:
         known = known_metrics()
         for name in (*(question.metric for question in self.questions), *(key.split("/")[-1] for key in self.margins)):
-            if name not in known:
-                msg = f"plan: metric {name!r} is unknown; {nearest(name, known, '`avbench list metrics`')}"
-                raise InputError(msg)
+            require_known("plan: metric", name, known, "`avbench list metrics`")
         for key, margin in self.margins.items():
             if not _number(margin) or margin < 0:
                 msg = f"plan: the margin of {key} is {margin!r}; it must be a number from 0, in the metric's unit"

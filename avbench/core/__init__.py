@@ -15,6 +15,7 @@ from avbench.core.errors import (
     kind_and_first_line,
     masked,
     nearest,
+    require_known,
     shown,
 )
 from avbench.core.prompt import LONGEST_NAME, Prompt, Subset, checked_id, checked_name, of_a_name
@@ -103,6 +104,7 @@ __all__ = [
     "planned_keys",
     "read_only",
     "require_ids",
+    "require_known",
     "require_same_protocol",
     "resolve",
     "shown",

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import urllib.parse
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 _SECRET_NAMES = ("TOKEN", "KEY", "SECRET", "PASSWORD")
@@ -84,6 +84,13 @@ def nearest(name: str, choices: Iterable[str], listed_by: str | None = None) -> 
     *most, last = map(repr, close or [""])
     guess = f"did you mean {', '.join(most)}{' or ' if most else ''}{last}? " if close else ""
     return guess + (f"{listed_by} lists all {len(listed)}" if listed_by else f"there are {len(listed)} choices")
+
+
+def require_known(what: str, given: object, choices: Collection[str], listed_by: str | None = None) -> None:
+    """Raise InputError, with the closest of the choices as in `nearest`, unless what was given is one of them."""
+    if given not in choices:
+        msg = f"{what} {given!r} is unknown; {nearest(str(given), choices, listed_by)}"
+        raise InputError(msg)
 
 
 def _closest(name: str, choices: Iterable[str]) -> list[str]:

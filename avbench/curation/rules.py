@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, nearest
+from avbench.core import InputError, require_known
 from avbench.curation.measures import MEASURES
 from avbench.storage.reading import read_toml
 
@@ -41,9 +41,7 @@ class Rules:
     def of(self, name: str) -> tuple[Condition, ...]:
         """The conditions of [quality], then the rule's own. Raises InputError on an unknown rule."""
         own = [rule for rule in self.conditions if rule != QUALITY]
-        if name not in own:
-            msg = f"rule {name!r} is unknown; {nearest(name, own)}"
-            raise InputError(msg)
+        require_known("rule", name, own)
         return (*self.conditions.get(QUALITY, ()), *self.conditions[name])
 
 
@@ -65,9 +63,7 @@ def read(path: Path = SHIPPED) -> Rules:
 def _condition(path: Path, rule: str, plain: Any) -> Condition:
     rest = dict(plain) if isinstance(plain, Mapping) else {}
     measure, origin, or_none = rest.pop("measure", None), rest.pop("from", "not stated"), rest.pop("or_none", False)
-    if measure not in MEASURES:
-        msg = f"{path}, rule {rule!r}: measure {measure!r} is unknown; {nearest(str(measure), MEASURES)}"
-        raise InputError(msg)
+    require_known(f"{path}, rule {rule!r}: measure", measure, MEASURES)
     if len(rest) != 1 or not set(rest) <= set(_COMPARISONS):
         msg = f"{path}, rule {rule!r}: {measure} needs one of {', '.join(_COMPARISONS)}; it has {sorted(rest)}"
         raise InputError(msg)

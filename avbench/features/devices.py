@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from avbench.core import InputError, counted, nearest
+from avbench.core import InputError, counted, nearest, require_known
 
 AUTO, CPU = "auto", "cpu"
 Found = TypeVar("Found")
@@ -76,9 +76,8 @@ def card(device: str) -> str | None:
 
 def require_precision(asked: str | None) -> None:
     """Raise InputError where a precision is none of PRECISIONS; None is allowed."""
-    if asked is not None and asked not in PRECISIONS:
-        msg = f"precision {asked!r} is unknown; {nearest(asked, PRECISIONS)}"
-        raise InputError(msg)
+    if asked is not None:
+        require_known("precision", asked, PRECISIONS)
 
 
 @functools.cache

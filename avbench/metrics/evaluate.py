@@ -36,6 +36,7 @@ from avbench.core import (
     listed,
     nearest,
     read_only,
+    require_known,
     without_notes,
 )
 from avbench.features.current import current_keys, current_rows
@@ -91,9 +92,7 @@ def chosen_metrics(names: str | Iterable[str] | None) -> list[Metric]:
 def fvd_metrics(protocols: Sequence[str]) -> list[str]:
     """The metrics that compute FVD under these protocols; ``all`` means every one. Raises InputError on others."""
     for name in protocols:
-        if name not in (*FVD_PROTOCOLS, "all"):
-            msg = f"FVD protocol {name!r} is unknown; {nearest(name, [*FVD_PROTOCOLS, 'all'])}"
-            raise InputError(msg)
+        require_known("FVD protocol", name, (*FVD_PROTOCOLS, "all"))
     return [FVD_PROTOCOLS[name] for name in (FVD_PROTOCOLS if "all" in protocols else protocols)]
 
 

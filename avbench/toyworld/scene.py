@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Prompt, digest, nearest
+from avbench.core import InputError, Prompt, digest, require_known
 
 VIEW_METRES = 2.0
 
@@ -108,19 +108,19 @@ class Scene:
     speed: str = "fast"
 
     def __post_init__(self) -> None:
-        _one_of(self.family, FAMILIES, "family")
+        require_known("family", self.family, FAMILIES)
         family = FAMILIES[self.family]
-        _one_of(self.floor, MATERIALS, "floor")
-        _one_of(self.side, ("left", "right"), "side")
-        _one_of(self.speed, family.speeds, f"speed of {self.family}")
+        require_known("floor", self.floor, MATERIALS)
+        require_known("side", self.side, ("left", "right"))
+        require_known(f"speed of {self.family}", self.speed, family.speeds)
         if len(self.bodies) not in family.counts:
             msg = f"a {self.family} scene has {' or '.join(map(str, family.counts))} bodies, not {len(self.bodies)}"
             raise InputError(msg)
         for body in self.bodies:
-            _one_of(body.shape, family.shapes, f"shape in {self.family}")
-            _one_of(body.material, MATERIALS, "material")
-            _one_of(body.colour, COLOURS, "colour")
-            _one_of(body.size, SIZES, "size")
+            require_known(f"shape in {self.family}", body.shape, family.shapes)
+            require_known("material", body.material, MATERIALS)
+            require_known("colour", body.colour, COLOURS)
+            require_known("size", body.size, SIZES)
         if family.alike and len(set(self.bodies)) > 1:
             msg = f"all bodies of a {self.family} scene must be equal"
             raise InputError(msg)
@@ -172,9 +172,3 @@ def random_scene(family: str, rng: np.random.Generator) -> Scene:
         side,
         str(rng.choice(kind.speeds)),
     )
-
-
-def _one_of(value: str, choices: Mapping[str, Any] | tuple[str, ...], what: str) -> None:
-    if value not in choices:
-        msg = f"{what} {value!r} is unknown; {nearest(str(value), choices)}"
-        raise InputError(msg)

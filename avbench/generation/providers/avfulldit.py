@@ -17,7 +17,7 @@ from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
-from avbench.core import InputError, counted, first_line, frame_rate, nearest
+from avbench.core import InputError, counted, first_line, frame_rate, nearest, require_known
 from avbench.generation.detect import fingerprint
 from avbench.generation.settings import check_counts, check_finite, check_positive
 from avbench.generation.table import Made, Request
@@ -166,9 +166,8 @@ def _check(given: Mapping[str, Any]) -> None:
         msg = f"audio_again is {again!r}; it must be 0, for no second pass over the sound, or a weight above 0"
         raise InputError(msg)
     for name, known in (("solver", _SOLVERS), ("dtype", _DTYPES)):
-        if name in given and given[name] not in known:
-            msg = f"{name} {given[name]!r} is unknown; {nearest(str(given[name]), known)}"
-            raise InputError(msg)
+        if name in given:
+            require_known(name, given[name], known)
     link = given.get("link", 0)
     if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
         msg = f"link is {link!r}; it must be between 0, which separates the towers, and 1"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, counted, first_line, listed, nearest
+from avbench.core import InputError, counted, first_line, listed, nearest, require_known
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
 from avbench.generation.settings import check_finite
@@ -93,9 +93,8 @@ def read_adapters(
     found = []
     for one in asked:
         plain = one if isinstance(one, dict) else {"path": one}
-        if unknown := [name for name in plain if name not in ("path", "component", "scale")]:
-            msg = f"-M lora: {unknown[0]!r} is unknown; {nearest(str(unknown[0]), ('path', 'component', 'scale'))}"
-            raise InputError(msg)
+        for name in plain:
+            require_known("-M lora:", name, ("path", "component", "scale"))
         if not isinstance(plain.get("path"), str) or not plain["path"]:
             msg = (
                 f'-M lora: {one!r} is no path; give one, an object such as {{"path": "FILE", "scale": 0.8}}, or a list'

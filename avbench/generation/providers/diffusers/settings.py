@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, frame_rate, nearest
+from avbench.core import InputError, frame_rate, nearest, require_known
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.loading import Sampler, Source, own_scheduler, parts_of, shift_field
 from avbench.generation.providers.diffusers.presets import (
@@ -245,9 +245,8 @@ def _guider_scale(source: Source) -> float | None:
 
 
 def _preset(asked: str | None, source: Source) -> tuple[str | None, dict[str, Any]]:
-    if asked is not None and asked not in (*PRESETS, "none"):
-        msg = f"preset {asked!r} is unknown; {nearest(asked, [*PRESETS, 'none'], 'docs/models.md')}"
-        raise InputError(msg)
+    if asked is not None:
+        require_known("preset", asked, (*PRESETS, "none"), "docs/models.md")
     name = asked or preset_name(source.pipeline.__name__, source.index, part_config(source.folder))
     return (None, {}) if name in (None, "none") else (name, asdict(PRESETS[name]))
 

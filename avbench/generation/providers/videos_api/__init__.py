@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, Key, Refused, digest, frame_rate, nearest
+from avbench.core import InputError, Key, Refused, digest, frame_rate, require_known
 from avbench.generation.providers.videos_api.journal import Journal, Step
 from avbench.generation.providers.videos_api.shapes import (
     SHAPES,
@@ -81,9 +81,7 @@ class Content:
     """``multipart`` or ``json``, if the server needs another form than the usual one."""
 
     def __post_init__(self) -> None:
-        if self.shape not in SHAPES:
-            msg = f"shape {self.shape!r} is unknown; {nearest(self.shape, SHAPES)}"
-            raise InputError(msg)
+        require_known("shape", self.shape, SHAPES)
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
             raise InputError(msg)
