@@ -125,7 +125,7 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         if not given:
             yield f"the prompts are those of {found.prompts_file}"
         return
-    if reading := _with_captions(metrics):
+    if reading := [one.name for one in metrics if any(map(reads_captions, features_of([one])))]:
         first = found.subset.prompts[0].video_caption
         yield (
             f"there is no prompts file, so file names are the captions of {all_of(reading)}, for example {first!r}; "
@@ -139,11 +139,6 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         )
     if seeds := seeds_note([prompt.video_caption for prompt in found.subset.prompts]):
         yield seeds
-
-
-def _with_captions(metrics: Sequence[Metric]) -> list[str]:
-    """The metrics that compare clips with their captions."""
-    return [one.name for one in metrics if any(map(reads_captions, features_of([one])))]
 
 
 def _fits(folder: Path, subset: Subset) -> bool:

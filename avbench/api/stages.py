@@ -258,7 +258,7 @@ def _changed(before: Iterable[Score], after: Iterable[Score]) -> Iterator[str]:
 @contextmanager
 def _writing(folder: RunFolder, work: Work) -> Iterator[Mirror | None]:
     """Lock a run folder, and keep its mirror up to date while the block writes it."""
-    mirror = work.mirror_of(folder.path)
+    mirror = None if work.mirrors is None else work.mirrors.of(folder.path)
     lost = functools.partial(work.lose_mirror, folder.path)
     with folder.writing(), mirror.kept(lost) if mirror else nullcontext():
         if isinstance(folder, RunView):

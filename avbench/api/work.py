@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from avbench.core import InputError, Shard, Subset, plain_number, shown
 from avbench.features import devices
 from avbench.metrics.table import problems
-from avbench.storage.mirror import Mirror, Mirrors
+from avbench.storage.mirror import Mirrors
 from avbench.storage.ray_actors import RayActors
 from avbench.storage.worker_pool import default_workers
 
@@ -85,10 +85,6 @@ class Work:
     mirrors: Mirrors | None = None
     """Where run folders are copied to while they are written."""
 
-    def mirror_of(self, run: Path) -> Mirror | None:
-        """The mirror of a run folder, if it has one."""
-        return None if self.mirrors is None else self.mirrors.of(run)
-
     def lose_mirror(self, run: Path, sentence: str) -> None:
         """Note that another process took the mirror of a run folder over, and do without it from now on."""
         if self.mirrors is not None:
@@ -143,7 +139,8 @@ def work_of(
         devices.require(device)  # before anything is made
     devices.require_precision(precision)
     reporter = reporter_of(reporter)
-    note_unusable_metrics(reporter)
+    for sentence in problems().values():
+        reporter.note(sentence)
     return Work(workers, replace, reporter, device, precision, mirrors)
 
 
@@ -154,9 +151,3 @@ def workers_asked(workers: int | RayActors | None) -> int | RayActors | None:
         msg = f"workers is {shown(workers)}; it must be a whole number from 0 (0 works in this process), or RayActors"
         raise InputError(msg)
     return plain
-
-
-def note_unusable_metrics(reporter: Reporter) -> None:
-    """Note each metric of an installed package that cannot be used."""
-    for sentence in problems().values():
-        reporter.note(sentence)

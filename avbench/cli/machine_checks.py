@@ -45,10 +45,6 @@ def checks(out: Path) -> Iterator[Check]:
         yield _check(name, look) if clip.ok else Check(name, None, "there is no clip to try it on")
 
 
-class _Trouble(Exception):
-    """What is wrong with this machine, in a sentence."""
-
-
 class _NotApplicable(Exception):
     """Why a check does not apply to this machine, in a sentence."""
 
@@ -58,8 +54,8 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         return Check(name, True, look())
     except _NotApplicable as reason:
         return Check(name, None, str(reason))
-    except (_Trouble, InputError) as trouble:
-        return Check(name, False, one_line(trouble))
+    except InputError as error:
+        return Check(name, False, one_line(error))
     except Exception as error:
         return Check(name, False, kind_and_first_line(error))
 
@@ -107,10 +103,10 @@ def _disk(out: Path) -> str:
     free = shutil.disk_usage(place).free
     if not os.access(place, os.W_OK):
         msg = f"{place} cannot be written to"
-        raise _Trouble(msg)
+        raise InputError(msg)
     if free < _LEAST_DISK_BYTES:
         msg = f"{free / 1e9:.1f} GB are free in {place}; {_LEAST_DISK_BYTES / 1e9:.0f} GB are wanted"
-        raise _Trouble(msg)
+        raise InputError(msg)
     return f"{free / 1e9:.0f} GB are free in {place}"
 
 
@@ -146,7 +142,7 @@ def _lossless() -> str:
     exact = np.array_equal(clip.frames, back.frames) and back.fps == clip.fps
     if not exact or back.audio is None or np.abs(back.audio.waveform - clip.audio.waveform).max() > 2**-23:
         msg = "a clip written to FFV1 and FLAC comes back changed"
-        raise _Trouble(msg)
+        raise InputError(msg)
     return "a clip written to FFV1 and FLAC comes back as it was"
 
 
@@ -157,7 +153,7 @@ def _lossy() -> str:
     )
     if error > 10 or back.audio is None:
         msg = f"a clip written to H.264 and AAC comes back with a mean error of {error:.1f} of 255, or without sound"
-        raise _Trouble(msg)
+        raise InputError(msg)
     return f"a clip written to H.264 and AAC comes back with sound and a mean error of {error:.1f} of 255"
 
 

@@ -139,7 +139,8 @@ class OneValueEach(TyperCommand):
     def _check_values(self, ctx: Any, args: list[str]) -> None:
         collecting = copy.copy(self)
         collecting.params = [copy.copy(one) for one in self.params]
-        single = [one for one in collecting.params if isinstance(one, TyperOption) and _takes_one_value(one)]
+        named = [one for one in collecting.params if isinstance(one, TyperOption)]
+        single = [one for one in named if not (one.multiple or one.is_flag or one.count)]
         for one in single:
             one.multiple = True
         given, _, _ = collecting.make_parser(ctx).parse_args([*args])
@@ -155,10 +156,6 @@ class OneValueEach(TyperCommand):
                 ctx.fail(f"{word} is empty; write . for the current folder")
             if empty and isinstance(one, TyperOption):
                 ctx.fail(f"{word}: a value is empty; name one, or leave the option out")
-
-
-def _takes_one_value(option: TyperOption) -> bool:
-    return not (option.multiple or option.is_flag or option.count)
 
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -53,9 +53,11 @@ class Storage:
 
     def __init__(self, url: str) -> None:
         """Nothing is read or written yet. Raises InputError if fsspec cannot use the address."""
+        from fsspec.implementations.local import LocalFileSystem
+
         self.url = url.rstrip("/")
         self._files, self._root = _opened(self.url)
-        self._is_folder = _is_local(self._files)
+        self._is_folder = isinstance(self._files, LocalFileSystem)
 
     def sizes(self) -> dict[str, int]:
         """The sizes of all files, by name, without those whose name begins with a dot."""
@@ -134,12 +136,6 @@ class Storage:
         except Exception as error:
             msg = f"the mirror {self.url} cannot be used: {first_line(error)}"
             raise InputError(msg) from error
-
-
-def _is_local(files: Any) -> bool:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return isinstance(files, LocalFileSystem)
 
 
 def _copy_whole(source: Path, place: Path) -> None:

@@ -63,7 +63,6 @@ from avbench.storage.row_lines import RowLine, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import (
     append_line,
-    is_being_written,
     json_bytes,
     line_of,
     read_sealed,
@@ -329,10 +328,6 @@ class RunFolder:
             except KeyboardInterrupt as stop:
                 stop.add_note(self._what_is_kept())
                 raise
-
-    def is_being_written(self) -> bool:
-        """Whether a process holds the lock of the folder."""
-        return is_being_written(self.path)
 
     def _what_is_kept(self) -> str:
         """The sentence shown to a user who interrupts a command that was writing."""

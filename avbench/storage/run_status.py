@@ -8,7 +8,7 @@ from avbench.core import InputError, Key, Sample, counted
 from avbench.storage.progress import Progress, read_progress
 from avbench.storage.row_lines import stored_rows
 from avbench.storage.run_folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
-from avbench.storage.writing import stands_for_a_lock
+from avbench.storage.writing import is_being_written, stands_for_a_lock
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def status(folder: RunFolder) -> Status:
     failures = Counter(
         str(one.failure).replace(f"{key.prompt}-{key.seed}", "…") for key, one in samples.items() if one.failure
     )
-    running = folder.is_being_written()
+    running = is_being_written(folder.path)
     stage, following = _stage(folder, run.shard, counts, features, progress if running else None)
     if running:
         left = stands_for_a_lock(folder.path / ".lock")

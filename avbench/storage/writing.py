@@ -236,12 +236,8 @@ def append_line(path: Path, value: object, *, durable: bool = False) -> None:
         if size:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                file.truncate(_whole_lines(path.read_bytes()))
+                file.truncate(path.read_bytes().rfind(b"\n") + 1)
         if file.write(line) < len(line):  # it has no buffer, and may take a part without an error
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if durable:
             os.fsync(file.fileno())
-
-
-def _whole_lines(content: bytes) -> int:
-    return content.rfind(b"\n") + 1

@@ -76,10 +76,8 @@ def _display_matrix(frame: av.VideoFrame) -> bytes:
 
 def colour_remarks(frame: av.VideoFrame) -> list[str]:
     """Name the properties of a frame that are read as stored although a screen would show them differently."""
-    remarks = []
-    if frame.color_trc in _HDR:
-        remarks.append(f"its colours are HDR ({_HDR[frame.color_trc]}): read as stored, without tone mapping")
-    return remarks
+    hdr = _HDR.get(frame.color_trc)
+    return [f"its colours are HDR ({hdr}): read as stored, without tone mapping"] if hdr else []
 
 
 def _rgb(frame: av.VideoFrame) -> np.ndarray:

@@ -95,9 +95,9 @@ def exists(path: Path) -> bool:
         return False
 
 
-def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """Read an ordinary file. Raises InputError if it has more than `most` bytes (default `Limits.text_bytes`)."""
-    most = limits().text_bytes if most is None else most
+def read_bytes(path: Path) -> bytes:
+    """Read an ordinary file. Raises InputError if it has more than `Limits.text_bytes`."""
+    most = limits().text_bytes
     with opened(path) as file:
         try:
             content = file.read(most + 1)
