@@ -110,7 +110,7 @@ def test_the_workers_of_the_page_do_without_torch():
         "from avbench.report.page import clips\n"
         "from avbench.storage import worker_pool\n"
         "seen = functools.partial(eval, \"lambda module: module in __import__('sys').modules\")\n"
-        "options = {'workers': 1, 'survive_crashes': True, 'imports': [clips.__name__]}\n"
-        "assert dict(worker_pool.map_unordered(seen, ['torch'], **options)) == {'torch': False}"
+        "pool = worker_pool.LocalPool(1, imports=[clips.__name__])\n"
+        "assert dict(pool.map_unordered(seen, ['torch'])) == {'torch': False}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

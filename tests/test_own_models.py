@@ -365,7 +365,7 @@ from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.metrics import evaluate
 from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import map_unordered
+from avbench.storage.worker_pool import LocalPool
 from avbench.subsets.loading import load
 from pathlib import Path
 
@@ -398,8 +398,8 @@ def score(task, samples):
 if __name__ == "__main__":
     (one,) = sample(RunFolder(Path("r")), "python:my_model:make", {}, [load("toy-control").limited(1)], [0])[1]
     print("sampled", one.failure)
-    print(*map_unordered(lambda: measure, ["a", "b"], workers=0))
-    print(*sorted(map_unordered(lambda: measure, ["a", "b"], workers=2, threads=True)))
+    print(*LocalPool().map_unordered(lambda: measure, ["a", "b"]))
+    print(*sorted(LocalPool(2, threads=True).map_unordered(lambda: measure, ["a", "b"])))
     evaluate._score = score
     folder, (metric,) = RunFolder(Path("r")), evaluate.chosen_metrics(["motion_amount"])
     from avbench.features.measure import measure as measured
@@ -690,9 +690,10 @@ def test_threads_wait_at_once_and_tell_what_they_raise():
             raise KeyError(task)
         return -task
 
-    assert dict(worker_pool.map_unordered(lambda: work, range(3), workers=3, threads=True)) == {0: 0, 1: -1, 2: -2}
+    threads = worker_pool.LocalPool(3, threads=True)
+    assert dict(threads.map_unordered(lambda: work, range(3))) == {0: 0, 1: -1, 2: -2}
     with pytest.raises(KeyError):
-        list(worker_pool.map_unordered(lambda: work, range(6), workers=3, threads=True))
+        list(threads.map_unordered(lambda: work, range(6)))
 
 
 # ---- the training loop

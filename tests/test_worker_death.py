@@ -43,8 +43,8 @@ def folder(tmp_path):
     return found
 
 
-def all_die(build, tasks, **_):
-    """`worker_pool.map_unordered`, where every process dies."""
+def all_die(pool, build, tasks):
+    """`LocalPool.map_unordered`, where every process dies."""
     return ((task, worker_pool.WorkerCrashed()) for task in tasks)
 
 
@@ -97,7 +97,7 @@ def test_a_clip_that_cannot_be_read_for_a_while_loses_its_values_and_is_tried_ag
 
 def test_a_clip_that_the_page_dies_of_is_told_on_it_and_tried_again(folder, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "map_unordered", all_die)
+        patch.setattr(worker_pool.LocalPool, "map_unordered", all_die)
         count, tasks = clips.prepare([folder], tmp_path / "media", workers=2)
         assert count == len(list(tasks)) == 2
     shown = [clips.card(tmp_path / "media", one.sha256) for one in folder.samples().values()]
@@ -112,7 +112,7 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
     given = SimpleNamespace(entries=lambda: entries)
     tasks = pool.unmeasured(given, tmp_path / "work")
     with monkeypatch.context() as patch:
-        patch.setattr(worker_pool, "map_unordered", all_die)
+        patch.setattr(worker_pool.LocalPool, "map_unordered", all_die)
         assert list(pool.measure(tasks, tmp_path / "work")) == [task.id for task in tasks]
     assert [row["missing"] for row in read_lines(pool.rows_path(tmp_path / "work"))] == [CRASHED] * 2
     assert pool.unmeasured(given, tmp_path / "work") == tasks
@@ -121,7 +121,8 @@ def test_a_clip_that_curation_dies_of_has_a_row_that_says_so_and_is_tried_again(
 @pytest.mark.parametrize(("workers", "survive"), [(1, True), (2, True), (2, False)])
 def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, workers, survive):
     monkeypatch.setenv(dying_workers.VICTIM, "b")
-    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=workers, survive_crashes=survive)
+    pool = worker_pool.LocalPool(workers, survive_crashes=survive)
+    working = pool.map_unordered(dying_workers.echo, ["a", "b"])
     if survive:
         found = dict(working)
         assert found["a"] == "a" and isinstance(found["b"], worker_pool.WorkerCrashed)
@@ -135,7 +136,7 @@ def test_a_worker_that_dies_while_another_one_starts_holds_nothing_up(monkeypatc
     monkeypatch.setenv(dying_workers.VICTIM, "a")
     start = BaseProcess.start
     monkeypatch.setattr(BaseProcess, "start", lambda process: (start(process), time.sleep(1)))
-    working = worker_pool.map_unordered(dying_workers.echo, ["a", "b"], workers=2, survive_crashes=True)
+    working = worker_pool.LocalPool(2).map_unordered(dying_workers.echo, ["a", "b"])
     assert isinstance(dict(working)["a"], worker_pool.WorkerCrashed)
 
 
@@ -143,7 +144,7 @@ def test_a_worker_that_dies_while_another_one_starts_holds_nothing_up(monkeypatc
 def test_a_worker_that_dies_while_it_hands_a_result_over_holds_nothing_up(tmp_path, workers):
     """Neither do the workers that wait until they may hand theirs over."""
     build, tasks = functools.partial(dying_workers.obedient, tmp_path), ["a dies halfway", "b", "c"]
-    working = worker_pool.map_unordered(build, tasks, workers=workers, survive_crashes=True)
+    working = worker_pool.LocalPool(workers).map_unordered(build, tasks)
     found = in_time(lambda: dict(working))
     assert isinstance(found.pop("a dies halfway"), worker_pool.WorkerCrashed) and found == {"b": "B", "c": "C"}
 
@@ -151,14 +152,14 @@ def test_a_worker_that_dies_while_it_hands_a_result_over_holds_nothing_up(tmp_pa
 def test_an_error_in_a_worker_ends_the_others_in_the_middle_of_their_tasks(tmp_path):
     build, tasks = functools.partial(dying_workers.obedient, tmp_path), [f"{name} naps" for name in "bcdefghi"]
     with pytest.raises(InputError, match="a is wrong"):
-        list(worker_pool.map_unordered(build, ["a raises", *tasks], workers=2))
+        list(worker_pool.LocalPool(2, survive_crashes=False).map_unordered(build, ["a raises", *tasks]))
     assert len([*tmp_path.iterdir()]) <= 3, "its worker may have begun another one, and the other worker has one"
 
 
 TOO_MANY = """
 import resource
 from avbench.core import InputError
-from avbench.storage.worker_pool import map_unordered
+from avbench.storage.worker_pool import LocalPool
 
 def build():
     return abs
@@ -166,7 +167,7 @@ def build():
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     try:
-        list(map_unordered(build, range(48), workers=48, imports=[]))
+        list(LocalPool(48, survive_crashes=False, imports=[]).map_unordered(build, range(48)))
     except InputError as error:
         print(error, flush=True)
     input()
@@ -186,7 +187,7 @@ def test_if_a_worker_cannot_be_started_the_earlier_ones_are_ended(tmp_path):
 
 
 def test_workers_ask_for_huge_pages_and_what_they_start_does_not():
-    for _, (now, begun) in worker_pool.map_unordered(dying_workers.begun_with, ["GLIBC_TUNABLES"] * 2, workers=2):
+    for _, (now, begun) in worker_pool.LocalPool(2).map_unordered(dying_workers.begun_with, ["GLIBC_TUNABLES"] * 2):
         assert "glibc.malloc.hugetlb=1" in begun and now == os.environ.get("GLIBC_TUNABLES")
 
 
@@ -206,7 +207,7 @@ def test_where_no_thread_can_be_started_the_sentence_is_the_same(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(InputError, match=r"cannot be started \(can't start new thread\): give fewer --workers"):
-        list(worker_pool.map_unordered(dying_workers.echo, range(3), workers=2, imports=[]))
+        list(worker_pool.LocalPool(2, imports=[]).map_unordered(dying_workers.echo, range(3)))
 
 
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()
@@ -267,7 +268,7 @@ def test_a_stop_ends_the_worker_that_tries_a_task_alone(tmp_path):
 
 STOPPED_EARLY = """
 import sys, threading, time
-from avbench.storage.worker_pool import map_unordered
+from avbench.storage.worker_pool import LocalPool
 
 def build():
     return abs
@@ -276,7 +277,7 @@ if __name__ == "__main__":
     threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # takes the signal, as a progress bar's may
     try:
         print("begins", flush=True)
-        list(map_unordered(build, range(4), workers=2, survive_crashes=True, imports=["imported_slowly"]))
+        list(LocalPool(2, imports=["imported_slowly"]).map_unordered(build, range(4)))
     except KeyboardInterrupt:
         sys.exit("stopped")
 """

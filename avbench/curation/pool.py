@@ -86,7 +86,7 @@ def measure(tasks: Sequence[Task], work: Path, *, workers: int = 0) -> Iterator[
     """
     path = rows_path(work)
     with RunFolder(work, "--work").writing():
-        for task, found in worker_pool.map_unordered(_Worker, tasks, workers=workers, survive_crashes=True):
+        for task, found in worker_pool.LocalPool(workers).map_unordered(_Worker, tasks):
             crashed = isinstance(found, worker_pool.WorkerCrashed)
             row = {**_row(task), "missing": worker_pool.CRASHED} if crashed else found
             append_line(path, row, durable=True)

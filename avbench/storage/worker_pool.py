@@ -88,20 +88,61 @@ class Pool(Protocol):
 
 @dataclass(frozen=True)
 class LocalPool:
-    """Worker processes of this machine; with 0 of them, tasks are done in this process."""
+    """Worker processes of this machine; with 0 of them, tasks are done in this process.
+
+    There, and with one worker without `survive_crashes`, a task that crashes ends this process.
+    """
 
     workers: int = 0
     threads: bool = False
-    """Use threads of this process instead."""
+    """Use threads of this process that share one worker function instead, for work that mostly waits."""
     keeps_settings: bool = False
     """In this process, leave torch the settings that the caller has made, such as autocast (see `default_settings`)."""
+    survive_crashes: bool = True
+    """After a crash, a task that crashes its worker in isolation twice yields `WorkerCrashed`, and the others are still
+    done; otherwise a crash is an error."""
+    imports: Sequence[str] = _SLOW_IMPORTS
+    """Modules that are imported once for all workers of this program; its first workers decide."""
 
     def map_unordered(
         self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
     ) -> Iterator[tuple[Task, Any]]:
-        """See `map_unordered` below."""
-        options = {"workers": self.workers, "threads": self.threads, "keeps_settings": self.keeps_settings}
-        return map_unordered(build, tasks, **options, survive_crashes=True)
+        """Yield (task, result) as each task is done, in any order.
+
+        Raises:
+            InputError: a worker process crashed, without `survive_crashes`; or the workers cannot be started.
+        """
+        count = min(self.workers, len(tasks))
+        if self.threads and count > 1:
+            yield from _in_threads(build(), tasks, count)
+        elif self.threads or self.workers < 1 or (count <= 1 and not self.survive_crashes):
+            yield from _in_this_process(build, tasks, self.keeps_settings)
+        else:
+            yield from self._in_processes(build, tasks)
+
+    def _in_processes(
+        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    ) -> Iterator[tuple[Task, Any]]:
+        left = list(range(len(tasks)))
+        while left:
+            try:
+                with _pool(min(self.workers, len(left)), self.imports) as pool:
+                    futures = dict(zip(_submitted(pool, build, [tasks[number] for number in left]), left, strict=True))
+                    for future in as_completed(futures):
+                        number, result = futures.pop(future), _result(future)
+                        left.remove(number)
+                        yield tasks[number], result
+            except BrokenProcessPool:
+                if not self.survive_crashes:
+                    msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
+                    raise InputError(msg) from None
+            # tasks start in order, so the one that crashed is among the first that are left
+            suspects, left = left[: 2 * self.workers], left[2 * self.workers :]
+            for number in suspects:
+                alone = run_isolated(build, tasks[number])
+                if isinstance(alone, WorkerCrashed):  # for the first time, if another task crashed in the pool
+                    alone = run_isolated(build, tasks[number])
+                yield tasks[number], alone
 
     def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
@@ -166,44 +207,6 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_unordered(
-    build: Callable[[], Callable[[Task], Result]],
-    tasks: Sequence[Task],
-    *,
-    workers: int,
-    threads: bool = False,
-    keeps_settings: bool = False,
-    survive_crashes: bool = False,
-    imports: Sequence[str] = _SLOW_IMPORTS,
-) -> Iterator[tuple[Task, Any]]:
-    """Yield (task, result) as each task is done, in any order.
-
-    An exception in a worker is raised here. With `workers` 0, and with one worker without `survive_crashes`, a task
-    that crashes ends this process.
-
-    Args:
-        build: makes the worker function, once in each process; it loads the networks. With several workers, `build`,
-            the tasks and the results must be picklable.
-        tasks: each is passed to the worker function.
-        workers: number of worker processes; 0 means this process.
-        threads: use threads of this process that share one worker function, for work that mostly waits.
-        keeps_settings: in this process, leave torch the settings that the caller has made (see `default_settings`).
-        survive_crashes: after a crash in the pool, a task that crashes its worker in isolation twice yields
-            `WorkerCrashed`, and the other tasks are still done.
-        imports: modules that are imported once for all workers of this program; its first workers decide.
-
-    Raises:
-        InputError: a worker process crashed, without `survive_crashes`; or the workers cannot be started.
-    """
-    count = min(workers, len(tasks))
-    if threads and count > 1:
-        yield from _in_threads(build(), tasks, count)
-    elif threads or workers < 1 or (count <= 1 and not survive_crashes):
-        yield from _in_this_process(build, tasks, keeps_settings)
-    else:
-        yield from _in_processes(build, tasks, workers, survive_crashes, imports)
-
-
 def _in_this_process(
     build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], keeps_settings: bool
 ) -> Iterator[tuple[Task, Result]]:
@@ -216,35 +219,6 @@ def _in_this_process(
             with ends_forks(), settings():
                 result = work(task)
             yield task, result
-
-
-def _in_processes(
-    build: Callable[[], Callable[[Task], Result]],
-    tasks: Sequence[Task],
-    workers: int,
-    survive_crashes: bool,
-    imports: Sequence[str],
-) -> Iterator[tuple[Task, Any]]:
-    left = list(range(len(tasks)))
-    while left:
-        try:
-            with _pool(min(workers, len(left)), imports) as pool:
-                futures = dict(zip(_submitted(pool, build, [tasks[number] for number in left]), left, strict=True))
-                for future in as_completed(futures):
-                    number, result = futures.pop(future), _result(future)
-                    left.remove(number)
-                    yield tasks[number], result
-        except BrokenProcessPool:
-            if not survive_crashes:
-                msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
-                raise InputError(msg) from None
-        # tasks start in order, so the one that crashed is among the first that are left
-        suspects, left = left[: 2 * workers], left[2 * workers :]
-        for number in suspects:
-            alone = run_isolated(build, tasks[number])
-            if isinstance(alone, WorkerCrashed):  # for the first time, if another task crashed in the pool
-                alone = run_isolated(build, tasks[number])
-            yield tasks[number], alone
 
 
 def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:

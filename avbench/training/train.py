@@ -173,8 +173,9 @@ def _made(
         done = _whole_lines(out / CAPTIONS)
         file = files.enter_context((out / CAPTIONS).open("a"))
         build = functools.partial(_encoder, data, seed, sound.config)
+        pool = worker_pool.LocalPool(workers, survive_crashes=False)
         waiting: dict[int, dict[str, str]] = {}
-        for number, (frames, sounds, *texts) in worker_pool.map_unordered(build, range(done, count), workers=workers):
+        for number, (frames, sounds, *texts) in pool.map_unordered(build, range(done, count)):
             write_video(number, frames)
             write_audio(number, sounds)
             waiting[number] = dict(zip(("video", "audio"), texts, strict=True))
@@ -229,7 +230,7 @@ _FITTED = 360
 
 def _fitted(data: str, seed: int, count: int, workers: int) -> SpectrogramCodecConfig:
     build = functools.partial(_source, data, seed)
-    clips = dict(worker_pool.map_unordered(build, range(count), workers=workers))
+    clips = dict(worker_pool.LocalPool(workers, survive_crashes=False).map_unordered(build, range(count)))
     waves = np.stack([clips[number][1] for number in range(count)])
     return SpectrogramCodec(SpectrogramCodecConfig()).measured(torch.from_numpy(waves)[:, None])
 

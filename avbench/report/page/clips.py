@@ -69,9 +69,8 @@ def prepare(
     build = functools.partial(_maker, place, tuple(pictures))
 
     def make() -> Iterator[Task]:
-        imports = [__name__]  # nothing here needs torch
-        found_of = worker_pool.map_unordered(build, todo, workers=workers, survive_crashes=True, imports=imports)
-        for task, found in found_of:
+        pool = worker_pool.LocalPool(workers, imports=[__name__])  # nothing here needs torch
+        for task, found in pool.map_unordered(build, todo):
             if isinstance(found, worker_pool.WorkerCrashed):
                 known = {"recipe": _RECIPE, "missing": str(worker_pool.WorkerCrashed("preparing"))}
                 write_json(place / f"{task.sha256}.json", known)
