@@ -8,40 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from avbench.cli import options
 from avbench.cli.config import write_config
-from avbench.cli.options import (
-    AcceptLicence,
-    Address,
-    Against,
-    Allow,
-    AskedBy,
-    Columns,
-    Config,
-    Device,
-    Engine,
-    Explain,
-    Fetch,
-    Form,
-    FVDProtocols,
-    ItemTimeout,
-    Limit,
-    Metrics,
-    MirrorAt,
-    Models,
-    OtherReference,
-    Out,
-    PlanAt,
-    Precision,
-    Prompts,
-    ReferenceAt,
-    Replace,
-    Settings,
-    ShardOf,
-    Subsets,
-    View,
-    Workers,
-    folder_beside_runs,
-)
 from avbench.cli.printing import (
     ConsoleReporter,
     print_frame,
@@ -113,26 +81,26 @@ def score(
     ] = None,
     name: Name = None,
     fps: Annotated[str | None, typer.Option(help="Frame rate of folders of numbered frames: 25, 30000/1001.")] = None,
-    metric: Metrics = None,
-    columns: Columns = None,
-    fetch: Fetch = False,
-    accept_licence: AcceptLicence = None,
-    plan: PlanAt = None,
-    workers: Workers = None,
-    engine: Engine = "local",
-    address: Address = None,
-    item_timeout: ItemTimeout = None,
-    device: Device = "auto",
-    precision: Precision = None,
-    explain: Explain = None,
+    metric: options.Metrics = None,
+    columns: options.Columns = None,
+    fetch: options.Fetch = False,
+    accept_licence: options.AcceptLicence = None,
+    plan: options.PlanAt = None,
+    workers: options.Workers = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    item_timeout: options.ItemTimeout = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    explain: options.Explain = None,
     out: Annotated[
-        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=folder_beside_runs)
+        Path, typer.Option(help="Folder for measurements, tables and the page.", callback=options.folder_beside_runs)
     ] = Path("runs/score"),
-    replace: Replace = False,
+    replace: options.Replace = False,
     details: Details = False,
     every: All = False,
-    shard: ShardOf = None,
-    mirror: MirrorAt = None,
+    shard: options.ShardOf = None,
+    mirror: options.MirrorAt = None,
 ) -> None:
     """Find out which of several folders of clips is better. Nothing else is needed.
 
@@ -173,37 +141,37 @@ def score(
 @app.command()
 def run(
     ctx: typer.Context,
-    models: Models = None,
-    subset: Subsets = None,
-    prompts: Prompts = None,
-    preset: AskedBy = None,
+    models: options.Models = None,
+    subset: options.Subsets = None,
+    prompts: options.Prompts = None,
+    preset: options.AskedBy = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Clips per prompt: seeds 0 … N-1; 1 by default.")] = None,
-    view: View = None,
-    limit: Limit = None,
-    setting: Settings = None,
-    metric: Metrics = None,
-    columns: Columns = None,
-    fvd_protocol: FVDProtocols = None,
-    fetch: Fetch = False,
-    accept_licence: AcceptLicence = None,
-    reference: ReferenceAt = None,
-    against: Against = None,
-    plan: PlanAt = None,
-    allow: Allow = None,
-    workers: Workers = None,
-    engine: Engine = "local",
-    address: Address = None,
-    item_timeout: ItemTimeout = None,
-    device: Device = "auto",
-    precision: Precision = None,
-    explain: Explain = None,
-    out: Out = Path("runs"),
-    replace: Replace = False,
+    view: options.View = None,
+    limit: options.Limit = None,
+    setting: options.Settings = None,
+    metric: options.Metrics = None,
+    columns: options.Columns = None,
+    fvd_protocol: options.FVDProtocols = None,
+    fetch: options.Fetch = False,
+    accept_licence: options.AcceptLicence = None,
+    reference: options.ReferenceAt = None,
+    against: options.Against = None,
+    plan: options.PlanAt = None,
+    allow: options.Allow = None,
+    workers: options.Workers = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    item_timeout: options.ItemTimeout = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    explain: options.Explain = None,
+    out: options.Out = Path("runs"),
+    replace: options.Replace = False,
     details: Details = False,
     every: All = False,
-    config: Config = None,
-    shard: ShardOf = None,
-    mirror: MirrorAt = None,
+    config: options.Config = None,
+    shard: options.ShardOf = None,
+    mirror: options.MirrorAt = None,
 ) -> None:
     """Sample, measure and compare models; print the answer and the tables, and write the page.
 
@@ -254,13 +222,13 @@ def run(
 @app.command()
 def compare(
     runs: RunsOrArms,
-    form: Form = "console",
-    metric: Metrics = None,
-    columns: Columns = None,
+    form: options.Form = "console",
+    metric: options.Metrics = None,
+    columns: options.Columns = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="Every run against every other.")] = False,
-    plan: PlanAt = None,
-    allow: Allow = None,
-    reference: OtherReference = None,
+    plan: options.PlanAt = None,
+    allow: options.Allow = None,
+    reference: options.OtherReference = None,
     caption: Annotated[
         str, typer.Option(help="full, or short: with md, latex or csv one table for a paper, with a one-line footnote.")
     ] = "full",
@@ -323,18 +291,18 @@ def compare(
 @app.command()
 def report(
     runs: RunsOrArms,
-    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=folder_beside_runs)],
+    out: Annotated[Path, typer.Option(help="Folder for the tables and the page.", callback=options.folder_beside_runs)],
     media: Annotated[
         str, typer.Option(help="inside or beside: the clips in the page, or in media/ beside it.")
     ] = "inside",
     flow: Annotated[bool, typer.Option("--flow", help="Show the flow over the clips as well.")] = False,
-    explain: Explain = None,
+    explain: options.Explain = None,
     votes: Annotated[list[Path] | None, typer.Option(help="Votes that an earlier page exported; repeatable.")] = None,
-    metric: Metrics = None,
-    plan: PlanAt = None,
-    allow: Allow = None,
-    reference: OtherReference = None,
-    workers: Workers = None,
+    metric: options.Metrics = None,
+    plan: options.PlanAt = None,
+    allow: options.Allow = None,
+    reference: options.OtherReference = None,
+    workers: options.Workers = None,
     unpaired: Unpaired = False,
     details: Details = False,
     every: All = False,
@@ -378,8 +346,8 @@ def report(
     views = [opened_run(Path(path), reads_clips=True) for path in runs]
     require_known_fields(views, allow or ())
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
-    options = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
-    page = found.save_report(out, options, CONSOLE)
+    how_shown = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))
+    page = found.save_report(out, how_shown, CONSOLE)
     _print_comparison(found, page, shown=Shown(details, every))
 
 
@@ -391,7 +359,7 @@ def list_(
     name: Annotated[
         str | None, typer.Argument(help="List only names that hold this word; with models: what lies at this path.")
     ] = None,
-    form: Form = "console",
+    form: options.Form = "console",
 ) -> None:
     """List models, subsets, metrics and so on; `list models PATH` detects what lies at a path."""
     print_list(what, form, name)
@@ -403,14 +371,16 @@ def doctor(
         str | None,
         typer.Option(help="Check this model's contract: seven clips are made; a paid service charges for six."),
     ] = None,
-    setting: Settings = None,
+    setting: options.Settings = None,
     subset: Annotated[
         str | None, typer.Option(help="The subset whose first two prompts are used; toy-control by default.")
     ] = None,
-    prompts: Prompts = None,
+    prompts: options.Prompts = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder that would hold the run folders; `runs` by default.", callback=folder_beside_runs),
+        typer.Option(
+            help="Folder that would hold the run folders; `runs` by default.", callback=options.folder_beside_runs
+        ),
     ] = None,
 ) -> None:
     """Check this machine, or a model: one line per check, and exit code 1 if one failed."""

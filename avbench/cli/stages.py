@@ -5,38 +5,7 @@ from typing import Annotated
 
 import typer
 
-from avbench.cli.options import (
-    AcceptLicence,
-    Address,
-    Against,
-    Allow,
-    Columns,
-    Device,
-    Engine,
-    Fetch,
-    Form,
-    FVDProtocols,
-    ItemTimeout,
-    Limit,
-    Metrics,
-    MirrorAt,
-    OtherReference,
-    Out,
-    PlannedPrompts,
-    PlannedSeeds,
-    PlannedTrainings,
-    Precision,
-    Prompts,
-    ReferenceAt,
-    Replace,
-    Runs,
-    Seeds,
-    Settings,
-    ShardOf,
-    Subsets,
-    View,
-    Workers,
-)
+from avbench.cli import options
 from avbench.cli.printing import (
     print_line,
     print_notes,
@@ -65,20 +34,20 @@ from avbench.cli.steps import (
 @app.command()
 def sample(
     model: Annotated[str, typer.Argument(help="provider:target")],
-    subset: Subsets = None,
-    prompts: Prompts = None,
-    seeds: Seeds = 1,
-    view: View = None,
-    limit: Limit = None,
-    setting: Settings = None,
-    workers: Workers = None,
-    engine: Engine = "local",
-    address: Address = None,
-    item_timeout: ItemTimeout = None,
-    out: Out = Path("runs"),
-    replace: Replace = False,
-    shard: ShardOf = None,
-    mirror: MirrorAt = None,
+    subset: options.Subsets = None,
+    prompts: options.Prompts = None,
+    seeds: options.Seeds = 1,
+    view: options.View = None,
+    limit: options.Limit = None,
+    setting: options.Settings = None,
+    workers: options.Workers = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    item_timeout: options.ItemTimeout = None,
+    out: options.Out = Path("runs"),
+    replace: options.Replace = False,
+    shard: options.ShardOf = None,
+    mirror: options.MirrorAt = None,
 ) -> None:
     """Make the clips of one model, and nothing else."""
     from avbench.api import Mirrors, SamplingJob, chosen_subsets, model_folders, sampled
@@ -99,20 +68,20 @@ def sample(
 
 @app.command()
 def measure(
-    runs: Runs,
-    metric: Metrics = None,
-    columns: Columns = None,
-    fvd_protocol: FVDProtocols = None,
-    against: Against = None,
-    fetch: Fetch = False,
-    accept_licence: AcceptLicence = None,
-    workers: Workers = None,
-    engine: Engine = "local",
-    address: Address = None,
-    item_timeout: ItemTimeout = None,
-    device: Device = "auto",
-    precision: Precision = None,
-    shard: ShardOf = None,
+    runs: options.Runs,
+    metric: options.Metrics = None,
+    columns: options.Columns = None,
+    fvd_protocol: options.FVDProtocols = None,
+    against: options.Against = None,
+    fetch: options.Fetch = False,
+    accept_licence: options.AcceptLicence = None,
+    workers: options.Workers = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    item_timeout: options.ItemTimeout = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    shard: options.ShardOf = None,
 ) -> None:
     """Measure the clips of run folders."""
     from avbench.api import measured, share_of
@@ -130,15 +99,15 @@ def measure(
 
 @app.command()
 def evaluate(
-    runs: Runs,
-    metric: Metrics = None,
-    columns: Columns = None,
-    fvd_protocol: FVDProtocols = None,
-    reference: ReferenceAt = None,
-    against: Against = None,
-    workers: Workers = None,
-    device: Device = "auto",
-    precision: Precision = None,
+    runs: options.Runs,
+    metric: options.Metrics = None,
+    columns: options.Columns = None,
+    fvd_protocol: options.FVDProtocols = None,
+    reference: options.ReferenceAt = None,
+    against: options.Against = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
 ) -> None:
     """Score measured run folders; with --fvd-protocol, measure FVD under other protocols first and print the spread."""
     from avbench.api import evaluated, measurable, measured, reference_of
@@ -171,14 +140,14 @@ def evaluate(
 @app.command()
 def leaderboard(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold run folders.")],
-    form: Form = "console",
-    metric: Metrics = None,
-    allow: Allow = None,
+    form: options.Form = "console",
+    metric: options.Metrics = None,
+    allow: options.Allow = None,
     distances: Annotated[
         bool,
         typer.Option("--test-distances", help="Also rank distances, by label swaps: some seconds per pair of runs."),
     ] = False,
-    reference: OtherReference = None,
+    reference: options.OtherReference = None,
 ) -> None:
     """Rank many runs, each with the range of ranks that the data leave open. To add a run, put its folder among the
     others.
@@ -202,13 +171,13 @@ def power(
             help="One pilot run, or two whose clips are paired; or two arms, as in 'a=runs/a-*' 'b=runs/b-*'.",
         ),
     ],
-    prompts: PlannedPrompts = None,
-    seeds: PlannedSeeds = None,
-    trainings: PlannedTrainings = None,
+    prompts: options.PlannedPrompts = None,
+    seeds: options.PlannedSeeds = None,
+    trainings: options.PlannedTrainings = None,
     family: Annotated[
         int, typer.Option(min=1, help="How many comparisons Holm's correction will count; 1 corrects nothing.")
     ] = 1,
-    form: Form = "console",
+    form: options.Form = "console",
 ) -> None:
     """Compute which differences a number of prompts and seeds could find, before GPU hours are spent."""
     from avbench import api
@@ -242,9 +211,9 @@ def votes(
         list[Path] | None,
         typer.Option("--run", help="A run that was voted on; repeatable. Says how far each metric agrees with people."),
     ] = None,
-    form: Form = "console",
-    metric: Metrics = None,
-    allow: Allow = None,
+    form: options.Form = "console",
+    metric: options.Metrics = None,
+    allow: options.Allow = None,
 ) -> None:
     """Check and sum up blind votes: who won against whom, Bradley–Terry strengths, and which metrics agree with people.
 
