@@ -17,11 +17,10 @@ from avbench.api.choices import (
     named_folders,
     shard_folder,
     share_of,
-    shared_columns,
 )
 from avbench.api.comparing import compare, compare_arms, compared
 from avbench.api.references import RealClips, build_reference, reference_of
-from avbench.api.results import ArmComparison, Comparison, of_metrics
+from avbench.api.results import ArmComparison, Comparison
 from avbench.api.running import DEMO_MODELS, run
 from avbench.api.scoring import score
 from avbench.api.stages import evaluated, measurable, measured, opened, sampled
@@ -50,7 +49,6 @@ __all__ = [
     "model_folders",
     "named_arms",
     "named_folders",
-    "of_metrics",
     "opened",
     "reference_of",
     "run",
@@ -58,5 +56,4 @@ __all__ = [
     "score",
     "shard_folder",
     "share_of",
-    "shared_columns",
 ]
