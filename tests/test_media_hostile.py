@@ -21,7 +21,7 @@ from made_media import make, make_folder, moving, refusal, tone
 from avbench.core import Audio, Clip, InputError, MediaError
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.media.budget import FRAMES_VARIABLE, MAX_PIXELS, MEMORY_VARIABLE, Budget
-from avbench.storage.media.integrity import is_fragmented
+from avbench.storage.media.integrity import is_finished, is_fragmented
 
 READER = """
 import faulthandler, json, resource, sys
@@ -314,3 +314,29 @@ def test_only_streaming_files_are_fragmented(tmp_path: Path) -> None:
     for name, data in seeds(tmp_path).items():
         (tmp_path / name).write_bytes(data)
         assert is_fragmented(tmp_path / name) == (name == "f.mp4")
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.mp4", "mpeg4", {}),
+        ("clip.mkv", "mpeg4", {}),
+        ("clip.webm", "libvpx-vp9", {}),
+        ("clip.avi", "mpeg4", {}),
+        ("stream.mp4", "mpeg4", {"movflags": "frag_keyframe+empty_moov"}),
+        ("stream.mkv", "mpeg4", {"live": "1"}),
+    ],
+)
+def test_a_file_shows_that_it_was_closed_unless_it_was_made_for_streaming(tmp_path, name, codec, options):
+    halfway = tmp_path / f"halfway-{name}"
+    with av.open(str(tmp_path / name), "w", options={**options, "flush_packets": "1"}) as container:
+        stream = container.add_stream(codec, rate=8)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        noise = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), np.uint8)
+        for frame in noise:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        halfway.write_bytes((tmp_path / name).read_bytes())
+        container.mux(stream.encode())
+    assert not is_finished(halfway)
+    assert is_finished(tmp_path / name) == name.startswith("clip")

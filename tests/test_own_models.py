@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -558,8 +559,10 @@ def test_a_script_is_run_once_a_batch(here):
 def test_a_crash_costs_its_prompt_only(here):
     folder, made = scripted(here, "a", "crash", "go-on")
     assert made["a"].path and made["go-on"].path, "what comes after it is made by the next run of the script"
-    kept = "(all of it: jobs/*/stderr.txt)"
-    assert made["crash"].failure == f"the script ended with exit code 1; its last words: CUDA out of memory {kept}"
+    assert made["crash"].failure == (
+        "the script ended with exit code 1; its last words: CUDA out of memory (all of it: jobs/*/stderr.txt); what it "
+        "wrote last is not kept, because it may be cut off"
+    )
     assert len(list((folder.path / "jobs").glob("batch-*"))) == 3, "and it is tried twice"
 
 
@@ -625,9 +628,77 @@ def test_the_error_of_a_script_is_told_before_the_advice_below_it(here):
     )
 
 
+FAILING = """
+import json, os, shutil, sys, time
+WHOLE = {"cut": 2, "cut-too": 3}
+for at, one in enumerate(json.load(open(sys.argv[-1]))["requests"]):
+    name = one["id"]
+    if name == "crash":
+        break
+    if name == "second-time" and not os.path.exists("once"):
+        open("once", "w")
+        continue
+    if name.startswith("file"):
+        shutil.copy("whole.mkv", one["file"] + ".mkv")
+    if name.startswith("slow"):
+        shutil.copy("whole.mkv", one["file"] + ".mkv")
+        time.sleep(60 if name == "slow" else 0)
+    if name.startswith(("cut", "frames", "second")):
+        os.mkdir(one["file"])
+        for number in range(WHOLE.get(name, 4)):
+            shutil.copy("frame.png", f"{one['file']}/{number}.png")
+            seconds = 100 + (10 + number if name.startswith("cut") else at)
+            os.utime(f"{one['file']}/{number}.png", (seconds, seconds))
+    if name == "leaves-a-rank" and os.fork() == 0:
+        open("rank.txt", "w").write(str(os.getpid()))
+        time.sleep(60)
+while one["id"] == "leaves-a-rank" and not os.path.exists("rank.txt"):
+    time.sleep(0.01)
+os._exit(9)
+"""
+
+
+def failing(here, *ids, **settings):
+    (here / "fail.py").write_text(FAILING)
+    write_clip(Clip(np.full((4, 16, 16, 3), 50, np.uint8), Fraction(8)), here / "whole.mkv")
+    cv2.imwrite(str(here / "frame.png"), np.full((16, 16, 3), 50, np.uint8))
+    prompts = Subset("s", 1, tuple(Prompt(one, "a cat") for one in ids), None)
+    folder = RunFolder(here / "failing")
+    list(sample(folder, f"cmd:{sys.executable} fail.py", {"fps": 8, **settings}, [prompts], [0])[1])
+    return {key.prompt: one for key, one in folder.samples().items()}
+
+
+def test_of_a_script_that_fails_no_whole_clip_is_lost_and_none_that_is_cut_off_is_kept(here):
+    """Two ranks were writing frames when they ended; or the last clip was whole when the script failed."""
+    made = failing(here, "frames", "cut", "cut-too")
+    assert made["frames"].path and not made["cut"].path and not made["cut-too"].path
+    assert made["cut"].failure.endswith("; what it wrote last is not kept, because it may be cut off")
+    shutil.rmtree(here / "failing")
+    made = failing(here, "file", "file-too")
+    assert made["file"].path and made["file-too"].path, "as long as the other one"
+    shutil.rmtree(here / "failing")
+    assert not failing(here, "file")["file"].path, "nothing shows that it is whole"
+    shutil.rmtree(here / "failing")
+    made = failing(here, "slow-too", "slow", timeout=3)
+    assert made["slow"].path and made["slow-too"].path, "it was closed long before the time was over"
+
+
+def test_a_prompt_that_crashes_the_script_at_once_does_not_stop_those_after_it(here):
+    made = failing(here, "frames", "frames-too", "second-time", "crash", "frames-after")
+    assert [name for name, one in made.items() if not one.path] == ["crash"]
+
+
+def test_a_script_that_fails_leaves_no_rank_behind(here):
+    failing(here, "leaves-a-rank")
+    rank = Path(f"/proc/{(here / 'rank.txt').read_text()}/cmdline")
+    wait_until(lambda: not written(rank), 30)
+
+
 def test_a_script_that_hangs_is_ended(here):
     _, made = scripted(here, "slow", timeout=1)
-    assert made["slow"].failure == "the script did not end within 1 s; it wrote nothing to stderr"
+    assert made["slow"].failure == (
+        "the script did not end within 1 s (-M timeout=; -M batch= gives it fewer clips); it wrote nothing to stderr"
+    )
     with pytest.raises(InputError, match="'no-such-thing' is not a command"):
         build("cmd:no-such-thing --x", {})
     with pytest.raises(InputError, match="No closing quotation"):

@@ -5,9 +5,10 @@ The script is run once per batch, with one more argument, the path of a JSON fil
 `file`, adding a suffix that `read_clip` reads, or makes a folder of numbered frames of that name; it should write to a
 temporary name and rename. Its output is kept in `folder`. With exit code 0, a clip that it did not write is recorded as
 a failure of that clip. With another exit code it is run again for the clips it did not write, with the first of them
-moved to the end, as long as each run adds a clip; a first run that adds none is tried once more, unless it ran out of
-time. So a prompt that crashes the script does not stop the others. The command line is recorded, so put secrets in
-environment variables.
+moved to the end, until one clip is left that it fails to make, or two runs in a row add none, or one that ran out of
+time; a first run is tried once more. So a prompt that crashes the script does not stop the others. What such a run was
+writing last, maybe in several processes, may be cut off; it is kept only if it is shown to be whole. The command line
+is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -26,18 +27,20 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from avbench.core import HopelessError, InputError, frame_rate, listed
+from avbench.core import ClipSpec, HopelessError, InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.settings import check_counts, check_positive
 from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import SOUND_BESIDE
 from avbench.storage.content import content_sha256
-from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES
+from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES, read_clip
+from avbench.storage.media.integrity import is_finished
 from avbench.storage.reading import exists
 from avbench.storage.run_folder import OF_A_SCRIPT
 from avbench.storage.writing import write_json
@@ -103,6 +106,8 @@ class Command:
         check_positive(timeout=timeout)
         self.batch_size, self.concurrency, self._timeout_seconds = batch, concurrency, timeout
         self._frame_rate = None if fps is None else frame_rate(fps)
+        self._lengths: set[tuple[ClipSpec | None, int]] = set()
+        """Of whole clips, as far as they had to be counted."""
         self._kept = journal is not None
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
@@ -117,13 +122,14 @@ class Command:
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last words."""
         made: dict[int, Made | InputError] = {}
-        left = list(range(len(requests)))
+        left, idle = list(range(len(requests))), 0
         for run in itertools.count():
             found, trouble = self._batch([requests[number] for number in left])
             made |= dict(zip(left, found, strict=True))
             failed = [number for number in left if isinstance(made[number], InputError)]
-            more = len(failed) < len(left)
-            if trouble is None or not failed or not (more or (run == 0 and trouble != _SLOW)):
+            idle = 0 if len(failed) < len(left) else idle + 1
+            once_more = idle == 1 and trouble != _SLOW and (run == 0 or len(left) > 1)
+            if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
         return [made[number] for number in range(len(requests))]
@@ -140,14 +146,14 @@ class Command:
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
         kind, trouble = self._run(folder)
         found = [_written(stem) for stem in stems]
-        # the file that was being written when the script failed may be incomplete
-        written = [path for paths in found for path in paths]
-        torn = max(written, key=lambda path: path.stat().st_mtime_ns) if trouble and written else None
+        torn = self._torn(kind, requests, found) if kind else set()
         made: list[Made | InputError] = []
         for request, stem, paths in zip(requests, stems, found, strict=True):
             if len(paths) > 1:
                 made.append(InputError(f"the script wrote several files: {', '.join(path.suffix for path in paths)}"))
-            elif not paths or torn in paths:
+            elif torn.intersection(paths):
+                made.append(InputError(f"{trouble}; what it wrote last is not kept, because it may be cut off"))
+            elif not paths:
                 nothing = f"the script wrote nothing to the clip's file; {self._last_words(folder)}"
                 made.append(InputError(trouble or _unread(stem) or nothing))
             elif (fps := self._fps(request)) is None and paths[0].is_dir():
@@ -156,6 +162,21 @@ class Command:
             else:
                 made.append(Made(paths[0], moved=True, fps=fps if paths[0].is_dir() else None, remark=_sound(stem)))
         return made, kind
+
+    def _torn(self, kind: str, requests: Sequence[Request], found: Sequence[Sequence[Path]]) -> set[Path]:
+        """What a run that failed wrote and may be cut off.
+
+        That is what it was writing last, unless it is as long as another clip for the same clip spec; or, of a run that
+        was killed at its time limit, unless the file was closed, which a script that fails may do halfway.
+        """
+        written = {path: request.clip_spec for request, paths in zip(requests, found, strict=True) for path in paths}
+        suspects = _written_last([*written])
+        if kind == _SLOW:
+            suspects = {path for path in suspects if path.is_dir() or not is_finished(path)}
+        if suspects:
+            self._lengths |= {(spec, _frames(path)) for path, spec in written.items() if path not in suspects}
+        counts = {path: _frames(path) for path in suspects}
+        return {path for path, count in counts.items() if not count or (written[path], count) not in self._lengths}
 
     def _fps(self, request: Request) -> Fraction | None:
         """The rate of a folder of frames."""
@@ -169,7 +190,8 @@ class Command:
                     [*self._words, str(folder / "requests.json")], out, errors, self._timeout_seconds
                 )
             except subprocess.TimeoutExpired:
-                return _SLOW, f"the script did not end within {self._timeout_seconds:g} s; {self._last_words(folder)}"
+                limit = f"{self._timeout_seconds:g} s (-M timeout=; -M batch= gives it fewer clips)"
+                return _SLOW, f"the script did not end within {limit}; {self._last_words(folder)}"
         if code == 0:
             return None, None
         ended = f"exit code {code}" if code > 0 else f"signal {signal.Signals(-code).name}"
@@ -200,12 +222,16 @@ class _Scripts:
             )
             self._running.add(process)
         try:
-            return process.wait(seconds)
+            code = process.wait(seconds)
         except BaseException:
             _kill(process)
             raise
         finally:
             self._running.discard(process)
+        if code:  # other ranks may go on, with a GPU's memory that the next run needs
+            with suppress(ProcessLookupError, PermissionError):  # there are none; of macOS: all of them have ended
+                os.killpg(process.pid, signal.SIGKILL)
+        return code
 
     def end(self) -> None:
         """Kill what runs, and let nothing start any more."""
@@ -278,6 +304,24 @@ def _written(stem: Path) -> list[Path]:
     files = _beside(stem, MEDIA_SUFFIXES)
     frames = stem.is_dir() and any(path.suffix.lower() in IMAGE_SUFFIXES for path in stem.iterdir())
     return files or ([stem] if frames else [])
+
+
+def _written_last(written: Sequence[Path]) -> set[Path]:
+    """The clip that was written last, and those that other processes were writing at the same time.
+
+    Only a folder of frames shows when it was begun; other files show by themselves where they are cut off.
+    """
+    times = {path: [one.stat().st_mtime_ns for one in (path, *path.glob("*")) if one.is_file()] for path in written}
+    begun = min(max(times.values(), key=max, default=[0]))
+    return {path for path, changed in times.items() if max(changed) >= begun}
+
+
+def _frames(path: Path) -> int:
+    """The number of a clip's frames; 0 if it cannot be read."""
+    try:
+        return len(read_clip(path, fps=1 if path.is_dir() else None, most_held=0).frames)
+    except InputError:
+        return 0
 
 
 def _beside(stem: Path, suffixes: Sequence[str]) -> list[Path]:

@@ -142,6 +142,23 @@ def lacks_index(path: Path) -> bool:
             return content.find(b"moov") == content.find(b"moof") == -1
 
 
+def is_finished(path: Path) -> bool:
+    """Whether a file has what a program fills in when it closes it; of a file that was written to a pipe or as a
+    stream this cannot be told.
+    """
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT)
+        if start[:4] == b"\x1a\x45\xdf\xa3":
+            _, _, size = start.partition(_SEGMENT)
+            return size[:1] not in (b"", b"\xff") and not size.startswith(b"\x01" + b"\xff" * 7)
+        if start[:4] == b"RIFF":
+            return int.from_bytes(start[4:8], "little") not in _UNKNOWN_SIZES
+        if start[4:8] in _FIRST_BOXES:
+            kinds = [kind for kind, _ in _boxes(file, path.stat().st_size)]
+            return b"moov" in kinds and b"moof" not in kinds
+    return start[:4] == b"GIF8"
+
+
 def is_fragmented(path: Path) -> bool:
     """Whether a file is a fragmented mp4, as streaming writes it."""
     with path.open("rb") as file:
