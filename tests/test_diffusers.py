@@ -642,6 +642,28 @@ def test_a_distilled_checkpoint_is_known_by_what_it_calls_itself(tmp_path, name,
         assert distilled(folder, {}) == ("its transformer/config.json says use_meanflow", folder)
 
 
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("wan-4steps/pytorch_lora_weights.safetensors", "wan-4steps"),
+        ("wan-turbo/transformer", "wan-turbo"),
+        ("wan-turbo/checkpoint-500/transformer_2", "wan-turbo"),
+        ("turbo/diffusion_pytorch_model.fp16.safetensors", "turbo"),
+        ("model-turbo.safetensors", "model-turbo.safetensors"),
+        ("turbo/wan/transformer", None),
+        ("turbo/wan.safetensors", None),
+    ],
+)
+def test_a_part_that_has_everybodys_name_is_called_as_the_folder_around_it(tmp_path, monkeypatch, given, named):
+    at = tmp_path.resolve() / given
+    at.parent.mkdir(parents=True, exist_ok=True)
+    evidence, place = distilled(tmp_path, {}, [at]) or ("", at)
+    assert evidence.startswith(f"the name {named} has the word" if named else "") and bool(evidence) == bool(named)
+    assert place.name == (named or at.name), "where its card is"
+    monkeypatch.chdir(at.parent)
+    assert distilled(tmp_path, {}, [Path(at.name)]) == ((evidence, place) if named else None), "from inside the folder"
+
+
 def test_a_distilled_checkpoint_gets_no_steps_of_the_full_model(built, tmp_path):
     folder = tmp_path / "ltx-2-distilled"
     shutil.copytree(built("ltx2"), folder)

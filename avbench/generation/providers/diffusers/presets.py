@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from avbench.generation.identity import placed
 from avbench.storage.reading import read_json, read_text
 
 
@@ -240,6 +241,11 @@ _DISTILLED = re.compile(
     r"|fast(?:wan|hunyuan|mochi)|animatelcm|nocfg|\b(?:dmd2?|lcm)\b"
 )
 """Words in the name or the card of a checkpoint that was distilled to a few steps, or to no guidance."""
+_USUAL = re.compile(
+    r"(pytorch_lora_weights|adapter_model|diffusion_pytorch_model|model)(\.[a-z]+\d\d)?(\.[a-z]+)?"
+    r"|(transformer|unet)(_\d)?(_ema)?|vae|(checkpoint|step|epoch|iter)[-_]?\d+"
+)
+"""Names that libraries give to files and folders, which say nothing of the model."""
 _FEW_STEP_SCHEDULERS = ("LCM", "TCD", "DMD")
 _FLAGS = {"model_index.json": ("is_distilled",), "transformer/config.json": ("use_meanflow",)}
 """File → fields that are true in a distilled checkpoint: Helios, HunyuanVideo 1.5."""
@@ -296,7 +302,7 @@ def _config(path: Path) -> Mapping[str, Any]:
 
 def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> Iterator[tuple[str, str, Path]]:
     """What a checkpoint is called, where, and the file or folder that is called so."""
-    for path in (folder, *others):
+    for path in map(_named, (folder, *others)):
         hub = [part for part in path.parts if part.startswith("models--")]
         name = path.name if not hub else hub[-1].removeprefix("models--")
         yield f"the name {name}", hub[-1] if hub else path.name, path
@@ -308,6 +314,12 @@ def _called(folder: Path, index: Mapping[str, Any], others: Iterable[Path]) -> I
         head = card.partition("---")[2].partition("\n---")[0] if card.startswith("---") else ""
         # the text below them may speak of other checkpoints
         yield "its card", f"{head} {heading[0] if heading else ''}", folder
+
+
+def _named(path: Path) -> Path:
+    """The path, or the nearest folder around it with a name of its own; `transformer` and the like are everybody's."""
+    path = placed(path)
+    return next((one for one in (path, *path.parents) if not _USUAL.fullmatch(one.name)), path)
 
 
 def of_family(preset: Mapping[str, Any]) -> dict[str, Any]:
