@@ -121,6 +121,17 @@ def test_settings_may_be_null_in_the_file_that_a_run_writes(tmp_path):
     (tmp_path / "both.toml").write_text("setting = ['b=null']\n[settings]\na = 1\n")
     one(["--config", str(tmp_path / "both.toml")], standalone_mode=False)
     assert read[-1] == {"a": 1, "b": None}
+    one(["--config", str(tmp_path / "both.toml"), "-M", "a=2"], standalone_mode=False)
+    assert read[-1] == {"a": 2, "b": None}, "the command line overrides the settings that it gives, and no others"
+
+
+def test_a_setting_is_read_as_json_or_python_writes_it_and_given_once():
+    texts = {"a": "1e3", "b": "True", "c": "False", "d": "None", "e": '"True"', "f": "truE", "g": "", "h": "NaN"}
+    read = {"a": 1000.0, "b": True, "c": False, "d": None, "e": "True", "f": "truE", "g": "", "h": "NaN"}
+    assert parsed_settings(f"{name}={text}" for name, text in texts.items()) == read
+    assert parsed_settings(["a=1", "a=1"]) == {"a": 1}
+    done = run_avbench("run", "toyworld:noisy", "-M", "lora=a b", "-M", "lora=c", code=None)
+    assert done.exit_code == 2 and "lora is given twice" in done.stderr and """-M lora='["a b", "c"]'""" in done.stderr
 
 
 @pytest.mark.parametrize(

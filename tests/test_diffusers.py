@@ -335,6 +335,16 @@ def test_weights_are_told_apart_by_any_byte(tmp_path):
     assert fingerprint(tmp_path)["sha256"] != before["sha256"]
 
 
+def test_a_setting_that_is_null_is_refused_because_the_preset_would_decide(built):
+    with pytest.raises(
+        InputError, match=r"steps= is null, which would leave the preset.s value in force: leave it out$"
+    ):
+        generators.build(str(built("wan2.1")), {"steps": None})
+    with pytest.raises(InputError, match=r"for an empty one write -M negative_prompt=$"):
+        generators.build(str(built("wan2.1")), {"negative_prompt": None})
+    assert generators.build(str(built("wan2.1")), {"negative_prompt": ""}).settings["negative_prompt"] == ""
+
+
 def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

@@ -510,7 +510,7 @@ def test_a_number_opens_its_origin(inside, out):
 
 @pytest.mark.slow
 def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
-    asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True}
+    asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True, "text": "False"}
     folder = evaluated(made_run(tmp_path / "run"))
     write_sealed(folder.path / "run.json", {**unsealed(read_json(folder.path / "run.json")), "asked": asked})
     scores, protocols = folder.scores(), folder.score_protocols()

@@ -15,6 +15,7 @@ import typer
 SETTINGS = "settings"
 _SETTING = "setting"
 """The parameter behind -M."""
+_OF_FILE = "avbench settings of a file"
 _NOT_WRITTEN = ("config", "replace")
 
 
@@ -52,7 +53,14 @@ def read_config(ctx: typer.Context, path: Path | None) -> Path | None:
         texts = [_typed(one, where) for one in (value if isinstance(value, list) else [value])]
         defaults[str(option.name)] = [*defaults.get(str(option.name), ()), *texts] if several else texts[0]
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    ctx.meta[_OF_FILE] = defaults.get(_SETTING, [])
     return path
+
+
+def with_settings_of_file(ctx: typer.Context, given: list[str] | None) -> list[str] | None:
+    """The given settings, after those of the file of `read_config` that have other names."""
+    names = {one.partition("=")[0] for one in given or ()}
+    return [*(one for one in ctx.meta.get(_OF_FILE, ()) if one.partition("=")[0] not in names), *(given or ())] or None
 
 
 def write_config(path: Path, ctx: typer.Context, settings: Mapping[str, Any]) -> None:

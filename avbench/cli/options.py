@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from avbench.cli.config import read_config
+from avbench.cli.config import read_config, with_settings_of_file
 
 FORMS = ("console", "csv", "json", "md", "latex")
 
@@ -139,7 +139,12 @@ View = Annotated[
     list[str] | None,
     typer.Option(help="full, lite, short, dev, test or tag=value of each subset; several: a,b.", callback=_views),
 ]
-Settings = Annotated[list[str] | None, typer.Option("-M", help="A setting of the model, name=value; repeatable.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-M", callback=with_settings_of_file, help="A setting of the model, name=value; repeat it for several settings."
+    ),
+]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]

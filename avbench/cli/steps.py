@@ -1,5 +1,6 @@
 """Calls `avbench.api` for several commands, and prints notes and progress."""
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,18 +88,18 @@ def opened_beside(against: Path | None) -> "RunView | None":
 
 def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
     """``name=value`` pairs; a value is read as JSON where it is JSON, else kept as text."""
-    from avbench.core import InputError
-    from avbench.storage import reading
+    from avbench.generation.settings import typed
 
     parsed = {}
     for setting in settings:
-        name, equals, value = setting.partition("=")
+        name, equals, text = setting.partition("=")
         if not equals:
             refuse(f"-M {setting!r}: write name=value")
-        try:
-            parsed[name] = reading.parsed(value.encode(errors="surrogateescape"), f"-M {name}")
-        except InputError:
-            parsed[name] = value
+        value = typed(text, name)
+        if name in parsed and parsed[name] != value:
+            several = f"-M {name}='{json.dumps([parsed[name], value], ensure_ascii=False)}'"
+            refuse(f"-M {name} is given twice, and only one would count; where it takes a list write {several}")
+        parsed[name] = value
     return parsed
 
 

@@ -8,6 +8,17 @@ from dataclasses import fields
 from typing import Any
 
 from avbench.core import InputError, first_line, nearest
+from avbench.storage.reading import parsed
+
+_OF_PYTHON = {"True": True, "False": False, "None": None}
+
+
+def typed(text: str, name: str = "") -> Any:
+    """The value of a setting that was typed: as JSON or Python writes it, where it is so written, else the text."""
+    try:
+        return _OF_PYTHON[text] if text in _OF_PYTHON else parsed(text.encode(errors="surrogateescape"), f"-M {name}")
+    except InputError:
+        return text
 
 
 def check_settings(

@@ -24,6 +24,7 @@ from avbench.comparison.verdict import effect, verdict
 from avbench.core import Key, Run, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
+from avbench.generation.settings import typed
 from avbench.metrics.evaluate import values_of
 from avbench.metrics.table import known_metrics
 from avbench.report import comparison_tables, printed, vbench
@@ -409,11 +410,5 @@ def _named(folder: RunFolder, subset: Subset) -> str:
 
 
 def _typed(value: Any) -> str:
-    """Write a setting as -M reads it: text without quotes, unless it would be read as JSON."""
-    try:
-        json.loads(value)
-    except ValueError:
-        return value
-    except TypeError:
-        pass
-    return json.dumps(value)
+    """Write a setting as -M reads it: text without quotes, unless it would be read as something else."""
+    return value if isinstance(value, str) and typed(value) == value else json.dumps(value)

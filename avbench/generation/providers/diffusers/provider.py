@@ -94,6 +94,10 @@ class Diffusers:
 
     def __init__(self, target: str, **settings: Any) -> None:
         """Detect what the target holds and decide every setting; each is a field of one of `setting_groups`."""
+        if empty := [name for name, value in settings.items() if value is None]:
+            how = "; for an empty one write -M negative_prompt=" if empty[0] == "negative_prompt" else ""
+            msg = f"-M {empty[0]}= is null, which would leave the preset's value in force: leave it out{how}"
+            raise InputError(msg)
         loaded, asked, held = grouped(settings, Loaded, CallSettings, Held)
         _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
         self._source = _source(target, loaded)
