@@ -373,6 +373,39 @@ def test_a_class_is_told_by_its_files_and_its_checkpoint(here):
     assert sample(RunFolder(here / "r"), "python:maker:Maker", {}, asked, [0])[0] == 0
 
 
+BY_DEFAULT = """
+from functools import partial
+
+class Maker:
+    def __init__(self, weights="step.pt", out="made"):
+        pass
+
+    def generate(self, requests):
+        return []
+
+def make(request, weights="step.pt"):
+    return []
+
+filled = partial(make, weights="other.pt")
+"""
+
+
+def test_a_checkpoint_that_is_a_default_is_told_by_its_bytes(here):
+    (here / "maker.py").write_text(BY_DEFAULT)
+    (here / "made").mkdir()
+    for name in ("step.pt", "other.pt", "made/0.json"):
+        (here / name).write_bytes(b"1")
+    inputs = {name: build(f"python:maker:{name}", {}).settings["inputs"] for name in ("Maker", "make", "filled")}
+    assert {name: [*one] for name, one in inputs.items()} == {
+        "Maker": ["step.pt"],
+        "make": ["step.pt"],
+        "filled": ["other.pt"],
+    }
+    assert [*build("python:maker:Maker", {"weights": "other.pt"}).settings["inputs"]] == ["other.pt"]
+    (here / "step.pt").write_bytes(b"2")
+    assert build("python:maker:make", {}).settings["inputs"] != inputs["make"]
+
+
 WRAPPED = """
 import functools
 from decorator_here import counted

@@ -27,13 +27,14 @@ from processes import wait_until, written
 from avbench.api import run
 from avbench.api.hook import training_hook
 from avbench.cli import machine_checks
-from avbench.core import Clip, InputError, Prompt, Subset
+from avbench.core import Audio, Clip, InputError, Prompt, Subset
 from avbench.generation.contract import check
 from avbench.generation.providers import cmd
+from avbench.generation.providers.python import OwnModel
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.settings import check_settings, grouped
-from avbench.generation.table import build, known_as
+from avbench.generation.table import Made, build, known_as
 from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.run_folder import RunFolder
@@ -169,6 +170,26 @@ def test_a_packages_code_stays_in_the_folder_that_its_import_goes_to(here):
 def test_what_a_generator_returns_wrongly_is_said(returned, sentence):
     model = SimpleNamespace(settings={}, generate=lambda requests: returned)
     assert sentence in outcome(model)["clips"].words
+
+
+def test_clips_that_are_yielded_one_by_one_may_share_their_arrays(here):
+    """A model may write each clip into the arrays of the one before."""
+
+    class Reusing:
+        batch_size = 3
+
+        def generate(self, requests):
+            pixels, samples = np.zeros((2, 16, 16, 3), np.uint8), np.zeros((1, 4000), np.float32)
+            for number, _ in enumerate(requests):
+                pixels[:], samples[:] = 50 + number, number / 8
+                clip = Clip(pixels, 8, Audio(samples, 16000))
+                yield Made(clip) if number == 1 else clip
+
+    subset = Subset("s", 1, tuple(Prompt(name, "a cat") for name in "abc"), None)
+    samples = sample(RunFolder(here / "r"), "mine", {}, [subset], [0], generator=OwnModel(Reusing()))[1]
+    clips = [read_clip(here / "r" / one.path) for one in samples]
+    assert [int(clip.frames.max()) for clip in clips] == [50, 51, 52]
+    assert [round(float(clip.audio.waveform.max()), 3) for clip in clips] == [0, 0.125, 0.25]
 
 
 def test_settings_in_groups_are_typed_flat():

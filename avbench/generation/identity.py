@@ -7,7 +7,7 @@ line or in settings. Changed code, or another checkpoint under the same name, th
 import ast
 import inspect
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,19 @@ def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
     if found := named_inputs(words):
         hashes["inputs"] = found
     return hashes
+
+
+def default_files(kind: Any, given: Container[str]) -> list[str]:
+    """The files that a class or function takes by default, for the parameters that are not `given`.
+
+    A folder is not among them: it may be one that the model writes to.
+    """
+    try:
+        parameters = inspect.signature(kind).parameters.values()
+    except (TypeError, ValueError):  # it is compiled
+        return []
+    found = named_paths(one.default for one in parameters if one.name not in given)
+    return [name for name in found if Path(name).is_file()]
 
 
 def _source(kind: Any) -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, nearest, resolve
 from avbench.generation.detect import detect
-from avbench.generation.identity import identity
+from avbench.generation.identity import default_files, identity
 from avbench.generation.settings import check_attributes, check_settings
 from avbench.storage.contained import blamed_on, contained
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
@@ -273,11 +273,21 @@ def made_by(generator: Generator, requests: Sequence[Request]) -> list[Made | Ex
         if not isinstance(made, Iterable):
             msg = f"generate returned a {type(made).__name__}; it must return a list with one result for each request"
             raise InputError(msg)
-        made = [*made]
+        made = [*made] if isinstance(made, list | tuple) else [_own(one) for one in made]
     if len(made) != len(requests):
         msg = f"generate returned {counted(len(made), 'clip')} for {counted(len(requests), 'request')}"
         raise InputError(msg)
     return [_wrapped(one, folder) for one in made]
+
+
+def _own(made: Any) -> Any:
+    """What `generate` yielded, with its own pixels and samples: the next clip may be written into the same arrays."""
+    if isinstance(made, Made):
+        return replace(made, clip=_own(made.clip))
+    if not isinstance(made, Clip):
+        return made
+    sound = made.audio and replace(made.audio, waveform=made.audio.waveform.copy())
+    return replace(made, frames=made.frames.copy(), audio=sound)
 
 
 def _wrapped(made: Any, folder: WorkingFolder) -> Made | Exception:
@@ -293,7 +303,10 @@ def outside_identity(model: str, generator: Generator, settings: Mapping[str, An
     """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
     provider, colon, target = model.partition(":")
     external = colon and provider in plug_ins().usable
-    return identity(type(generator), [target, *settings.values()]) if external else {}
+    if not external:
+        return {}
+    kind = type(generator)
+    return identity(kind, [target, *settings.values(), *default_files(kind, settings)])
 
 
 def package_of(model: str) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import Clip, InputError, kind_and_first_line, nearest
-from avbench.generation.identity import identity
+from avbench.generation.identity import default_files, identity
 from avbench.generation.settings import check_attributes, check_recordable, check_settings
 from avbench.generation.table import Made, Request
 from avbench.storage.contained import blamed_on, contained
@@ -32,6 +32,7 @@ class OwnModel:
             model, self.working_folder = _imported(target)
         kind = _kind(model)
         _check_given(model, target, settings)
+        taken = default_files(model, settings) if isinstance(target, str) else []
         if inspect.isclass(model):
             with blamed_on(f"building {target}"), contained(self.working_folder):
                 model = model(**settings)
@@ -48,7 +49,7 @@ class OwnModel:
         given = {**settings, **getattr(model, "settings", {})}
         if isinstance(target, str):
             given |= _filled_in(model, target)
-        self.settings: Mapping[str, Any] = {**given, **identity(kind, given.values())}
+        self.settings: Mapping[str, Any] = {**given, **identity(kind, [*given.values(), *taken])}
         if hasattr(model, "prepare"):
             self.prepare = self._own("prepare")
         if hasattr(model, "source"):
