@@ -72,6 +72,12 @@ def test_a_negative_caption_without_guidance_is_refused(arm):
         with pytest.raises(InputError, match=f"{name} does nothing where every guidance"):
             AVFullDiT(arm, **unguided, **{name: "a cup"})
     assert AVFullDiT(arm, video_guidance=2.0, video_negative="a cup").settings["video_negative"] == "a cup"
+    for wrong, words in (
+        ({"video_negative": 3}, "video_negative is 3; it must be text"),
+        ({"device": 1}, "device is 1"),
+    ):
+        with pytest.raises(InputError, match=words):
+            AVFullDiT.check(arm, **wrong)
 
 
 @pytest.mark.slow

@@ -328,6 +328,13 @@ def test_settings_tell_weights_and_everything_else(built, fine_tune):
     assert whole["weights"] != plain["weights"], "the shapes are the same"
 
 
+def test_the_shards_of_a_distributed_checkpoint_count(tmp_path):
+    (tmp_path / "__0_0.distcp").write_bytes(b"1")
+    before = fingerprint(tmp_path)
+    (tmp_path / "__0_0.distcp").write_bytes(b"2")
+    assert fingerprint(tmp_path) != before
+
+
 def test_weights_are_told_apart_by_any_byte(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(bytes(10_000_000))
     before = fingerprint(tmp_path)
@@ -343,6 +350,9 @@ def test_a_setting_that_is_null_is_refused_because_the_preset_would_decide(built
     with pytest.raises(InputError, match=r"for an empty one write -M negative_prompt=$"):
         generators.build(str(built("wan2.1")), {"negative_prompt": None})
     assert generators.build(str(built("wan2.1")), {"negative_prompt": ""}).settings["negative_prompt"] == ""
+    for name, empty in (("dtype", ""), ("device", ""), ("lora", [])):
+        with pytest.raises(InputError, match=f"-M {name}= is empty: leave it out, or give a value"):
+            generators.build(str(built("wan2.1")), {name: empty})
 
 
 def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):

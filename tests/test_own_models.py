@@ -565,6 +565,12 @@ def test_half_a_clip_per_batch_is_refused(name):
             build(f"cmd:{sys.executable} {__file__}", {name: wrong})
 
 
+@pytest.mark.parametrize("wrong", [500, "", ["a", 5]])
+def test_inputs_that_are_no_paths_are_refused(wrong):
+    with pytest.raises(InputError, match="it must be a path as text, or a JSON list of paths"):
+        build(f"cmd:{sys.executable} {__file__}", {"inputs": wrong})
+
+
 def test_a_script_is_run_once_a_batch(here):
     folder, made = scripted(here, "a", "b", "c", "left-out", seeds=(0, 1), batch=8)
     assert all(made[one].path for one in "abc")

@@ -176,6 +176,9 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
         ({"width": 832.0, "height": 480}, "width is 832.0; it must be a whole number"),
         ({"concurrency": 0.5}, "concurrency is 0.5; it must be a whole number"),
         ({"extra": 5}, "extra is 5; it must be an object"),
+        ({"shape": 3}, "shape is 3; it must be text"),
+        ({"resubmit": "no"}, "resubmit is 'no'; it must be true or false"),
+        ({"mixed": 1}, "mixed is 1; it must be true or false"),
     ):
         with pytest.raises(InputError, match=message):
             build(service.url(), wrong)

@@ -28,6 +28,7 @@ PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 _COUNTED = (
     *(".json", ".safetensors", ".gguf", ".model", ".txt", ".py", *PICKLES),
     *(".yaml", ".yml", ".toml", ".onnx", ".msgpack", ".npz", ".npy", ".h5", ".pkl", ".tiktoken", ".jinja"),
+    *(".distcp", ".pt2", ".nemo", ".engine", ".plan"),
 )
 """Suffixes of the files in a model's folder that affect its clips."""
 _ADAPTERS = ("lora", "lokr_w", "hada_w", ".oft_", "dora_scale")

@@ -118,6 +118,22 @@ def check_finite(**numbers: Any) -> None:
     _check_numbers(numbers, math.isfinite, "a number")
 
 
+def check_flags(**flags: Any) -> None:
+    """Raise InputError unless every setting is true or false: text such as ``no`` would count as true."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool):
+            msg = f"{name} is {flag!r}; it must be true or false"
+            raise InputError(msg)
+
+
+def check_texts(**texts: Any) -> None:
+    """Raise InputError unless every setting is text that is not empty."""
+    for name, text in texts.items():
+        if not isinstance(text, str) or not text:
+            msg = f"{name} is {text!r}; it must be text that is not empty"
+            raise InputError(msg)
+
+
 def _check_numbers(numbers: Mapping[str, Any], fits: Callable[[float], bool], must: str) -> None:
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):

@@ -19,7 +19,7 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, counted, first_line, frame_rate, nearest, require_known
 from avbench.generation.detect import fingerprint
-from avbench.generation.settings import check_counts, check_finite, check_positive
+from avbench.generation.settings import check_counts, check_finite, check_positive, check_texts
 from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
 
@@ -156,6 +156,10 @@ def _checked(target: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], 
 def _check(given: Mapping[str, Any]) -> None:
     counts = ("steps", "joint_layers", "frames", "width", "height")
     check_counts(**{name: given[name] for name in counts if name in given})
+    check_texts(**{name: given[name] for name in ("device", "solver") if name in given})
+    if wrong := [name for name in ("video_negative", "audio_negative") if not isinstance(given.get(name, ""), str)]:
+        msg = f"{wrong[0]} is {given[wrong[0]]!r}; it must be text"
+        raise InputError(msg)
     if "shift" in given:
         check_positive(shift=given["shift"])
     if "fps" in given:

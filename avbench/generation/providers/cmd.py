@@ -251,6 +251,11 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
 def _content_hashes(words: Sequence[str], inputs: str | Sequence[str] | None) -> dict[str, Any]:
     """``files_sha256``, and ``folders`` if there are any: the hashes of what decides the clips."""
     chosen = [inputs] if isinstance(inputs, str) else inputs
+    if chosen is not None and not (
+        isinstance(chosen, list | tuple) and all(isinstance(one, str) and one for one in chosen)
+    ):
+        msg = f"-M inputs={inputs}: it must be a path as text, or a JSON list of paths"
+        raise InputError(msg)
     if chosen is not None and (absent := [one for one in chosen if not exists(Path(one))]):
         msg = f"-M inputs: {absent[0]} does not exist"
         raise InputError(msg)

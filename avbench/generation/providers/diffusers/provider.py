@@ -293,6 +293,9 @@ def _check_kinds(settings: Mapping[str, Any]) -> None:
         if value is not None and (strange or not isinstance(value, kinds)):
             msg = f"-M {name}={value}: {words}"
             raise InputError(msg)
+        if value in ("", []) and name != "negative_prompt":
+            msg = f"-M {name}= is empty: leave it out, or give a value"
+            raise InputError(msg)
     if settings["caption"] is not None:
         check_template(settings["caption"], "caption")
     check_finite(**{name: settings[name] for name in ("guidance", "guidance_2") if settings[name] is not None})

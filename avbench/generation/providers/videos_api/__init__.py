@@ -42,7 +42,15 @@ from avbench.generation.providers.videos_api.shapes import (
     is_refusal,
     model_report,
 )
-from avbench.generation.settings import captioned, check_counts, check_positive, check_template, grouped
+from avbench.generation.settings import (
+    captioned,
+    check_counts,
+    check_flags,
+    check_positive,
+    check_template,
+    check_texts,
+    grouped,
+)
 from avbench.generation.table import Made, Request
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
@@ -81,6 +89,7 @@ class Content:
     """``multipart`` or ``json``, if the server needs another form than the usual one."""
 
     def __post_init__(self) -> None:
+        check_texts(shape=self.shape, text=self.text)
         require_known("shape", self.shape, SHAPES)
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
@@ -131,6 +140,7 @@ class Handling:
 
     def __post_init__(self) -> None:
         check_counts(concurrency=self.concurrency)
+        check_flags(resubmit=self.resubmit, mixed=self.mixed)
         names = ("deadline", "poll_seconds", "most_megabytes")
         check_positive(**{name: getattr(self, name) for name in names})
 
