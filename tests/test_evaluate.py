@@ -96,7 +96,7 @@ def test_scores_do_not_depend_on_the_number_of_threads(tmp_path):
     for threads in (1, 2):
         with threadpool_limits(threads):
             score = scored(folder, tmp_path / "reference", "fvd")["fvd"]
-        assert score.no_null.endswith("of its 40 clips, only moments; build it with --rows 40")
+        assert score.no_null.endswith("rows of 10 of its 40 clips; build it from the clips with --rows 40")
         written.append((folder.path / "scores.json").read_bytes())
     assert written[0] == written[1]
 
@@ -250,8 +250,28 @@ def test_a_distance_counts_clips_of_the_reference_also_where_it_keeps_only_momen
     copied = {(7, 0): reference.load(real).clips["clip_sha256"][3]}
     run = made_up(tmp_path / "run", logits(1, 40, [0]), hashes=copied)
     score = scored(run, tmp_path / "few", "fvd")["fvd"]
-    assert score.no_null.endswith("only moments; build it with --rows 160") and score.shared == 1
+    assert score.no_null.endswith("of its 160 clips; build it from the clips with --rows 160") and score.shared == 1
     assert scored(run, real, "fvd")["fvd"].shared == 1
+
+
+def test_clips_of_a_reference_are_counted_and_not_their_windows(tmp_path):
+    """By ASVA three windows are taken of a real clip and one of a generated one."""
+    protocol, random = protocol_of("i3d-asva"), np.random.default_rng(3)
+    rows = {
+        (k, seed): {
+            "logits": random.standard_normal(WIDTH).astype(np.float32),
+            "logits_windows": random.standard_normal((3, WIDTH)).astype(np.float32),
+        }
+        for k in range(40)
+        for seed in (0,)
+    }
+    made = made_up(tmp_path / "run", rows, protocol)
+    reference_building.pack(made, SUBSET, [protocol], tmp_path / "all", "CC0")
+    reference_building.pack(made, SUBSET, [protocol], tmp_path / "some", "CC0", rows=10)
+    whole, some = (scored(made, tmp_path / name, "fvd_asva")["fvd_asva"] for name in ("all", "some"))
+    assert whole.reference_clips == some.reference_clips == 40
+    assert some.value == pytest.approx(whole.value, rel=1e-5), "kept rows are float32"
+    assert some.no_null == "the reference keeps rows of 10 of its 40 clips; build it from the clips with --rows 40"
 
 
 def own_metric(name="onset_rate"):

@@ -349,7 +349,7 @@ def test_a_distance_must_return_one_finite_number(monkeypatch, returned):
         distances.value(metric, x, x + 1)
     metric = dataclasses.replace(metric, moments=metric.function)
     with pytest.raises(ValueError, match=r"returns_wrongly returned .*; it must return "):
-        distances.value_of_moments(metric, x, Moments.of(x + 1))
+        distances.value_of_moments(metric, x, Moments.of(x + 1), 30)
 
 
 @pytest.mark.parametrize("returned", [np.arange(3), [0, 1, 2], np.arange(3, dtype=np.float32)])

@@ -553,6 +553,24 @@ def test_clips_of_a_training_split_are_counted(shard):
     assert reference.hygiene(subset, real) == f"{whole}; {reference.hygiene(SMALL, real)}"
 
 
+def test_training_clips_are_counted_of_merged_shards_as_of_one_reference(tmp_path):
+    tags = ({"split": "train"}, {"split": "test"}, {"split": "train"}, {})
+    subset = Subset("s", 1, [Prompt(f"p{number}", "a cat", tags=one) for number, one in enumerate(tags)], None)
+    places = []
+    for seed in (0, 1):
+        folder = RunFolder(tmp_path / "runs" / str(seed))
+        folder.start(Run(str(seed), "clips:real", {}, {"s": subset.digest}, (seed,), {}, {}), [subset])
+        for prompt in subset.prompts:
+            key = Key("s", prompt.id, seed)
+            folder.add_sample(Sample(key, f"{prompt.id}-{seed}.mkv", digest([*key]), 0.0))
+            folder.add_row(PROTOCOL, Row(key, digest([*key]), {"embedding": np.full(6, float(seed))}))
+        places.append(tmp_path / f"shard-{seed}")
+        reference_building.pack(folder, subset, [PROTOCOL], places[-1])
+    reference_building.merge(places, tmp_path / "merged")
+    merged = reference.load(tmp_path / "merged")
+    assert reference.hygiene(SMALL, merged) == "the reference holds clips of 2 training prompts of its data set"
+
+
 def test_the_builder_is_told_of_metrics_for_which_clips_are_few(silent):
     built = reference.load(silent("few", range(4)))
     card = {**built.card, "clips": {"i3d-k400": 6, "musicnn": 100}}

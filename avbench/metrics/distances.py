@@ -66,12 +66,12 @@ def _finite(function: str, found: Any) -> float:
     return float(number)
 
 
-def value_of_moments(metric: Metric, x: np.ndarray, y: Moments) -> float:
-    """`value` for a reference with moments only. Raises the same, and NotMeasurable if the metric needs rows."""
+def value_of_moments(metric: Metric, x: np.ndarray, y: Moments, clips: int) -> float:
+    """`value` for a reference with moments of so many clips. Raises the same, and NotMeasurable if it needs rows."""
     if not metric.moments:
         msg = (
-            f"{metric.name} needs every row of the reference, and it keeps only moments of its {y.n} clips: build it "
-            f"with --rows {y.n}"
+            f"{metric.name} needs every row of the reference, and it keeps only moments of its {clips} clips: build it "
+            f"from the clips with --rows {clips}"
         )
         raise NotMeasurable(msg)
     return _finite(metric.moments, resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings))

@@ -526,9 +526,11 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
             neighbours.require_siblings([key.prompt for key in keys], task.reference_columns()[1].tolist())
         return _mean(task, keys, distances.value(metric, x, y), shared)
     if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
-        value = distances.value_of_moments(metric, x, moments)
-        why = f"the reference keeps no rows of its {moments.n} clips, only moments; build it with --rows {moments.n}"
-        return task.scored(value=value, n=len(keys), reference_clips=moments.n, no_null=why, shared=shared), None
+        clips = task.known.card["clips"][task.feature.name]  # the moments count every window of a clip
+        value = distances.value_of_moments(metric, x, moments, clips)
+        kept = int((task.known.clips[task.feature.name] == reference.KEPT).to_numpy().sum())
+        why = f"the reference keeps rows of {kept} of its {clips} clips; build it from the clips with --rows {clips}"
+        return task.scored(value=value, n=len(keys), reference_clips=clips, no_null=why, shared=shared), None
     y, prompts = task.reference_embedding(), task.reference_columns()[1]
     value = distances.value(metric, x, y)
     null, no_null = None, None

@@ -251,6 +251,8 @@ def merge(places: Sequence[Path], place: Path, *, rows: int = ROWS, replace: boo
     lacking = [shard.card.get("left_out", {}) for shard in shards]
     if left_out := {name: why for name, why in lacking[0].items() if all(name in one for one in lacking)}:
         card["left_out"] = left_out
+    if splits := first.card.get("splits"):  # of the prompts, which all shards have in common
+        card["splits"] = splits
     return write(place, card, values, moments, clips, first.protocols, replace=replace)
 
 
