@@ -139,11 +139,13 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
         return "\n".join(avbench.score([*folders], **how).verdict)
 
     of_all = "The reference has clips of 3 prompts, of which b has 2: its values are those of all its clips."
-    assert of_all in said("alike") and "another form" not in said("alike")
+    assert of_all in (alike := said("alike")) and "another form" not in alike and "copies" not in alike
     for clip in (tmp_path / "real").iterdir():
         make(clip, moving(16), 16)
+    shutil.copy(tmp_path / "real" / "c0.mkv", tmp_path / "real" / "c2.mkv")
     form = "Clips of a and b have another form than the reference's (64×48, 8 frames/s, 1 s against 64×48, 16 frames/s"
-    assert form in said("faster")
+    copies = "2 of 3 clips of the reference are copies of one another, for example c0 and c2, and each counts."
+    assert form in (faster := said("faster")) and copies in faster
 
 
 def test_sound_of_another_form_than_the_references_is_said(folders, tmp_path, monkeypatch):

@@ -578,3 +578,7 @@ def test_the_builder_is_told_of_metrics_for_which_clips_are_few(silent):
         "onsets is not in the reference: no sound",
         "n = 6: too few for FVD (24), KVD (24)",
     ]
+    clips = built.clips.assign(clip_sha256=["a" * 64, "b" * 64, "a" * 64, *built.clips["clip_sha256"][3:]])
+    first, third = (f"{clip['prompt']}-{clip['seed']}" for clip in clips.iloc[[0, 2]].to_dict("records"))
+    copied = f"2 of {len(clips)} clips of the reference are copies of one another, for example {first} and {third}"
+    assert f"{copied}, and each counts" in reference.remarks(dataclasses.replace(built, clips=clips))

@@ -169,7 +169,8 @@ def _forms(
 def _beside_reference(
     runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given: Path | None
 ) -> Iterator[str]:
-    """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts.
+    """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts, and on copies
+    among the reference's clips.
 
     Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
     not known is said, unless it was imported and lists no clips.
@@ -177,6 +178,7 @@ def _beside_reference(
     unlike: dict[str, list[str]] = {}
     unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
+    copies: dict[str, None] = {}
     find = _finder()
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
@@ -186,6 +188,8 @@ def _beside_reference(
                     continue
                 ours, theirs = first_forms(run.path / str(one.path) for one in of_subset.values()), real.first_clips
                 known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
+                if real.copies:
+                    copies[f"{real.copies}, and each counts."] = None
                 if not theirs and known:
                     unknown[run.path.name] = None
                 if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
@@ -207,6 +211,7 @@ def _beside_reference(
             "The reference's card does not say which form its clips have, so they may have another than those of "
             f"{all_of([*unknown])}. An earlier version built it, or its clips were conformed to a clip spec."
         )
+    yield from copies
     for (whole, shared), names in part.items():
         have = "has" if len(names) == 1 else "have"
         yield (

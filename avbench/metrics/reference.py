@@ -33,6 +33,7 @@ from avbench.core import (
     Protocol,
     Sample,
     Subset,
+    clip_name,
     counted,
     nearest,
     read_only,
@@ -111,6 +112,17 @@ class Reference:
         """The keys of a run's clips that are byte for byte in the reference too."""
         ours = set(self.clips["clip_sha256"])
         return [sample.key for sample in samples if sample.sha256 in ours]
+
+    @property
+    def copies(self) -> str | None:
+        """The beginning of a sentence on clips that are equal files, each of which counts; None if none are."""
+        copied = self.clips.loc[self.clips["clip_sha256"].duplicated(keep=False)]
+        if copied.empty:
+            return None
+        first = keys_of(self.subset, copied.loc[copied["clip_sha256"] == copied["clip_sha256"].iloc[0]])
+        named = [clip_name(key, self.clips["seed"].unique().tolist()) for key in first[:2]]
+        many = f"{len(copied)} of {len(self.clips)} clips of the reference are copies of one another"
+        return f"{many}, for example {' and '.join(named)}"
 
     def _kept(self, protocol: Protocol) -> pd.DataFrame:
         return self.clips.loc[self.clips[protocol.name] == KEPT]
@@ -191,8 +203,9 @@ def hygiene(subset: Subset, real: Reference | None) -> str | None:
 
 
 def remarks(built: Reference) -> list[str]:
-    """Remarks for the builder of a reference: missing features, and metrics for which it has too few clips."""
+    """Remarks for the builder of a reference: missing features, copies, and metrics for which it has too few clips."""
     found = [f"{feature} is not in the reference: {why}" for feature, why in built.card.get("left_out", {}).items()]
+    found += [f"{built.copies}, and each counts"] if built.copies else []
     few: dict[str, list[str]] = {}
     for metric in known_metrics().values():
         clips = built.card["clips"].get(metric.feature, 0)
