@@ -1,6 +1,7 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import json
 import multiprocessing
 import os
 import random
@@ -89,6 +90,26 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
     assert paired([one, two], None, scoring._fits).prompts_file is None, "it names none of these clips"
     (tmp_path / "prompts.jsonl").write_text('{"id": "y", "prompt": "a ball"}\n')
     assert paired([one, two], None, scoring._fits).prompts_file == tmp_path / "prompts.jsonl"
+
+
+def test_folders_whose_prompts_files_say_different_things_of_one_name_are_refused(tmp_path):
+    one, two = clips(tmp_path / "one", "p0001", "p0002"), clips(tmp_path / "two", "p0001", "p0002")
+    (one / "prompts.txt").write_text("a dog\na cat\n")
+    (two / "prompts.txt").write_text("a cat\na dog\n")
+    said = r"one/prompts.txt and .*two/prompts.txt have different captions for 2 ids, for example p0001: 'a dog' and 'a"
+    with pytest.raises(InputError, match=said):
+        paired([one, two], None, scoring._fits)
+    assert paired([one, two], two / "prompts.txt", scoring._fits).subset.prompts[0].video_caption == "a cat"
+    line = {"id": "p0001", "prompt": "a dog", "audio_prompt": "it barks"}
+    (two / "prompts.txt").unlink()
+    (two / "prompts.jsonl").write_text(json.dumps(line) + "\n")
+    assert paired([one, two], None, scoring._fits).prompts_file == one / "prompts.txt", "one lacks the sound's caption"
+    (one / "prompts.txt").unlink()
+    (one / "prompts.jsonl").write_text(json.dumps({**line, "audio_prompt": "silence"}) + "\n")
+    with pytest.raises(InputError, match=r"captions for 1 id, for example p0001: 'silence' and 'it barks'"):
+        paired([one, two], None, scoring._fits)
+    (two / "prompts.jsonl").write_text("{")
+    assert paired([one, two], None, scoring._fits).prompts_file == one / "prompts.jsonl", "that of two is not used"
 
 
 @pytest.mark.parametrize(

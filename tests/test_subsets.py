@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -100,6 +101,17 @@ def test_usual_names_are_understood(tmp_path):
     assert subset.name == "mine"
     prompt = subset.prompts[0]
     assert (prompt.video_caption, prompt.audio_caption, prompt.tags) == ("x", "y", {"label": "z"})
+
+
+def test_a_prompts_file_is_one_subset_however_its_path_is_written(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "inner").mkdir(parents=True)
+    path = tmp_path / "mine" / "prompts.txt"
+    path.write_text("a dog\n")
+    monkeypatch.chdir(path.parent / "inner")
+    found = [loading.from_prompts_file(one) for one in (path, Path("../prompts.txt"))]
+    monkeypatch.chdir(path.parent)
+    found.append(loading.from_prompts_file(Path("prompts.txt")))
+    assert {one.name for one in found} == {"mine"} and len({one.digest for one in found}) == 1
 
 
 LINE = {"id": "a", "prompt": "un café noir"}

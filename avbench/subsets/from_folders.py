@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.core import InputError, Prompt, Subset, as_typed
+from avbench.core import InputError, Prompt, Subset, as_typed, counted
 from avbench.storage.clip_files import clips_in, without_suffix
 from avbench.subsets.loading import from_folder, from_prompts_file
 
@@ -45,7 +45,8 @@ def paired(
         frames: whether folders of numbered frames count as clips.
 
     Raises:
-        InputError: a folder is missing or has no clip, or the prompts file cannot be read.
+        InputError: a folder is missing or has no clip, the prompts file cannot be read, or that of another folder has
+            other captions for the same ids.
     """
     for folder in folders:
         _require_clips(folder)
@@ -68,6 +69,7 @@ def paired(
             )
             raise InputError(msg) from None
         if any(fits(folder, subset) for folder in folders):
+            _require_same_captions(folders, lying, subset, fits)
             return Paired(subset, lying, _apart(stems))
     united: dict[str, Prompt] = {}
     for folder in folders:
@@ -75,6 +77,37 @@ def paired(
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
     return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _apart(stems))
+
+
+def _require_same_captions(
+    folders: Sequence[Path], used: Path, subset: Subset, fits: Callable[[Path, Subset], bool]
+) -> None:
+    """Raise InputError if the prompts file of another folder has other captions for the same ids."""
+    ours = {prompt.id: prompt for prompt in subset.prompts}
+    for folder in folders:
+        own = prompts_file_of([folder])
+        if own is None or own.samefile(used):
+            continue
+        try:
+            theirs = from_prompts_file(own)
+        except InputError:  # its captions are not used, so what is wrong with them does no harm
+            continue
+        unlike = [(ours[one.id], one) for one in theirs.prompts if one.id in ours and _unlike(ours[one.id], one)]
+        if unlike and fits(folder, theirs):
+            one, other = unlike[0]
+            words = " and ".join(repr(text[:60]) for text in _unlike(one, other) or ())
+            msg = (
+                f"{used} and {own} have different captions for {counted(len(unlike), 'id')}, for example {one.id}: "
+                f"{words}. Clips with one id are compared as clips of one prompt: name the file that is right for all "
+                "folders by prompts (--prompts), or rename clips that are of other prompts"
+            )
+            raise InputError(msg)
+
+
+def _unlike(one: Prompt, other: Prompt) -> tuple[str, str] | None:
+    """The captions in which two prompts differ; None if they do not, or if one of them has none."""
+    pairs = (one.video_caption, other.video_caption), (one.audio_caption, other.audio_caption)
+    return next(((a, b) for a, b in pairs if a and b and a != b), None)
 
 
 def _require_clips(folder: Path) -> None:

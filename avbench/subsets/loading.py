@@ -123,7 +123,7 @@ def from_prompts_file(path: Path) -> Subset:
     Raises:
         InputError: see `prompt_files.read_any`.
     """
-    name = path.parent.name if path.stem == "prompts" else path.stem
+    name = path.parent.resolve().name if path.stem == "prompts" else path.stem  # however the path is written
     return Subset(_as_name(name or path.stem), 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
 
 
