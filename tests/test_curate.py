@@ -13,6 +13,8 @@ import time
 import tomllib
 from dataclasses import replace
 from fractions import Fraction
+from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -363,6 +365,9 @@ def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_
     assert lint([str(tmp_path / "calm")])[0] == []
     done = run_avbench(*asked, "--split", "test", "--limit", 2, "--workers", 0, "--replace")
     assert "of 2 clips" in done.stdout
+    ids = [Path(name).stem for name in names[1:]]
+    spread = sorted(ids, key=lambda name: sha256(name.encode()).digest())[:2]
+    assert {*pd.read_csv(tmp_path / "calm" / "audit.csv")["id"]} == {*spread} != {*ids[:2]}, "as an import takes them"
     assert "2 of 2 clips have no caption: their names are the captions" in done.stderr
     done = run_avbench(*asked, "--caption", "{colour}", code=2)
     assert "cannot be filled, 'colour'" in done.stderr

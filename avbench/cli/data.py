@@ -36,6 +36,7 @@ SubsetFolder = Annotated[
     Path, typer.Option(help="Subset folder to write; its name is the subset's.", callback=options.subset_folder)
 ]
 Split = Annotated[str | None, typer.Option(help="train, val or test; all by default.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most N clips or prompts, spread over the set.")]
 Caption = Annotated[str | None, typer.Option(help="Caption template if the set has no captions, with tags: '{class}'.")]
 Licence = Annotated[str | None, typer.Option(help="Licence of the clips; by default what the reader states.")]
 WriteOver = Annotated[
@@ -78,7 +79,7 @@ def subsets_import(
     pool: PoolAt,
     out: SubsetFolder,
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The most prompts to take, spread over the set.")] = None,
+    limit: Limit = None,
     caption: Caption = None,
     licence: Licence = None,
     replace: WriteOver = False,
@@ -113,7 +114,7 @@ def curate(
         ),
     ] = None,
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the pool.")] = None,
+    limit: Limit = None,
     caption: Caption = None,
     licence: Licence = None,
     workers: options.Workers = None,
@@ -131,14 +132,16 @@ def curate(
 
 
 def _part(pool: "Pool", split: str | None, limit: int | None) -> "Pool":
-    """The first clips of a pool, or of a split of it; notes say what is wrong with the pool's files."""
+    """A pool, a split of it, or clips that are spread over it; notes say what is wrong with the pool's files."""
     from avbench.subsets import datasets
-    from avbench.subsets.from_dataset import clip_remarks, usable_of
+    from avbench.subsets.from_dataset import clip_remarks, spread, usable_of
 
     whole = [*pool.entries()]
-    pool = datasets.holding(pool, whole)
-    print_notes(clip_remarks(pool, whole, usable_of(pool, whole, split)))
-    return datasets.beginning(datasets.of_split(pool, split), limit)
+    usable = usable_of(pool, whole, split)
+    print_notes(clip_remarks(pool, whole, usable))
+    if limit is not None:
+        return datasets.holding(pool, spread(usable, limit))
+    return datasets.of_split(datasets.holding(pool, whole), split)
 
 
 def _chosen(
@@ -245,7 +248,7 @@ def reference_for(
         str, typer.Option("--from", help="A data set that you hold: reader:FOLDER (`list datasets`), or a folder.")
     ],
     split: Split = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N clips of the data set.")] = None,
+    limit: Limit = None,
     licence: Licence = None,
     metric: options.Metrics = None,
     fvd_protocol: options.FVDProtocols = None,

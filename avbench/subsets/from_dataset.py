@@ -37,8 +37,7 @@ def as_subset(
         pool: the data set.
         name: name of the subset.
         split: ``train``, ``val`` or ``test``; all by default.
-        limit: largest number of prompts. Those whose ids have the smallest hashes are kept: the same at every call, and
-            spread over the data set.
+        limit: largest number of prompts; see `spread`.
         caption: template of the prompt if the data set has no caption, with tags in braces; by default the reader's.
         licence: licence of the clips.
 
@@ -46,10 +45,7 @@ def as_subset(
         layout.
     """
     whole = list(pool.entries())
-    usable = usable_of(pool, whole, split)
-    if limit is not None and limit < len(usable):
-        kept = {one.id for one in sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]}
-        usable = [one for one in usable if one.id in kept]
+    usable = spread(usable_of(pool, whole, split), limit)
     prompts = tuple(prompt_of(one, pool, caption) for one in usable)
     purpose = f"{pool.reader.what}; {f'the split {split}' if split else 'all of it'}."
     card = card_of(pool, prompts, purpose) | ({"licence": licence} if licence else {})
@@ -73,6 +69,15 @@ def usable_of(pool: Pool, whole: Sequence[Entry], split: str | None) -> list[Ent
         msg = f"{pool.folder}: none of {len(whole)} entries can be used (splits there: {sides}); are the clips in it?"
         raise InputError(msg)
     return usable
+
+
+def spread(usable: Sequence[Entry], limit: int | None) -> list[Entry]:
+    """At most `limit` entries, all for None: those whose ids have the smallest hashes, which are the same at every call
+    and spread over the data set. Their order is kept.
+    """
+    chosen = sorted(usable, key=lambda one: sha256(one.id.encode()).digest())[:limit]
+    kept = {one.id for one in chosen}
+    return [one for one in usable if one.id in kept]
 
 
 def clip_remarks(pool: Pool, whole: Iterable[Entry], usable: Iterable[Entry]) -> list[str]:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -235,13 +234,6 @@ def of_split(pool: Pool, split: str | None) -> Pool:
         yield from found
 
     return replace(pool, reader=replace(pool.reader, read=read))
-
-
-def beginning(pool: Pool, limit: int | None) -> Pool:
-    """The pool with its first `limit` entries only; all of them for None."""
-    if limit is None:
-        return pool
-    return replace(pool, reader=replace(pool.reader, read=lambda folder: islice(pool.reader.entries(folder), limit)))
 
 
 def with_licence(pool: Pool, licence: str | None) -> Pool:
