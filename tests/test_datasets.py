@@ -188,6 +188,21 @@ def test_a_folder_of_clips_with_some_captions(tmp_path):
     assert [(one.id, one.video_caption) for one in both] == [("x-same", "of both"), ("y-same", "of both")]
 
 
+def test_a_clip_that_several_lines_describe_is_said(tmp_path):
+    for name in ("one.mp4", "two.mp4"):
+        written(tmp_path / name)
+    lines = [
+        {"id": name, "prompt": name, "file": f"{file}.mp4"}
+        for name, file in zip("abc", ("one", "two", "one"), strict=True)
+    ]
+    written(tmp_path / "prompts.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    pool = datasets.opened(str(tmp_path))
+    said = "1 clip listed more than once, for example one.mp4 as a and c: each time counts as a clip"
+    assert said in as_subset(pool, "m").remarks and len(as_subset(pool, "m").subset.prompts) == 3
+    written(tmp_path / "prompts.jsonl", "".join(json.dumps(line) + "\n" for line in lines[:2]))
+    assert not any("more than once" in one for one in as_subset(pool, "m").remarks)
+
+
 def test_a_clip_is_found_however_its_path_is_spelled(tmp_path):
     for name in ("a.mp4", "b.mp4", "deep/c.mp4", "d.mp4"):
         written(tmp_path / "pool" / name)

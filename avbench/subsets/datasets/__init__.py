@@ -9,14 +9,14 @@ the group ``avbench.datasets``, each a `Reader`.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, all_of, nearest
+from avbench.core import InputError, all_of, counted, nearest
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
 from avbench.storage.contained import contained
@@ -254,17 +254,24 @@ def splits_of(found: Iterable[Entry]) -> str:
 
 
 def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
-    """Report missing files, unexpected counts, and list files that differ from the authors'."""
+    """Report missing files, clips listed twice, unexpected counts, and list files that differ from the authors'."""
     counts: Counter[str] = Counter()
+    listed: defaultdict[Path, list[str]] = defaultdict(list)
     missing: list[str] = []
     for entry in found:
         counts[entry.split or "all"] += 1
+        if entry.path is not None and "scene_seconds" not in entry.tags:
+            listed[entry.path].append(entry.id)
         if entry.path is not None and not entry.path.is_file():
             missing.append(entry.path.name)
     messages = []
     if missing:
         shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
         messages.append(f"{len(missing)} of {counts.total()} clips are listed but missing: {shown}")
+    if several := {path: ids for path, ids in listed.items() if len(ids) > 1}:
+        path, ids = next(iter(several.items()))
+        example = f"for example {path.name} as {all_of(ids[:2])}"
+        messages.append(f"{counted(len(several), 'clip')} listed more than once, {example}: each time counts as a clip")
     for split, stated in pool.reader.counts.items():
         here = counts.total() if split == "all" else counts[split]
         if here != stated:
@@ -279,8 +286,8 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
         return messages
     from avbench.subsets.datasets.folder import caption_file
 
-    if listed := caption_file(pool.folder):
-        messages.append(f"captions and tags are read from {listed}")
+    if captions := caption_file(pool.folder):
+        messages.append(f"captions and tags are read from {captions}")
     return [*messages, *clips_in(pool.folder).remark(frames_too=True)]
 
 
