@@ -439,6 +439,28 @@ def test_a_reference_of_the_users_own_is_found_and_may_be_of_other_prompts(shard
         reference.load(place).columns(PROTOCOL, subset)
 
 
+def test_a_folder_of_references_may_lack_some_of_a_runs_subsets_and_not_all(shard, tmp_path, monkeypatch):
+    shard("refs", range(4)).rename(tmp_path / "toy-control")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "toy-control").rename(tmp_path / "mine" / "toy-control")
+    subsets = [loading.load(name).limited(1) for name in ("toy-object-contact", "toy-control")]
+    found = reference.find_all(subsets, tmp_path / "mine")
+    assert [*found] == ["toy-object-contact", "toy-control"]
+    assert found["toy-object-contact"] is None and found["toy-control"].chosen
+    assert {one.subset for one in reference.find_all(subsets).values()} == {*found}, "the shipped ones"
+    monkeypatch.chdir(tmp_path)
+    asked = ("run", "toyworld:", "--limit", 1, "--reference", "mine", "--metric", "onset_rate", "--workers", 0)
+    done = run_avbench(*asked, "--subset", "toy-object-contact", "--out", "none", code=2)
+    assert "mine holds no reference: it has no card.json, nor a folder toy-object-contact with one" in done.stderr
+    assert not (tmp_path / "none").exists(), "that is said before clips are made"
+    run_avbench(*asked, "--subset", "toy-object-contact", "--subset", "toy-control", "--out", "both")
+    without, held = RunFolder(tmp_path / "both" / "toyworld").scores()
+    assert without.subset == "toy-object-contact" and without.value is not None and without.reference is None
+    assert held.subset == "toy-control" and "threshold" in held.missing, (
+        "it is held against the reference in the folder"
+    )
+
+
 def test_clips_that_run_and_reference_share_are_named(shard):
     found = reference.load(shard("a", range(4)))
     first = found.clips.iloc[0]

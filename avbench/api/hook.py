@@ -34,7 +34,8 @@ from avbench.generation.providers.python import OwnModel
 from avbench.generation.resuming import throw_away
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
-from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, worth_measuring
+from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, reference_to_use, worth_measuring
+from avbench.metrics.reference import require_any
 from avbench.metrics.table import known_metrics
 from avbench.storage.clip_files import clips_in
 from avbench.storage.reading import exists
@@ -121,8 +122,9 @@ def training_hook(
         stack.enter_context(folder.writing() if continued else written_alone(folder.path, folder.or_elsewhere))
         place = None if reference is None else reference_of(Path(reference), chosen, work, [folder])
         remarks: list[str] = []
+        asked = folder.subsets() if isinstance(model, Path) else [_subset(one).limited(limit) for one in several]
+        require_any(asked, place and reference_to_use((), place))
         if not isinstance(model, Path):
-            asked = [_subset(one).limited(limit) for one in several]
             _require_another_folder(folder, model, replace=replace)
             _, made, remarks = _sampled(folder, model, settings or {}, asked, range(seeds), replace=replace)
             _drain(made)

@@ -15,6 +15,7 @@ from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.features.table import Requires, package_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together, scores_so_far
+from avbench.metrics.reference import require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
@@ -49,7 +50,11 @@ def real_clips_in(path: Path) -> Subset | None:
 
 
 def chosen_reference(
-    given: str | Path | None, metrics: Sequence[Metric], work: Work, runs: Sequence[RunFolder]
+    given: str | Path | None,
+    metrics: Sequence[Metric],
+    work: Work,
+    runs: Sequence[RunFolder],
+    subsets: Sequence[Subset],
 ) -> tuple[Path | None, str | Path | None]:
     """The one reference that all runs of a call are scored with, and what the user gave for it; None for shipped ones.
 
@@ -57,10 +62,12 @@ def chosen_reference(
     compared only if they were scored with the same reference.
 
     Raises:
-        InputError: see `reference_of`; or that of the earlier call no longer exists.
+        InputError: see `reference_of`; or the given one is of none of the subsets, or that of the earlier call is gone.
     """
     if given is not None:
-        return reference_of(Path(given), metrics, work, runs), given
+        place = reference_of(Path(given), metrics, work, runs)
+        require_any(subsets, reference_to_use((), place))
+        return place, given
     if (place := reference_to_use(runs, None)) is None:
         return None, None
     scored = [one for one in runs if scores_so_far(one)]

@@ -152,7 +152,7 @@ def run(
     for model, asked in asked_of.items():
         generators.check(model, asked)
     typed = paper_presets.Given(asked_subsets, file, views, limit, seeds, metrics, own_settings)
-    real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)])
+    real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)], wanted)
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds

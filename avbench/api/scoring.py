@@ -98,7 +98,7 @@ def score(
         work.reporter.note(note)
     place = shard_folder(Path(out), part)
     earlier = [RunFolder(place / name) for name in named]
-    real, typed = chosen_reference(reference, chosen, work, earlier)
+    real, typed = chosen_reference(reference, chosen, work, earlier, [found.subset])
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)

@@ -146,7 +146,7 @@ def evaluate(
     place = reference_to_use([folder], place)
     against = against or remembered_against(folder)
     metrics = scored_together(metrics, folder, against)
-    reals = _references(folder, place)
+    reals = reference.find_all(folder.subsets(), place)
     ordered = all_found(folder, metrics, reals, against)
     kept = kept_scores(folder, {metric.name for metric in metrics}, reals, against)
     for sentence in kept.notes:
@@ -224,11 +224,6 @@ class _Measured:
         return keys, read_only(found)
 
 
-def _references(folder: RunFolder, place: Path | None) -> dict[str, reference.Reference | None]:
-    """The reference of each subset of a run, in their order."""
-    return {subset.name: reference.find(subset, place) for subset in folder.subsets()}
-
-
 def all_found(
     folder: RunFolder,
     metrics: Sequence[Metric],
@@ -297,7 +292,7 @@ def evaluated_so_far(folder: RunFolder, metrics: Sequence[Metric], place: Path |
         place: a reference of the user's instead of the shipped one.
     """
     able = [one for one in metrics if not one.column and requires(one.feature) is not Requires.REFERENCE_CLIP]
-    found = all_found(folder, able, _references(folder, reference_to_use([folder], place)), None)
+    found = all_found(folder, able, reference.find_all(folder.subsets(), reference_to_use([folder], place)), None)
     protocols = {one.score.protocol: one.protocol for one in found}
     return SoFar([one.score for one in found], protocols, _table(one.values for one in found))
 

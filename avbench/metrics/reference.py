@@ -177,10 +177,26 @@ def find(subset: Subset, place: Path | None = None) -> Reference | None:
     """
     if place is None:
         return named(subset.name) if subset.name in names() else None
-    if folder := _folder_in(place, subset):
-        return dataclasses.replace(load(folder), chosen=True)
-    msg = f"{place} holds no reference: it has no card.json, nor a folder {subset.name} with one"
-    raise InputError(msg)
+    require_any([subset], place)
+    return dataclasses.replace(load(_folder_in(place, subset) or place), chosen=True)
+
+
+def find_all(subsets: Sequence[Subset], place: Path | None = None) -> dict[str, Reference | None]:
+    """`find` for several subsets, in their order; None for a subset of which `place` has none, though it has of others.
+
+    Raises:
+        InputError: `place` holds a reference of none of them.
+    """
+    require_any(subsets, place)
+    return {one.name: find(one, place) if place is None or holds(place, one) else None for one in subsets}
+
+
+def require_any(subsets: Sequence[Subset], place: Path | None) -> None:
+    """Raise InputError if the folder `place` holds a reference of none of the subsets."""
+    if place is not None and not any(holds(place, one) for one in subsets):
+        names = " or ".join(one.name for one in subsets)
+        msg = f"{place} holds no reference: it has no card.json, nor a folder {names} with one"
+        raise InputError(msg)
 
 
 def holds(place: Path, subset: Subset) -> bool:

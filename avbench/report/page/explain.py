@@ -133,8 +133,10 @@ def neighbours(folder: RunFolder, asked: Explained, place: Path) -> dict[Key, di
     into `place`; of others the page gives the id.
     """
     found: dict[Key, dict[str, Neighbour | str]] = {}
-    for subset in folder.subsets() if asked.distances else ():
-        real = reference.find(subset, reference_to_use([folder], None))
+    subsets = folder.subsets() if asked.distances else []
+    known = reference.find_all(subsets, reference_to_use([folder], None)) if subsets else {}
+    for subset in subsets:
+        real = known[subset.name]
         show = _shown(real, {prompt.id: prompt for prompt in subset.prompts}, place)
         for metric in asked.distances:
             rows = {key: row for key, row in current_rows(folder, metric.feature).items() if key.subset == subset.name}
