@@ -552,6 +552,20 @@ def test_values_of_varying_length_are_left_out_of_merged_shards(tmp_path, rows):
         assert bool(merged.known_moments) == (rows == 2)
 
 
+def test_a_feature_that_some_clips_lack_is_said_with_the_reason(tmp_path):
+    folder, subset = RunFolder(tmp_path / "run"), loading.load("toy-control").limited(3)
+    folder.start(Run("run", "clips:real", {}, {subset.name: subset.digest}, (0,), {}, {}), [subset])
+    for index, prompt in enumerate(subset.prompts):
+        key = Key(subset.name, prompt.id, 0)
+        folder.add_sample(Sample(key, f"{prompt.id}-0.mkv", digest([*key]), 0.0))
+        heard = {"values": None, "missing": "the clip has no sound"} if index else {"values": {"embedding": np.ones(6)}}
+        folder.add_row(PROTOCOL, Row(key, digest([*key]), **heard))
+    reference_building.pack(folder, subset, [PROTOCOL], tmp_path / "real")
+    built = reference.load(tmp_path / "real")
+    assert built.card["clips"] == {"onsets": 1} and "left_out" not in built.card
+    assert "2 of 3 clips of the reference have no onsets: the clip has no sound" in reference.remarks(built)
+
+
 def test_no_licence_is_claimed_for_clips_that_are_not_ours(silent, tmp_path):
     """A user's clips have the licence that the user states; nothing else is put on their card."""
     folder = RunFolder(silent("mine", range(4)).parent / "runs" / "mine")

@@ -15,7 +15,7 @@ from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.features.table import Requires, package_of
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together, scores_so_far
-from avbench.metrics.reference import require_any
+from avbench.metrics.reference import load, require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
@@ -119,6 +119,8 @@ def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterab
     ordered = sorted(subset.prompts, key=lambda prompt: prompt.id)
     with suppress(OSError):  # of a cache that is only read; then a remark says that the forms are not known
         reference_building.note_first_clips(place, (path / str(prompt.tags["file"]) for prompt in ordered))
+    for sentence in load(place).partial:
+        work.reporter.note(sentence)
     return place
 
 

@@ -124,6 +124,17 @@ class Reference:
         many = f"{len(copied)} of {len(self.clips)} clips of the reference are copies of one another"
         return f"{many}, for example {' and '.join(named)}"
 
+    @property
+    def partial(self) -> list[str]:
+        """Sentences without a full stop on features that some clips, but not all, have no value of."""
+        found, why = [], self.card.get("unmeasured", {})
+        for feature in self.protocols:
+            lacking = int((self.clips[feature] == 0).to_numpy().sum())
+            if 0 < lacking < len(self.clips):
+                reason = f": {why[feature]}" if feature in why else ""
+                found.append(f"{lacking} of {len(self.clips)} clips of the reference have no {feature}{reason}")
+        return found
+
     def _kept(self, protocol: Protocol) -> pd.DataFrame:
         return self.clips.loc[self.clips[protocol.name] == KEPT]
 
@@ -219,9 +230,9 @@ def hygiene(subset: Subset, real: Reference | None) -> str | None:
 
 
 def remarks(built: Reference) -> list[str]:
-    """Remarks for the builder of a reference: missing features, copies, and metrics for which it has too few clips."""
+    """Remarks for the builder of a reference: missing features, copies, metrics for which it has too few clips."""
     found = [f"{feature} is not in the reference: {why}" for feature, why in built.card.get("left_out", {}).items()]
-    found += [f"{built.copies}, and each counts"] if built.copies else []
+    found += [*built.partial, *([f"{built.copies}, and each counts"] if built.copies else [])]
     few: dict[str, list[str]] = {}
     for metric in known_metrics().values():
         clips = built.card["clips"].get(metric.feature, 0)

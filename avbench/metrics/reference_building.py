@@ -69,7 +69,8 @@ def pack(
 
     The card also gets the fields of `about`: how its clips were chosen, and the command.
 
-    A feature without a value for any clip is left out, and the card gives the reason. Rows are read one by one, so that
+    A feature without a value for any clip is left out, and the card gives the reason, as it does if some clips have no
+    value. Rows are read one by one, so that
     memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
     float64.
 
@@ -88,6 +89,7 @@ def pack(
     values: dict[str, Columns] = {}
     moments: dict[str, dict[str, Moments]] = {}
     left_out: dict[str, str] = {}
+    unmeasured: dict[str, str] = {}
     gpus: dict[str, list[str]] = {}
     for protocol in protocols:
         measured: set[Key] = set()
@@ -99,9 +101,11 @@ def pack(
             raise InputError(msg)
         if measured:
             values[protocol.name] = known
-        else:
-            ((reason, count),) = why.most_common(1)
-            left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
+        for reason, count in why.most_common(1):
+            if measured:
+                unmeasured[protocol.name] = reason if len(why) == 1 else f"{reason} ({count}), and other reasons"
+            else:
+                left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
         if len(measured - kept):
             moments[protocol.name] = everything
         if used:
@@ -122,7 +126,7 @@ def pack(
         "versions": run.versions,
         **(about or {}),
     }
-    noted = {"left_out": left_out, "gpus": gpus, "splits": splits_of(subset)}
+    noted = {"left_out": left_out, "unmeasured": unmeasured, "gpus": gpus, "splits": splits_of(subset)}
     if subset.clip_spec is None:
         noted[FIRST_CLIPS] = _first_clips(folder.path / str(one.path) for one in made if one.path is not None)
     card |= {name: known for name, known in noted.items() if known}
