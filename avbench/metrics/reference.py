@@ -7,7 +7,8 @@ They hold no time, machine or path: the same command with the same versions on t
 same bytes.
 
 A feature without a value for any clip, such as a feature of sound if all clips are silent, is left out. Its protocol is
-kept, and the card's `left_out` gives the reason, so that shards with and without the feature can still be merged.
+kept, and the card's `left_out` gives the reason, so that shards with and without the feature can still be merged. Why
+some clips, but not all, have no value is in the card's `unmeasured`.
 
 Of many clips (by default more than 10,000) only a part of the rows is kept: those whose keys have the smallest hashes,
 so that shards merge exactly and in any order. moments.safetensors then holds n, mean and scatter of every embedding
