@@ -300,6 +300,14 @@ def test_too_few_clips_are_a_dash_in_a_paper(frame):
     assert "| a | – |" in text and "– not measured, or of too few clips" in text and "n = 6" not in text
 
 
+def test_a_distance_of_too_few_clips_has_no_floor_either(frame):
+    """What real clips score against each other at so few clips says as little."""
+    both = frame.assign(too_few=["n = 6: too few for FVD", "n = 7: too few for FVD", *[None] * 4])
+    assert "180" in markdown(frame) and "180" not in markdown(both) and "| reference |" in markdown(both)
+    one = frame.assign(too_few=["n = 6: too few for FVD", *[None] * 5], floor=[2192.0, 180.0, *[np.nan] * 4])
+    assert "2192" not in markdown(one) and "180" in markdown(one), "of the number that is shown only"
+
+
 def compiled(text, place):
     """The log of a document that holds nothing but the text, and what it says of too wide lines."""
     place.mkdir()

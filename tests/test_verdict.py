@@ -24,6 +24,9 @@ UNMET = (
     "No difference shown in any pair that was compared; b and c were not compared with each other "
     "(`avbench compare --all-pairs` does that)."
 )
+NONE_MADE = UNMET.replace("No difference shown", "Nothing could be compared").replace(
+    "that was compared", "that was tried"
+)
 VALUES = {"a": 480.0, "b": 360.0, "c": 700.0, "d": 500.0}
 
 
@@ -126,6 +129,19 @@ def test_a_metric_without_a_better_side_differs_and_wins_nothing():
     ]
 
 
+def test_what_only_real_clips_could_decide_is_said_also_where_no_metric_needs_them():
+    nearer = ("event_rate", "band", "clips", 2.0, "1/s", 0.001, 0.003, 30, None, None)
+    more = ("brightness", "neither", "clips", 2.0, "", 0.001, 0.003, 30, None, None)
+    assert verdict(*frames([nearer, more])) == [
+        "No difference in quality shown between a and b (23 prompts, 2 comparisons).",
+        "b differs from a in event rate (higher by 2 1/s or 0.42 %, p 0.003); which is better, only a reference of "
+        "real clips could tell.",
+        "b differs from a in brightness (higher by 2 or 0.42 %, p 0.003), where neither more nor less is better.",
+        "Without a common reference of real clips event rate can show a difference, but not which side is better: give "
+        "one by --reference (`avbench reference for` builds it from a data set).",
+    ]
+
+
 def test_comparisons_that_a_plan_does_not_ask_for_are_neither_counted_nor_named():
     asked = ("fad", "lower", "distance", 1.0, "", 0.9, 0.9, 5000.0, None, None)
     scores, found = frames([asked, OPEN, FAR])
@@ -212,6 +228,8 @@ def test_nothing_comparable_says_so_and_why():
         "There is no reference of real clips, so kvd has no value: give one by --reference (`avbench reference "
         "for` builds it from a data set).",
     ]
+    none = together(frames([SILENT]), frames([SILENT], run="c"))
+    assert verdict(*none)[:2] == [NONE_MADE, "Nothing could be compared between a and b."]
     scores, found = frames([WON])
     apart = scores.assign(subset=["s", "t"])
     assert verdict(apart, found.iloc[:0])[0] == (
@@ -256,7 +274,8 @@ def test_what_differs_without_a_better_side_is_said_of_many_models_too():
         UNMET.replace("No difference", "No difference in quality"),
         "No difference shown between a and b (1 comparison).",
         "No difference in quality shown between a and c (2 comparisons).",
-        "c differs from a in event rate (higher by 6.18 1/s or 1.3 %, p 0.03), where neither more nor less is better.",
+        "c differs from a in event rate (higher by 6.18 1/s or 1.3 %, p 0.03); which is better, only a reference of "
+        "real clips could tell.",
     ]
 
 
@@ -352,7 +371,7 @@ def test_few_prompts_are_no_comparison_whatever_their_p():
     ]
     scores, found = together(frames([won]), frames([won], run="c"))
     ranked = scores.assign(letters=scores["model"].map({"a": "a", "b": "b", "c": "c"}), rank=[1, 2, 3])
-    assert verdict(ranked, found)[0] == UNMET, "letters of few prompts order nothing"
+    assert verdict(ranked, found)[0] == NONE_MADE, "letters of few prompts order nothing"
 
 
 def test_one_run_without_a_value_says_so():

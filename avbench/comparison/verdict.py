@@ -276,10 +276,13 @@ def _none_shown(beside: bool) -> str:
 
 
 def _beside(pair: _Pair, most: int) -> Iterator[str]:
-    """The differences that are shown in metrics without a better side."""
-    if pair.beside:
-        found = pair.findings(pair.beside, pair.run, most)
-        yield f"{pair.run} differs from {pair.against} in {found}, where neither more nor less is better."
+    """The differences that are shown in metrics without a better side, and in those that lack the reference's value."""
+    for of_band, why in (
+        (True, "; which is better, only a reference of real clips could tell"),
+        (False, ", where neither more nor less is better"),
+    ):
+        if rows := [row for row in pair.beside if (row.direction == Direction.BAND) == of_band]:
+            yield f"{pair.run} differs from {pair.against} in {pair.findings(rows, pair.run, most)}{why}."
 
 
 def _of_many(pair: _Pair) -> Iterator[str]:
@@ -305,12 +308,14 @@ def _order(models: Sequence[str], own: pd.DataFrame) -> Iterator[str]:
     wins = _wins(own)
     compared = {frozenset(pair) for pair in own[["run", "against"]].itertuples(index=False, name=None)}
     if not wins:
-        none_shown = _none_shown(bool(own["shown"].any()))
+        none_shown, tried = _none_shown(bool(own["shown"].any())), "compared"
+        if not could_be_made(own).any():
+            none_shown, tried = "Nothing could be compared", "tried"
         unmet = [pair for pair in itertools.combinations(models, 2) if frozenset(pair) not in compared]
         if unmet:
             names = all_of(list(dict.fromkeys(itertools.chain(*unmet))))
             untested = f"{names} were not compared with each other (`avbench compare --all-pairs` does that)"
-            yield f"{none_shown} in any pair that was compared; {untested}."
+            yield f"{none_shown} in any pair that was {tried}; {untested}."
         else:
             yield f"{none_shown} among {all_of(models)}."
         return
@@ -474,11 +479,12 @@ def percent(share: float) -> str:
 
 def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -> list[str]:
     """Which metrics have no value because a subset has no reference, and how many are compared all the same: a sentence
-    for all such subsets, or none.
+    for all such subsets, or none. Where no metric needs a reference, which ones lack its value.
     """
     lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
+    how = "by --reference (`avbench reference for` builds it from a data set)."
     if lacking.empty:
-        return []
+        return _without_target(differences, how)
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
     compared: set[str] = set()
     if differences is not None:
@@ -493,9 +499,21 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = N
     alone = len(set(frame["subset"])) == 1
     where = "There is" if alone else f"{all_of(subsets)} {'has' if len(subsets) == 1 else 'have'}"
     lack = f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{'' if alone else ' there'}"
+    return [f"{where} no reference of real clips, so {lack}{aimless}: give one {how}"]
+
+
+def _without_target(differences: pd.DataFrame | None, how: str) -> list[str]:
+    """A sentence on the ≈ metrics that are compared without the reference's value, though none lacks a value."""
+    if differences is None:
+        return []
+    bands = (differences["direction"] == Direction.BAND.value) & (differences["kind"] != TO_TARGET)
+    asked = could_be_made(differences) & differences["primary"].astype(bool)
+    rows: list[Any] = [*differences.loc[bands & asked].itertuples()]
+    if not rows:
+        return []
     return [
-        f"{where} no reference of real clips, so {lack}{aimless}: "
-        "give one by --reference (`avbench reference for` builds it from a data set)."
+        f"Without a common reference of real clips {_named(rows)} can show a difference, but not which side is better: "
+        f"give one {how}"
     ]
 
 

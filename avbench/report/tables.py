@@ -408,10 +408,12 @@ def _rank(row: Any) -> str:
 def _standard(of_metric: pd.DataFrame) -> Cell:
     """What to compare a column with; nothing if its numbers have different references (`--allow reference`).
 
-    Of a distance it is a range where models have different numbers of clips.
+    Of a distance it is a range where models have different numbers of clips. Too few clips count for none, as their
+    number is not shown.
     """
+    shown = of_metric.loc[of_metric["too_few"].isna()]
     for column in ("floor", "reference"):
-        known: Any = of_metric.dropna(subset=column)
+        known: Any = shown.dropna(subset=column)
         if len(known):
             differ = known[column].nunique() > 1 and known["protocol"].nunique() > 1
             ends = dict.fromkeys(number(float(one)) for one in (known[column].min(), known[column].max()))
