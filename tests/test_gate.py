@@ -643,6 +643,30 @@ def test_clips_of_another_form_are_noted_and_fail_nothing(tmp_path):
             assert [*checks.annotations(verdicts)] == [f"::warning title=clip form::{noted.message}"]
 
 
+def test_a_folder_that_lost_a_clip_fails_by_its_name_if_both_have_one_prompts_file(tmp_path):
+    names = [f"c{index}" for index in range(7)]
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"id": name, "prompt": name}) + "\n" for name in names))
+    for folder, there in (("before", names), ("after", names[:-1])):
+        (tmp_path / folder).mkdir()
+        for index, name in enumerate(there):
+            make(tmp_path / folder / f"{name}.mp4", moving(6 + index))
+    known = plan.from_plain({"margin": {"vbench_flickering": 0.01}})
+
+    def run_of(folder, **given):
+        out = tmp_path / f"runs{len(given)}"
+        avbench.score(tmp_path / folder, metrics="vbench_flickering", out=out, **given)
+        return RunFolder(out / folder)
+
+    prompts = {"prompts": asked}
+    for given in ({}, prompts):
+        gate.update(run_of("before", **given), tmp_path / f"{len(given)}.zip", "first")
+    failed = [one for one in gate.check(run_of("after", **prompts), tmp_path / "1.zip", known) if one.failed]
+    assert len(failed) == 1 and "1 of 7 clips could not be made, for example asked/c6: " in failed[0].message
+    with pytest.raises(InputError, match="of folders of clips `avbench score` with the same --prompts"):
+        gate.check(run_of("after"), tmp_path / "0.zip", known)
+
+
 def test_a_run_without_a_number_becomes_no_baseline(tmp_path, baseline):
     empty = made_run(tmp_path / "empty", names=["toy-control"])
     for key in empty.samples():
