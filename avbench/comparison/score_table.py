@@ -43,8 +43,8 @@ SAMPLING = (
 _REMEDIES = {
     "the reference": "`--reference PLACE` computes both with one reference, `--reference shipped` with avbench's own",
     "the prompts": (
-        "the runs are of two versions of the subset; `avbench run` with the same version makes them alike, of folders of "
-        "clips `avbench score` with the same --prompts"
+        "the runs are of two versions of the subset; `avbench run` with the same version makes them alike, of folders "
+        "of clips `avbench score` with the same --prompts"
     ),
     "subset.prompts": (
         "they differ in their number of prompts; `avbench run` with the same --limit makes them alike, of folders of "
