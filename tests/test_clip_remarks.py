@@ -12,6 +12,7 @@ from made_media import make, moving, tone
 from made_runs import SUBSETS, evaluated, made_run
 
 import avbench
+from avbench.comparison import clip_remarks
 from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset, digest
 from avbench.features.protocols import protocol_of
@@ -138,6 +139,10 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
         how = {"reference": tmp_path / "real", "metrics": "motion_amount", "workers": 0, "out": tmp_path / name}
         return "\n".join(avbench.score([*folders], **how).verdict)
 
+    few = "The reference has 3 clips only, and the values that ≈ is read against are taken as exact: of more real clips"
+    assert said("alike").count(few) == 1
+    with mock.patch.object(clip_remarks, "FEW_REAL_CLIPS", 3):
+        assert few not in said("alike")
     of_all = "The reference has clips of 3 prompts, of which b has 2: its values are those of all its clips."
     assert of_all in (alike := said("alike")) and "another form" not in alike and "copies" not in alike
     for clip in (tmp_path / "real").iterdir():

@@ -137,9 +137,15 @@ def test_what_only_real_clips_could_decide_is_said_also_where_no_metric_needs_th
         "b differs from a in event rate (higher by 2 1/s or 0.42 %, p 0.003); which is better, only a reference of "
         "real clips could tell.",
         "b differs from a in brightness (higher by 2 or 0.42 %, p 0.003), where neither more nor less is better.",
-        "Without a common reference of real clips event rate can show a difference, but not which side is better: give "
-        "one by --reference (`avbench reference for` builds it from a data set).",
+        "There is no common reference's value of event rate, so it can show a difference, but not which side is "
+        "better: give real clips that have one by --reference (`avbench reference for` builds it from a data set).",
     ]
+
+
+def test_a_reference_without_sound_is_called_so():
+    missing = "the reference of ref has no musicnn: the clip has no sound (8 of 8 clips)"
+    found = verdict(*frames([WON, ("fad", "lower", "distance", NAN, "", NAN, NAN, NAN, None, missing)]))
+    assert found[-1] == "1 metric could not be compared: the reference has no sound (1)."
 
 
 def test_comparisons_that_a_plan_does_not_ask_for_are_neither_counted_nor_named():

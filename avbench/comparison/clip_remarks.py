@@ -19,6 +19,8 @@ from avbench.metrics.table import known_metrics
 from avbench.storage.form import FIRST, first_forms, form_of
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
+FEW_REAL_CLIPS = 24
+"""Fewer clips of a reference are said: most distances are not shown of them either."""
 _Named = Callable[[Key], str]
 """What a clip is called."""
 
@@ -169,8 +171,8 @@ def _forms(
 def _beside_reference(
     runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given: Path | None
 ) -> Iterator[str]:
-    """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts, and on copies
-    among the reference's clips.
+    """Sentences on a reference of few clips or with copies, and on runs whose clips have another form than its clips, or
+    a part of its prompts only.
 
     Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
     not known is said, unless it was imported and lists no clips.
@@ -179,6 +181,7 @@ def _beside_reference(
     unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
     copies: dict[str, None] = {}
+    few: dict[int, None] = {}
     find = _finder()
     for run, clips in zip(runs, made, strict=True):
         for subset in [one for one in run.subsets() if one.clip_spec is None]:
@@ -190,6 +193,8 @@ def _beside_reference(
                 known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
                 if real.copies:
                     copies[f"{real.copies}, and each counts."] = None
+                if 0 < len(real.clips) < FEW_REAL_CLIPS:
+                    few[len(real.clips)] = None
                 if not theirs and known:
                     unknown[run.path.name] = None
                 if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
@@ -201,6 +206,11 @@ def _beside_reference(
                     unlike.setdefault(which, []).append(run.path.name)
                 if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
                     part.setdefault((len(known), len(own & known)), []).append(run.path.name)
+    for count in few:
+        yield (
+            f"The reference has {counted(count, 'clip')} only, and the values that ≈ is read against are taken as "
+            "exact: of more real clips they may be others, and so may the answer."
+        )
     for which, names in unlike.items():
         yield (
             f"Clips of {all_of(names)} have {which}, and numbers depend on it: what is read against the reference may "

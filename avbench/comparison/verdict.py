@@ -173,6 +173,8 @@ def reason(row: Any, frame: pd.DataFrame) -> tuple[str, str | None]:
         return (f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"), None
     if str(row.missing).startswith(FAILED):  # its author needs the whole sentence
         return f"{row.metric} {row.missing}", None
+    if of_real := re.match(r"the reference of .+ has no \w+: the clips? ha(?:s|ve) no (\w+)", str(row.missing)):
+        return f"the reference has no {of_real[1]}", None
     short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
     here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
     of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]
@@ -511,9 +513,10 @@ def _without_target(differences: pd.DataFrame | None, how: str) -> list[str]:
     rows: list[Any] = [*differences.loc[bands & asked].itertuples()]
     if not rows:
         return []
+    they = "they" if len({row.metric for row in rows}) > 1 else "it"
     return [
-        f"Without a common reference of real clips {_named(rows)} can show a difference, but not which side is better: "
-        f"give one {how}"
+        f"There is no common reference's value of {_named(rows)}, so {they} can show a difference, but not which side "
+        f"is better: give real clips that have one {how}"
     ]
 
 
