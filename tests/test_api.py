@@ -572,8 +572,8 @@ def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, mon
         patch.setattr(scoring, "measured", lambda *given, look, others: notes.append([*given[2].reporter.notes]) or 0)
         api.score(models, **asked)
     assert notes[0] == [
-        "not measured, for lack of real clips to compare with: motion_frechet; reference (--reference FOLDER) names "
-        "some",
+        "not measured, for lack of real clips to compare with: motion_frechet; give a folder of "
+        "them by reference (--reference FOLDER)",
         "the clips of one have no sound, so onset_rate will have no value",
     ]
     found = api.score(models, **asked)

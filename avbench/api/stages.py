@@ -121,7 +121,7 @@ def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None,
     if idle := [one.name for one in metrics if one not in kept]:
         work.reporter.note(
             f"not measured, for lack of real clips to compare with: {all_of(idle)}; "
-            "reference (--reference FOLDER) names some"
+            "give a folder of them by reference (--reference FOLDER)"
         )
     hearing = [one.name for one in kept if any(map(needs_sound, features_of([one])))]
     if hearing and (silent := _without_sound(view)):
