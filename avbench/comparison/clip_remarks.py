@@ -45,7 +45,8 @@ def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
         found += _moved(names, made[0], clips, named)
         found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
-    found += _beside_reference(runs, made, given)
+    held = [*_held(runs, made, given)]
+    found += [*dict.fromkeys(_of_reference(held)), *_beside_reference(held)]
     for run, clips in zip(runs, made, strict=True):
         found += _copies(run.path.name, clips, named)
     for run, clips in zip(runs, made, strict=True):
@@ -168,49 +169,58 @@ def _forms(
             yield f"The {what} ({which}), and numbers depend on it: a difference may come from the form alone."
 
 
-def _beside_reference(
-    runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given: Path | None
-) -> Iterator[str]:
-    """Sentences on a reference of few clips or with copies, and on runs whose clips have another form than its clips, or
-    a part of its prompts only.
+_Held = tuple[RunFolder, Subset, Mapping[Key, Sample], reference.Reference]
+"""A run, one of its subsets, its clips of it, and the reference that they are held against, without its features."""
 
-    Not of subsets with a clip spec, to which the clips of both were conformed. That the form of a reference's clips is
-    not known is said, unless it was imported and lists no clips.
+
+def _held(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given: Path | None) -> Iterator[_Held]:
+    """Yield what has a reference, but no subsets with a clip spec, to which the clips of both were conformed."""
+    known: dict[tuple[str, Path | None], reference.Reference | None] = {}
+    for run, clips in zip(runs, made, strict=True):
+        for subset in [one for one in run.subsets() if one.clip_spec is None]:
+            with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
+                place = reference_to_use([run], given)
+                if (subset.name, place) not in known:
+                    real = reference.find(subset, place)
+                    known[subset.name, place] = real and replace(real, values={}, known_moments={})
+                if real := known[subset.name, place]:
+                    yield run, subset, {key: one for key, one in clips.items() if key.subset == subset.name}, real
+
+
+def _of_reference(held: Sequence[_Held]) -> Iterator[str]:
+    """Sentences on references of few clips, and on copies among their clips."""
+    for real in {id(one): one for _, _, _, one in held}.values():
+        if 0 < len(real.clips) < FEW_REAL_CLIPS:
+            yield (
+                f"The reference has {counted(len(real.clips), 'clip')} only, and the values that ≈ is read against are "
+                "taken as exact: of more real clips they may be others, and so may the answer."
+            )
+        if real.copies:
+            yield f"{real.copies}, and each counts."
+
+
+def _beside_reference(held: Sequence[_Held]) -> Iterator[str]:
+    """Sentences on runs whose clips have another form than a reference's, or only a part of its prompts.
+
+    That the form of a reference's clips is not known is said, unless it was imported and lists no clips.
     """
     unlike: dict[str, list[str]] = {}
     unknown: dict[str, None] = {}
     part: dict[tuple[int, int], list[str]] = {}
-    copies: dict[str, None] = {}
-    few: dict[int, None] = {}
-    find = _finder()
-    for run, clips in zip(runs, made, strict=True):
-        for subset in [one for one in run.subsets() if one.clip_spec is None]:
-            of_subset = {key: one for key, one in clips.items() if key.subset == subset.name}
-            with suppress(InputError):  # it is gone, or is another version of the subset: the scores say so
-                if (real := find(subset, reference_to_use([run], given))) is None:
-                    continue
-                ours, theirs = first_forms(run.path / str(one.path) for one in of_subset.values()), real.first_clips
-                known, own = {*real.clips["prompt"]}, {key.prompt for key in of_subset}
-                if real.copies:
-                    copies[f"{real.copies}, and each counts."] = None
-                if 0 < len(real.clips) < FEW_REAL_CLIPS:
-                    few[len(real.clips)] = None
-                if not theirs and known:
-                    unknown[run.path.name] = None
-                if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
-                    which = f"another form than the reference's ({odd[0]} against {theirs[0]})"
-                    unlike.setdefault(which, []).append(run.path.name)
-                heard = [form for form in theirs if form.sound]
-                if heard and (odd := [form for form in ours if not any(form.sounds_fit(one) for one in heard)]):
-                    which = f"sound of another form than the reference's ({odd[0].heard} against {heard[0].heard})"
-                    unlike.setdefault(which, []).append(run.path.name)
-                if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
-                    part.setdefault((len(known), len(own & known)), []).append(run.path.name)
-    for count in few:
-        yield (
-            f"The reference has {counted(count, 'clip')} only, and the values that ≈ is read against are taken as "
-            "exact: of more real clips they may be others, and so may the answer."
-        )
+    for run, subset, clips, real in held:
+        ours, theirs = first_forms(run.path / str(one.path) for one in clips.values()), real.first_clips
+        known, own = {*real.clips["prompt"]}, {key.prompt for key in clips}
+        if not theirs and known:
+            unknown[run.path.name] = None
+        if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
+            which = f"another form than the reference's ({odd[0]} against {theirs[0]})"
+            unlike.setdefault(which, []).append(run.path.name)
+        heard = [form for form in theirs if form.sound]
+        if heard and (odd := [form for form in ours if not any(form.sounds_fit(one) for one in heard)]):
+            which = f"sound of another form than the reference's ({odd[0].heard} against {heard[0].heard})"
+            unlike.setdefault(which, []).append(run.path.name)
+        if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
+            part.setdefault((len(known), len(own & known)), []).append(run.path.name)
     for which, names in unlike.items():
         yield (
             f"Clips of {all_of(names)} have {which}, and numbers depend on it: what is read against the reference may "
@@ -221,23 +231,9 @@ def _beside_reference(
             "The reference's card does not say which form its clips have, so they may have another than those of "
             f"{all_of([*unknown])}. An earlier version built it, or its clips were conformed to a clip spec."
         )
-    yield from copies
     for (whole, shared), names in part.items():
         have = "has" if len(names) == 1 else "have"
         yield (
             f"The reference has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its "
             "values are those of all its clips."
         )
-
-
-def _finder() -> Callable[[Subset, Path | None], reference.Reference | None]:
-    """`reference.find` that reads a reference once for all runs, and drops its features, which take much memory."""
-    known: dict[tuple[str, Path | None], reference.Reference | None] = {}
-
-    def find(subset: Subset, place: Path | None) -> reference.Reference | None:
-        if (subset.name, place) not in known:
-            real = reference.find(subset, place)
-            known[subset.name, place] = real and replace(real, values={}, known_moments={})
-        return known[subset.name, place]
-
-    return find
