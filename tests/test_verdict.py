@@ -137,8 +137,8 @@ def test_what_only_real_clips_could_decide_is_said_also_where_no_metric_needs_th
         "b differs from a in event rate (higher by 2 1/s or 0.42 %, p 0.003); which is better, only a reference of "
         "real clips could tell.",
         "b differs from a in brightness (higher by 2 or 0.42 %, p 0.003), where neither more nor less is better.",
-        "There is no common reference's value of event rate, so it can show a difference, but not which side is "
-        "better: give real clips that have one by --reference (`avbench reference for` builds it from a data set).",
+        "There is no reference value of event rate for all runs, so it can show a difference, but not which side is "
+        "better: give a reference by --reference (`avbench reference for` builds it from a data set).",
     ]
 
 

@@ -515,8 +515,8 @@ def _without_target(differences: pd.DataFrame | None, how: str) -> list[str]:
         return []
     they = "they" if len({row.metric for row in rows}) > 1 else "it"
     return [
-        f"There is no common reference's value of {_named(rows)}, so {they} can show a difference, but not which side "
-        f"is better: give real clips that have one {how}"
+        f"There is no reference value of {_named(rows)} for all runs, so {they} can show a difference, but not which "
+        f"side is better: give a reference {how}"
     ]
 
 
