@@ -256,8 +256,8 @@ def test_a_clip_of_a_prompt_of_two_subsets_is_named_by_its_subset(tmp_path):
 def test_runs_without_a_common_clip_are_compared_without_partners(tmp_path):
     runs = [made_run(tmp_path / str(seed), seeds=(seed,), names=["toy-control"]) for seed in (0, 1)]
     assert remarks(runs) == [
-        "0 and 1 have no clip of the same prompt and seed, so their clips have no partners, and a "
-        "comparison usually shows less."
+        "0 and 1 have no clip of the same prompt and seed, so their clips have no partners: more "
+        "clips are needed to show a difference than with partners."
     ]
 
 

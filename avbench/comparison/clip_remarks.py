@@ -107,8 +107,8 @@ def _alone(
     both = set.intersection(*({key.subset for key in one} for one in made))
     if both and not made[0].keys() & made[1].keys():
         yield (
-            f"{names[0]} and {names[1]} have no clip of the same prompt and seed, so their clips have no partners, and "
-            "a comparison usually shows less."
+            f"{names[0]} and {names[1]} have no clip of the same prompt and seed, so their clips have no partners: "
+            "more clips are needed to show a difference than with partners."
         )
         return
     for here, there in ((0, 1), (1, 0)):
