@@ -141,7 +141,7 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
 
     few = "The reference has 3 clips only, and the values that ≈ is read against are taken as exact: of more real clips"
     assert said("alike").count(few) == 1
-    with mock.patch.object(clip_remarks, "FEW_REAL_CLIPS", 3):
+    with mock.patch.object(clip_remarks, "LEAST_CLIPS", 3):
         assert few not in said("alike")
     of_all = "The reference has clips of 3 prompts, of which b has 2: its values are those of all its clips."
     assert of_all in (alike := said("alike")) and "another form" not in alike and "copies" not in alike

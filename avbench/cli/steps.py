@@ -87,7 +87,7 @@ def opened_beside(against: Path | None) -> "RunView | None":
 
 
 def parsed_settings(settings: Iterable[str]) -> dict[str, Any]:
-    """``name=value`` pairs; a value is read as JSON where it is JSON, else kept as text."""
+    """``name=value`` pairs, their values as `typed` reads them. Two values of one name are refused."""
     from avbench.generation.settings import typed
 
     parsed = {}

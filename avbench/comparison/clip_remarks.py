@@ -15,12 +15,10 @@ from avbench.core import InputError, Key, Sample, Subset, all_of, clip_name, cou
 from avbench.features.current import current_rows
 from avbench.metrics import reference
 from avbench.metrics.evaluate import read_values, reference_to_use
-from avbench.metrics.table import known_metrics
+from avbench.metrics.table import LEAST_CLIPS, known_metrics
 from avbench.storage.form import FIRST, first_forms, form_of
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
-FEW_REAL_CLIPS = 24
-"""Fewer clips of a reference are said: most distances are not shown of them either."""
 _Named = Callable[[Key], str]
 """What a clip is called."""
 
@@ -190,7 +188,7 @@ def _held(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given
 def _of_reference(held: Sequence[_Held]) -> Iterator[str]:
     """Sentences on references of few clips, and on copies among their clips."""
     for real in {id(one): one for _, _, _, one in held}.values():
-        if 0 < len(real.clips) < FEW_REAL_CLIPS:
+        if 0 < len(real.clips) < LEAST_CLIPS:
             yield (
                 f"The reference has {counted(len(real.clips), 'clip')} only, and the values that ≈ is read against are "
                 "taken as exact: of more real clips they may be others, and so may the answer."

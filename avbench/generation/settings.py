@@ -14,7 +14,7 @@ _OF_PYTHON = {"True": True, "False": False, "None": None}
 
 
 def typed(text: str, name: str = "") -> Any:
-    """The value of a setting that was typed: as JSON or Python writes it, where it is so written, else the text."""
+    """The value of a typed setting: JSON, or Python's True, False or None, is read as such; other text stays text."""
     try:
         return _OF_PYTHON[text] if text in _OF_PYTHON else parsed(text.encode(errors="surrogateescape"), f"-M {name}")
     except InputError:

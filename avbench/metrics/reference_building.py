@@ -70,9 +70,8 @@ def pack(
     The card also gets the fields of `about`: how its clips were chosen, and the command.
 
     A feature without a value for any clip is left out, and the card gives the reason, as it does if some clips have no
-    value. Rows are read one by one, so that
-    memory does not grow with the clips. Embeddings are stored as float32, as the networks return them; scalars as
-    float64.
+    value. Rows are read one by one, so that memory does not grow with the clips. Embeddings are stored as float32, as
+    the networks return them; scalars as float64.
 
     Raises:
         InputError: a clip failed, a feature was not measured, or no clip has any feature; or `place` holds another
@@ -101,7 +100,8 @@ def pack(
             raise InputError(msg)
         if measured:
             values[protocol.name] = known
-        for reason, count in why.most_common(1):
+        if why:
+            ((reason, count),) = why.most_common(1)
             if measured:
                 unmeasured[protocol.name] = reason if len(why) == 1 else f"{reason} ({count}), and other reasons"
             else:

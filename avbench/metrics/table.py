@@ -117,7 +117,7 @@ class Metric:
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)
-_LEAST_CLIPS = 24
+LEAST_CLIPS = 24
 """For distances between sets of embeddings. In a permutation test at 12 clips, FVD distinguishes two toy subsets in a
 quarter of draws, at 24 clips in half of them, and its value varies by 12 % from draw to draw. Papers use 2,048 clips
 and more, because the value itself falls with n; here it is shown with its null at the same n, or with the reason why
@@ -127,7 +127,7 @@ _LEAST_NUMBERS = 12
 
 
 def _distance(name: str, feature: str, function: str, pooled: str, question: str, **options: Any) -> Metric:
-    options = {"column": "logits", "least_clips": _LEAST_CLIPS, **options}
+    options = {"column": "logits", "least_clips": LEAST_CLIPS, **options}
     function, pooled = f"avbench.metrics.{function}", f"avbench.metrics.{pooled}"
     return Metric(name, feature, function, Direction.LOWER, "", question, per_clip=False, pooled=pooled, **options)
 
@@ -156,7 +156,7 @@ def _share(measure: str, k: int, question: str) -> Metric:
         column="logits",
         pooled="avbench.metrics.neighbours:Neighbours",
         usual=False,
-        least_clips=_LEAST_CLIPS,
+        least_clips=LEAST_CLIPS,
     )
 
 

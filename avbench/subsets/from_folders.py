@@ -92,12 +92,13 @@ def _require_same_captions(
             theirs = from_prompts_file(own)
         except InputError:  # its captions are not used, so what is wrong with them does no harm
             continue
-        unlike = [(ours[one.id], one) for one in theirs.prompts if one.id in ours and _unlike(ours[one.id], one)]
+        both = [(one.id, _unlike(ours[one.id], one)) for one in theirs.prompts if one.id in ours]
+        unlike = [(name, captions) for name, captions in both if captions]
         if unlike and fits(folder, theirs):
-            one, other = unlike[0]
-            words = " and ".join(repr(text[:60]) for text in _unlike(one, other) or ())
+            name, captions = unlike[0]
+            words = " and ".join(repr(text[:60]) for text in captions)
             msg = (
-                f"{used} and {own} have different captions for {counted(len(unlike), 'id')}, for example {one.id}: "
+                f"{used} and {own} have different captions for {counted(len(unlike), 'id')}, for example {name}: "
                 f"{words}. Clips with one id are compared as clips of one prompt: name the file that is right for all "
                 "folders by prompts (--prompts), or rename clips that are of other prompts"
             )

@@ -95,7 +95,7 @@ def _folder_source(folder: Path) -> Callable[[int], Source]:
             lacks = "has no sound" if clip.audio is None else "has channels that cancel each other when averaged"
             msg = f"{folder / line['file']} {lacks}; remove its line, or give another clip, and name another --out"
             raise InputError(msg)
-        return clip.frames, clip.audio.waveform.mean(axis=0), line["video_caption"], line.get("audio_caption") or ""
+        return clip.frames, clip.audio.mono(), line["video_caption"], line.get("audio_caption") or ""
 
     return make
 

@@ -133,9 +133,10 @@ def neighbours(folder: RunFolder, asked: Explained, place: Path) -> dict[Key, di
     into `place`; of others the page gives the id.
     """
     found: dict[Key, dict[str, Neighbour | str]] = {}
-    subsets = folder.subsets() if asked.distances else []
-    known = reference.find_all(subsets, reference_to_use([folder], None)) if subsets else {}
-    for subset in subsets:
+    if not asked.distances:
+        return found
+    known = reference.find_all(folder.subsets(), reference_to_use([folder], None))
+    for subset in folder.subsets():
         real = known[subset.name]
         show = _shown(real, {prompt.id: prompt for prompt in subset.prompts}, place)
         for metric in asked.distances:
