@@ -660,7 +660,7 @@ def test_scores_of_sync_without_their_settings_are_refused_and_scored_again(tmp_
             for feature, values in (("flow-dis", motion), ("onsets", sound)):
                 run.add_row(protocol_of(feature), Row(key, sample.sha256, values))
         evaluated(run, "sync_excess", "sync_lag")
-    settings = {"tolerance_seconds": 0.1, "null_shifts": 99, "null_least_seconds": 0.2}
+    settings = {"tolerance_seconds": 0.1, "null_shifts": 99, "null_least_seconds": 0.2, "null_needs_onset": True}
     (known,) = (one for one in runs[0].score_protocols().values() if one["metric"] == "sync_excess")
     assert known.items() >= settings.items()
     plain = unsealed(read_json(runs[0].path / "scores.json"))

@@ -82,9 +82,11 @@ def test_a_lag_of_half_a_second_is_found_wherever_its_onset_lies():
 
 
 def test_the_sound_of_a_very_short_clip_is_shifted_by_a_quarter_of_it_at_least():
-    """Of 99 offsets from 0.09 to 0.27 s of 0.36 s, six at either end leave the onset within 0.1 s of the event."""
+    """Of 99 offsets from 0.09 to 0.27 s of 0.36 s, 39 leave the onset in 0.05 ... 0.3 s, and twelve of them, six at
+    either end, within 0.1 s of the event.
+    """
     short = table(([0.18], [0.18])) | {"event_from": [0.05], "event_until": [0.3], "sound_seconds": [0.36]}
-    assert sync.sync_excess(short) == pytest.approx([1 - 12 / 99])
+    assert sync.sync_excess(short) == pytest.approx([1 - 12 / 39])
 
 
 def test_one_onset_is_matched_once():
@@ -116,9 +118,9 @@ def test_chance_is_the_mean_over_99_offsets_of_the_sound():
     """Between 0.2 and 3.8 s of 4 s: five of the offsets lie within 0.1 s of 1 s, five of 2 s, and five of 3 s."""
     same = table(([1, 2, 3], [1, 2, 3]))  # each of these 15 gives two matches of three events and two onsets
     assert sync.sync_excess(same) == pytest.approx([1 - 15 * (2 * 2 / (3 + 2)) / 99])
-    apart = table(([1.0], [2.0]))  # the five near 3 s bring the onset to 1 s
-    assert sync.sync_excess(apart) == pytest.approx([0 - 5 / 99])
-    assert sync.sync_p(table(([2.0], [2.0]))) == [1 / 100] and sync.sync_p(apart) == [1]
+    apart = table(([1.0], [2.0]))  # the five near 3 s bring the onset to 1 s; 14 from 1.7 to 2.2 s bring it outside
+    assert sync.sync_excess(apart) == pytest.approx([0 - 5 / 85])
+    assert sync.sync_p(table(([2.0], [2.0]))) == [1 / 86] and sync.sync_p(apart) == [1]
 
 
 def test_silence_after_the_picture_changes_nothing():
@@ -141,6 +143,23 @@ def test_a_sound_that_is_near_no_event_has_no_lag():
     assert (
         np.isnan(sync.sync_lag(table(([1.0], [2.5])))).all() and np.isnan(sync.sync_offset(table(([1.0], [2.5])))).all()
     )
+
+
+@pytest.mark.parametrize(("rate", "onsets"), [(8, 1), (8, 2), (24, 1)])
+def test_chance_is_0_in_short_clips_with_few_onsets(rate, onsets):
+    """Two seconds: only clips whose onset lies in the time of events are measured, so only such shifts are chance."""
+    rng = np.random.default_rng(rate + onsets)
+    found = table(*((rng.choice(np.arange(2, 2 * rate - 2), 2) / rate, rng.uniform(0, 2, onsets)) for _ in range(4000)))
+    span = {"event_from": 2 / rate, "event_until": 2 - 3 / rate, "sound_seconds": 2.0}
+    excess = sync.sync_excess(found | {name: np.full(4000, value) for name, value in span.items()})
+    assert abs(np.nanmean(excess)) < 0.02, "0.045 with every shift, at 8 frames per second"
+
+
+def test_a_clip_that_no_shift_can_be_judged_of_has_no_chance():
+    """The only time of events is 0.1 s, between two offsets of the onset."""
+    narrow = table(([0.1], [0.1])) | {"event_from": [0.1], "event_until": [0.1], "sound_seconds": [0.5]}
+    for metric in (sync.sync_excess, sync.sync_p):
+        assert np.isnan(metric(narrow)).all()
 
 
 @pytest.mark.statistical

@@ -5,9 +5,10 @@ avbench's own metrics compare abrupt changes of motion (events; features/flow/tr
 with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
 near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
 are shifted cyclically within the sound, or within the picture if the sound is longer, by many offsets that are not
-small, and matched again. The lag is the offset at which strong events and loud onsets coincide best; of nearly equal
-offsets the smaller one is taken. The three versions of AV-Align, DeSync and SyncNet's numbers follow their published
-code: av_align.py, synchformer.py and syncnet.py of features/sync.
+small, and matched again; offsets that leave no onset where events can be found do not count. The lag is the offset at
+which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three versions
+of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and syncnet.py of
+features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.
@@ -106,17 +107,12 @@ def sync_agreement(columns: Columns) -> np.ndarray:
 
 def sync_excess(columns: Columns) -> np.ndarray:
     """`sync_agreement` minus its mean over shifted sound, [clips]: 0 is chance."""
-    return _each(columns, lambda clip: _agreement(clip) - float(np.mean(_by_chance(clip))))
+    return _beside_chance(columns, lambda found, chance: found - float(np.mean(chance)))
 
 
 def sync_p(columns: Columns) -> np.ndarray:
     """Share of offsets at which shifted sound agrees at least as well, [clips]; the unshifted sound is one of them."""
-
-    def share(clip: _Times) -> float:
-        chance = _by_chance(clip)
-        return float((1 + np.sum(chance >= _agreement(clip))) / (1 + len(chance)))
-
-    return _each(columns, share)
+    return _beside_chance(columns, lambda found, chance: float((1 + np.sum(chance >= found)) / (1 + len(chance))))
 
 
 def sync_lag(columns: Columns) -> np.ndarray:
@@ -136,6 +132,16 @@ def _each(columns: Columns, number: Callable[[_Times], float], margin: float = 0
     return np.array([number(clip) if _has_both(clip, margin) else np.nan for clip in _clips(columns)], dtype=np.float64)
 
 
+def _beside_chance(columns: Columns, number: Callable[[float, np.ndarray], float]) -> np.ndarray:
+    """Return a number of each clip's agreement and of those of its shifted sound, where at least one can be judged."""
+
+    def one(clip: _Times) -> float:
+        chance = _by_chance(clip)
+        return number(_agreement(clip), chance) if len(chance) else np.nan
+
+    return _each(columns, one)
+
+
 def _clips(columns: Columns) -> Iterator[_Times]:
     times = ("event_seconds", "onset_seconds", "event_from", "event_until", "sound_seconds")
     sizes = ("event_strength", "onset_level")
@@ -144,8 +150,12 @@ def _clips(columns: Columns) -> Iterator[_Times]:
 
 
 def _has_both(clip: _Times, margin: float) -> bool:
-    near = (clip.onsets >= clip.first - margin) & (clip.onsets <= clip.last + margin)
-    return bool(len(clip.events) and near.any())
+    return bool(len(clip.events) and _near(clip, clip.onsets, margin).any())
+
+
+def _near(clip: _Times, onsets: np.ndarray, margin: float = 0.0) -> np.ndarray:
+    """Which onsets lie within `margin` seconds of the time in which events can be found."""
+    return (onsets >= clip.first - margin) & (onsets <= clip.last + margin)
 
 
 def _agreement(clip: _Times) -> float:
@@ -155,18 +165,21 @@ def _agreement(clip: _Times) -> float:
 def _by_chance(clip: _Times) -> np.ndarray:
     """Agreement at offsets of at least NULL_LEAST_SECONDS around the clip: ``[offsets]``.
 
-    Sound after the end of the picture does not count: silence there would leave shifted onsets without events.
+    An offset at which the clip could not be judged, because no onset lies where events can be found, is left out, as
+    such clips are. Otherwise clips with few onsets would seem better than chance. Sound after the end of the picture
+    does not count either: silence there would leave shifted onsets without events.
     """
     picture = clip.last + clip.first * (1 + 1 / _FRAMES_BEFORE)
     seconds = picture if clip.seconds > picture + TOLERANCE_SECONDS else clip.seconds
     least = min(NULL_LEAST_SECONDS, seconds / 4)
     offsets = np.linspace(least, seconds - least, NULL_SHIFTS)
-    return _agreements(clip, (clip.onsets[clip.onsets < seconds] + offsets[:, None]) % seconds)
+    shifted = (clip.onsets[clip.onsets < seconds] + offsets[:, None]) % seconds
+    return _agreements(clip, shifted[_near(clip, shifted).any(axis=1)])
 
 
 def _agreements(clip: _Times, onsets: np.ndarray) -> np.ndarray:
     """Agreement of the clip's events with each row of onsets ``[rows, onsets]``: ``[rows]``."""
-    inside = (onsets >= clip.first - TOLERANCE_SECONDS) & (onsets <= clip.last + TOLERANCE_SECONDS)
+    inside = _near(clip, onsets, TOLERANCE_SECONDS)
     matchable = np.sort(np.where(inside, onsets, np.inf), axis=1)
     events = np.sort(clip.events).tolist()
     matches = np.array([_matches(events, row) for row in matchable.tolist()])

@@ -14,6 +14,11 @@ OTHERS = 20
 """Other clips whose sounds give `av_align` by chance."""
 
 MATCHED = {"tolerance_seconds": TOLERANCE_SECONDS}
-SHIFTED = {**MATCHED, "null_shifts": NULL_SHIFTS, "null_least_seconds": NULL_LEAST_SECONDS}
+SHIFTED = {
+    **MATCHED,
+    "null_shifts": NULL_SHIFTS,
+    "null_least_seconds": NULL_LEAST_SECONDS,
+    "null_needs_onset": True,
+}
 LAGGED = {**MATCHED, "lag_seconds": LAG_SECONDS, "lag_step_seconds": LAG_STEP_SECONDS, "lag_cost": LAG_COST}
 BESIDE_OTHERS = {"others": OTHERS}

@@ -255,7 +255,8 @@ _LISTED: tuple[Metric, ...] = (
         Direction.HIGHER,
         "",
         "How often abrupt changes of motion coincide with sound onsets: `sync_agreement` less its mean under cyclic "
-        "shifts of the sound, evenly spaced from 0.2 s on. Chance is 0.",
+        "shifts of the sound, evenly spaced from 0.2 s on, that leave an onset between the third frame and the third "
+        "last. Chance is 0.",
         bounds=(-1.0, 1.0),
         unable=_UNMATCHED_INSIDE,
         settings=SHIFTED,
