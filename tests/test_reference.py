@@ -502,6 +502,10 @@ def test_names_of_files_become_ids(tmp_path):
     assert len({*ids}) == 7 and max(map(len, ids)) == 120, (
         "names that differ in other letters only have ids of their own"
     )
+    (tmp_path / "v1.5_x-.mp4").touch()
+    assert "v1.5_x-" in {prompt.id for prompt in loading.from_folder(tmp_path, "mine").prompts}, (
+        "a name that can be an id is kept, so that a reference has the ids of a prompts file"
+    )
     (tmp_path / "a-b.mp4").touch()
     with pytest.raises(InputError, match="would both have the id 'a-b'"):
         loading.from_folder(tmp_path)

@@ -124,21 +124,17 @@ def from_prompts_file(path: Path) -> Subset:
         InputError: see `prompt_files.read_any`.
     """
     name = path.parent.resolve().name if path.stem == "prompts" else path.stem  # however the path is written
-    return Subset(_as_name(name or path.stem), 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
-
-
-def _as_name(text: str) -> str:
-    """The name itself, or, where it cannot be an id, as of ``-dash`` and ``my clips``, the id that is nearest to it."""
-    try:
-        return checked_id(text, "subset name")
-    except InputError:
-        return _as_id(text)
+    return Subset(_as_id(name or path.stem), 1, read_any(path), None, {"purpose": f"prompts of {path.name}"})
 
 
 def _as_id(text: str) -> str:
-    mark = mark_of(text)
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
-    return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
+    """The text itself, or, where it cannot be an id, as of ``-dash`` and ``my clips``, the id that is nearest to it."""
+    try:
+        return checked_id(text, "name")
+    except InputError:
+        mark = mark_of(text)
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
+        return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 
 
 def from_folder(folder: Path, name: str | None = None, *, frames: bool = False) -> Subset:
@@ -163,7 +159,7 @@ def from_folder(folder: Path, name: str | None = None, *, frames: bool = False) 
         prompts[identifier] = Prompt(identifier, stem, tags={"file": str(path.relative_to(folder))})
     if not prompts:
         raise found.nothing(frames_too=True)
-    made_name = name or _as_name(folder.resolve().name)
+    made_name = name or _as_id(folder.resolve().name)
     return Subset(made_name, 1, tuple(prompts.values()), None, {"purpose": f"clips of {folder.name}"})
 
 
