@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 from made_runs import evaluated, made_run, unsealed
+from safetensors import SafetensorError
 
 from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Subset
 from avbench.generation.worker import no_space
@@ -175,6 +176,14 @@ def test_whole_files_replace_whole_files(tmp_path):
         part.write_bytes(b"half")
         raise KeyError
     assert (tmp_path / "x" / "y.json").read_bytes() == b"other" and len(list((tmp_path / "x").iterdir())) == 1
+
+
+def test_a_full_disk_is_named_by_its_file_although_safetensors_gives_its_number_in_words(tmp_path):
+    full = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    with pytest.raises(OSError, match=r"No space left on device: '.*joint\.safetensors'") as found:
+        with replacing(tmp_path / "joint.safetensors"):
+            raise full
+    assert found.value.errno == errno.ENOSPC
 
 
 def test_who_waits_for_a_lock_is_told_so(tmp_path):

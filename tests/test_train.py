@@ -149,6 +149,15 @@ def test_a_full_disk_is_named_by_the_file_that_it_has_no_space_for(tmp_path, mon
     assert not (tmp_path / ".state.part.pt").exists()
 
 
+def test_weights_that_are_no_longer_numbers_are_not_saved(tmp_path):
+    """The loss of the last step is from before its gradients changed the weights."""
+    some, done = torch.nn.Linear(3, 3), state.Progress(7, 0.5, None, 0.0, "")
+    broken = {name: weight.detach() / 0 for name, weight in some.state_dict().items()}
+    with pytest.raises(InputError, match="weights after step 7 are no longer finite numbers: try a lower learning"):
+        state.save(tmp_path / state.STATE, some, [], broken, done, {}, machine.Machine())
+    assert not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize(
     ("video", "audio", "wrong"),
     [("t2v", "t2v", "audio"), ("audio", "audio", "video"), ("t2av", "audio", "video"), ("t2v", "t2av", "audio")],

@@ -7,6 +7,7 @@ cut off is dropped when the next one is appended. Nothing is written through lin
 import errno
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,11 +61,19 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except Exception as error:  # torch raises an error of its own while it handles that of a full disk
         for one in (error, error.__context__):
-            if isinstance(one, OSError) and one.errno in NO_SPACE:  # a library may not name the file, or name another
-                raise OSError(one.errno, one.strerror, str(path)) from error
+            if (number := _errno(one)) in NO_SPACE:  # a library may not name the file, or name another
+                raise OSError(number, os.strerror(number), str(path)) from error
         raise
     finally:
         part.unlink(missing_ok=True)
+
+
+def _errno(error: BaseException | None) -> int | None:
+    """The number that the system gave for an error, which safetensors gives in words: ``… (os error 28)``."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 @contextmanager

@@ -107,7 +107,14 @@ def save(
     identity: Mapping[str, Any],
     machine: Machine,
 ) -> None:
-    """Write the state in one step."""
+    """Write the state in one step.
+
+    Raises:
+        InputError: the weights are no longer finite; what was saved before is kept.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in average.values()):
+        msg = f"the weights after step {progress.step} are no longer finite numbers: try a lower learning rate"
+        raise InputError(msg)
     state = {
         "model": objective.state_dict(),
         "optimisers": [optimiser.state_dict() for optimiser in optimisers],
