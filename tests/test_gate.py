@@ -501,6 +501,35 @@ def test_clips_that_a_metric_loses_are_weighed_against_those_that_it_gains(tmp_p
     assert coverage.failed is fails and coverage.p == pytest.approx(p)
 
 
+def silent(place, number, **options):
+    """A run on toy-control of which the first clips of seed 0 and up, prompt by prompt, have no sound."""
+    run = made_run(place, names=["toy-control"], **options)
+    for row in sorted(current_rows(run, "onsets").values(), key=lambda one: one.key)[:number]:
+        run.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
+    return evaluated(run, "onset_rate")
+
+
+@pytest.mark.parametrize(
+    ("seeds_before", "seeds_after", "silent_clips", "message", "p"),
+    [
+        (1, 3, 60, "20 of 24 clips lost, 0 gained", 2.0**-20),
+        (8, 8, 8, "8 of 192 clips lost, 0 gained; 1 prompt with fewer than before", 0.5),
+        (8, 8, 56, "56 of 192 clips lost, 0 gained; 7 prompts with fewer than before", 2.0**-7),
+    ],
+)
+def test_lost_clips_are_tested_by_prompt_and_other_clips_make_up_for_none(
+    tmp_path, seeds_before, seeds_after, silent_clips, message, p
+):
+    """One margin and one coverage: Holm doubles the smaller p."""
+    gate.update(silent(tmp_path / "before", 0, seeds=range(seeds_before)), tmp_path / "b.zip", "first")
+    after = silent(tmp_path / "after", silent_clips, seeds=range(seeds_after))
+    found = {
+        one.name: one for one in gate.check(after, tmp_path / "b.zip", plan.from_plain({"margin": {"onset_rate": 9}}))
+    }
+    coverage = found["toy-control/onset_rate: coverage"]
+    assert coverage.message == message and coverage.p == pytest.approx(2 * p) and coverage.failed is (2 * p < 0.05)
+
+
 def test_clips_under_other_seeds_are_other_clips(tmp_path, baseline):
     assert (
         "48 of 48 clips are not in the run"

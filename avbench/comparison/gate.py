@@ -15,15 +15,16 @@ What the plan names and the baseline lacks is skipped, in words. So is a pooled 
 
 - ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
   not have.
-- ``subset/metric: coverage`` fails where the metric measures fewer of the baseline's clips than before: by the exact
-  sign test of clips lost and clips gained (one-sided, in the same family as the margins), or, whatever chance says,
-  where at least half of them are lost, less those gained.
+- ``subset/metric: coverage`` fails where the metric measures fewer of the clips that the baseline was asked for: by the
+  exact sign test of prompts that have fewer of them and prompts that have more (one-sided, in the same family as the
+  margins), or, whatever chance says, where at least half of the baseline's clips are lost, less those gained.
 """
 
 import datetime
 import json
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -419,15 +420,22 @@ def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
 
 
 def _coverage(gated: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:
-    old, new = _Measured(before), _Measured(after)
+    old, new, asked = _Measured(before), _Measured(after), before.samples()
     for where in gated:
         had, has = old.clips(where), new.clips(where)
         if not has:  # a check of its own says so
             continue
-        lost, gained = len(had - has), len(has - had)
-        p = stats.binomtest(lost, lost + gained, alternative="greater").pvalue if lost + gained else 1.0
-        most = bool(had) and 2 * (lost - gained) >= len(had)
-        message = f"{lost} of {len(had)} clips lost, {gained} gained"
+        has &= {(key.prompt, key.seed) for key in asked if key.subset == where[0]}  # other clips make up for no loss
+        lost, gained = had - has, has - had
+        more = Counter(prompt for prompt, _ in gained)
+        more.subtract(prompt for prompt, _ in lost)  # clips of one prompt are alike, so prompts are tested
+        fewer = sum(count < 0 for count in more.values())
+        changed = fewer + sum(count > 0 for count in more.values())
+        p = stats.binomtest(fewer, changed, alternative="greater").pvalue if changed else 1.0
+        most = bool(had) and 2 * (len(lost) - len(gained)) >= len(had)
+        message = f"{len(lost)} of {len(had)} clips lost, {len(gained)} gained"
+        if fewer < len(lost):
+            message = f"{message}; {counted(fewer, 'prompt')} with fewer than before"
         yield _Check(f"{'/'.join(where)}: coverage", message, float(p), most)
 
 
