@@ -230,18 +230,12 @@ def common_target(metric: Metric, score: Score, other: Score) -> float | None:
 def _of_clips(a: pd.Series, b: pd.Series, target: float | None) -> dict[str, Any]:
     joined = join(a, b)
     if not joined.prompts:
-        return _numbers(_unpaired(a, b, target), target is not None) | {"paired": False}
+        of_a, of_b = ([*one.index.get_level_values("prompt")] for one in (a, b))
+        unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, target=target)
+        return _numbers(unpaired, target is not None) | {"paired": False}
     targets = None if target is None else np.full(len(joined.a), target)
     found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
     return _numbers(found, target is not None) | {"dropped": joined.dropped}
-
-
-def _unpaired(a: pd.Series, b: pd.Series, target: float | None) -> paired.PairedDifference:
-    sides = []
-    for values in (a, b):
-        side = 1.0 if target is None or values.mean() >= target else -1.0
-        sides += [side * (values.to_numpy() - (target or 0.0)), list(values.index.get_level_values("prompt"))]
-    return paired.unpaired_difference(*sides)
 
 
 def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, plan: Plan) -> Iterator[dict[str, Any]]:

@@ -187,6 +187,20 @@ def nearer(middle: float | np.ndarray, half: float | np.ndarray) -> Any:
     return np.abs(middle + half) - np.abs(middle - half)
 
 
+def _on_other_side(middle: float, half: float, error: float | None, dof: float) -> float:
+    """`nearer`, if the middle lies as far on the other side of the reference's value as its 95 % interval allows; as it
+    is, if it cannot.
+
+    Args:
+        middle: as of `nearer`.
+        half: as of `nearer`.
+        error: the standard error of the middle; None with one prompt, and then it is taken as it is.
+        dof: degrees of freedom of `error`.
+    """
+    beyond = min(0.0, abs(middle) - (0.0 if error is None else half_width(error, dof)))
+    return float(nearer(math.copysign(beyond, -middle) if beyond else middle, half))
+
+
 def _on_either_side(
     x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray, value: float
 ) -> tuple[float, float]:
@@ -202,9 +216,8 @@ def _on_either_side(
         clips = of_clip == number
         centre, error, dof = _mean(middle[clips], _strata(prompts[clips].tolist()))
         apart = half[clips].mean()
-        beyond = min(0.0, abs(centre) - (0.0 if error is None else half_width(error, dof)))
         here[number] = weight * nearer(centre, apart)
-        there[number] = weight * nearer(math.copysign(beyond, -centre), apart) if beyond else here[number]
+        there[number] = weight * _on_other_side(centre, apart, error, dof)
         p[number] = flip_test(middle[clips], prompts[clips].tolist())
     of_all, counts = of_all_sides(p, here / value)
     return float(of_all), value + float((there - here)[counts].sum())
@@ -249,28 +262,63 @@ def _p(beyond: int, patterns: int, prompts: int) -> float:
 
 
 def unpaired_difference(
-    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable]
+    a: np.ndarray,
+    a_prompts: Sequence[Hashable],
+    b: np.ndarray,
+    b_prompts: Sequence[Hashable],
+    *,
+    target: float | None = None,
 ) -> PairedDifference:
-    """A's mean less B's if they share no (prompt, seed): Welch's t over prompts, each side with its own error.
+    """A's mean less B's if they share no (prompt, seed): Student's t, with an error that is clustered by prompt.
+
+    Other seeds of one prompt share its luck. Where no prompt is shared, this is Welch's t (1947).
+
+    Args:
+        a: ``[clips]``: A's values.
+        a_prompts: the prompt of each.
+        b: ``[clips]``: B's values.
+        b_prompts: the prompt of each.
+        target: for a band metric, the reference's value, as in `paired_difference`.
 
     Raises:
         InputError: a side has no clip.
     """
-    sides = []
-    for values, prompts in ((a, a_prompts), (b, b_prompts)):
-        if not len(values):
-            msg = "a side has no clip"
-            raise InputError(msg)
-        strata = _strata(prompts)
-        sides.append((*_mean(np.asarray(values, dtype=np.float64), strata), strata))
-    (mean_a, error_a, free_a, one), (mean_b, error_b, free_b, other) = sides
-    value, counts = mean_a - mean_b, (len(a) + len(b), min(one.prompts, other.prompts))
-    if error_a is None or error_b is None or error_a + error_b == 0:
-        return PairedDifference(value, None, 0, None, 1.0, *counts, constant=False)
-    error = float(np.hypot(error_a, error_b))
-    dof = error**4 / (error_a**4 / free_a + error_b**4 / free_b)
-    reach, p = half_width(error, dof), float(t_test(value, error, dof))
-    return PairedDifference(value, error, dof, (value - reach, value + reach), p, *counts, constant=False)
+    if not len(a) or not len(b):
+        msg = "a side has no clip"
+        raise InputError(msg)
+    both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
+    x, y = (np.asarray(values, dtype=np.float64) - (target or 0.0) for values in (a, b))
+    side_x, side_y = (1.0 if target is None or one.mean() >= 0 else -1.0 for one in (x, y))
+    half, half_error, dof = _mean(np.concatenate([side_x * x, -side_y * y]), both)
+    value, prompts = 2 * half, min(len({*a_prompts}), len({*b_prompts}))
+    if half_error is None:
+        return PairedDifference(value, None, 0, None, 1.0, len(a) + len(b), prompts, constant=False)
+    rounding = 1e-9 * max(np.abs(a).max(), np.abs(b).max())
+    error = 2 * half_error if half_error > rounding else 0.0
+    p = float(t_test(value, error, dof))
+    if not error:  # p of swaps, if every prompt differs by the same
+        p = 2.0 ** (1 - prompts) if abs(value) > rounding else 1.0
+    reach, other_side = half_width(error, dof), None
+    low, high = value - reach, value + reach
+    if target is not None:
+        middle, of_middle, free = _mean(np.concatenate([x, y]), both)
+        other_side = _on_other_side(middle, float(x.mean() - y.mean()) / 2, of_middle, free)
+        low, high, p = (
+            min(low, other_side),
+            max(high, other_side),
+            max(p, float(t_test(middle, of_middle or 0.0, free))),
+        )
+    return PairedDifference(
+        value,
+        error,
+        dof,
+        (low, high) if prompts >= LEAST_PROMPTS else None,
+        p,
+        len(a) + len(b),
+        prompts,
+        constant=not error,
+        other_side=other_side,
+    )
 
 
 def half_width(error: float, dof: float) -> float:
