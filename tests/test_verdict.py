@@ -177,6 +177,15 @@ def test_what_the_margins_of_a_plan_show_is_said():
     ]
 
 
+def test_what_a_margin_shows_on_one_subset_is_not_said_of_the_others():
+    """Of warping error it is shown on one of the two, of motion amount on both."""
+    one, two = frames([OPEN, FAR]), frames([OPEN, FAR], subset="t")
+    one[1]["verdict"], two[1]["verdict"] = ["alike", "no worse"], [None, "no worse"]
+    said = verdict(*together(one, two))
+    assert "a and b are alike in warping error on s, to within the plan's margin." in said
+    assert "b is no worse than a in motion amount on 2 subsets by more than the plan's margin." in said
+
+
 def test_a_metric_without_a_better_side_that_is_not_shown_to_differ_is_open():
     alike = ("event_rate", "neither", "clips", 2.0, "1/s", 0.3, 0.6, 120, None, None)
     assert verdict(*frames([alike])) == [

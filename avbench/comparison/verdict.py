@@ -101,8 +101,9 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         return f"{after}: these are too few prompts to see a difference; {LEAST_PROMPTS} are the least."
     if pair is None or not pair.made:
         return f"{after}: nothing can be compared yet."
+    every = counted(pair.made, "comparison")
     ahead = [
-        f"{name} is ahead so far in {_named(won)} ({len(won)} of {counted(pair.made, 'comparison')})"
+        f"{name} is ahead so far in {_named(won, several=pair.several)} ({len(won)} of {every})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
         if won
     ]
@@ -110,8 +111,15 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
     return f"{after}: {found}. {EARLY}"
 
 
-def _named(rows: Sequence[Any]) -> str:
-    names = [_words(name) for name in dict.fromkeys(row.metric for row in rows)]
+def _named(rows: Sequence[Any], *, several: bool = False) -> str:
+    """The metrics of rows, with their subsets where the runs have several."""
+    subsets: defaultdict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        subsets[_words(row.metric)].append(row.subset)
+    names = [
+        f"{name} on {found[0] if len(found) == 1 else f'{len(found)} subsets'}" if several else name
+        for name, found in subsets.items()
+    ]
     return all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
 
 
@@ -364,9 +372,10 @@ def _within_margin(pairs: Sequence[_Pair]) -> Iterator[str]:
     """What the margins of a plan show. These tests are not corrected for how many there are."""
     for pair in pairs:
         if pair.alike:
-            yield f"{pair.against} and {pair.run} are alike in {_named(pair.alike)}, to within the plan's margin."
+            named = _named(pair.alike, several=pair.several)
+            yield f"{pair.against} and {pair.run} are alike in {named}, to within the plan's margin."
         if pair.no_worse:
-            named = _named(pair.no_worse)
+            named = _named(pair.no_worse, several=pair.several)
             yield f"{pair.run} is no worse than {pair.against} in {named} by more than the plan's margin."
 
 
