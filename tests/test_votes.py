@@ -131,6 +131,16 @@ def test_prompts_that_all_say_the_same_show_no_interval(tmp_path):
     assert (one.value, one.low, one.high, other.high) == (pytest.approx(0), None, None, None)
 
 
+def test_a_run_of_which_every_prompt_says_the_same_shows_no_interval(tmp_path):
+    """a ties with b and c on both prompts, and b and c win one each: nothing shows how much prompts differ in a."""
+    rows = [(name, "a", other, "tie") for name in "pq" for other in "bc"]
+    frame = read(tmp_path, ballot(*rows, ("p", "b", "c", "left"), ("q", "b", "c", "right")))
+    found = {one.run: one for one in votes.strengths(frame)}
+    assert found["a"].value == pytest.approx(0) and found["a"].low is None
+    assert found["b"].high - found["b"].low > 1 and found["c"].low is not None
+    assert "The strengths of a have no interval" in " ".join(votes.remarks(frame))
+
+
 def test_who_never_lost_or_never_met_has_a_sentence(tmp_path):
     frame = read(
         tmp_path, ballot(*won("a", "b", 5, lost=3), *won("a", "c", 4, start=50), runs=("a", "b", "c", "d", "e"))

@@ -92,6 +92,8 @@ def pairs(votes: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+_ROUNDING = 1e-6
+"""Log odds below which an interval has no width."""
 _OUTCOMES = {"won": 1.0, "tied": 0.5, "lost": 0.0}
 
 
@@ -264,7 +266,7 @@ def _groups(left: np.ndarray, right: np.ndarray, score: np.ndarray, count: int) 
 
 def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Strengths and half-widths of their intervals, ``[runs]`` each; NaN widths with fewer than two prompts, and where
-    every prompt's votes give the same strengths, so that nothing shows how much prompts differ.
+    every prompt's votes give a run the same strength, so that nothing shows how much prompts differ.
 
     Newton's steps on a concave likelihood, each at most 2 in any strength; the pseudo-inverse keeps the mean at 0.
     """
@@ -281,9 +283,8 @@ def _fit(design: np.ndarray, score: np.ndarray, prompts: np.ndarray) -> tuple[np
         return value, np.full(len(value), np.nan)
     residual = design * (score - special.expit(design @ value))[:, None]
     sums = np.stack([residual[prompts == one].sum(axis=0) for one in clusters])
-    if np.abs(sums).max() < 1e-9:
-        return value, np.full(len(value), np.nan)
     given = np.unique(prompts, return_counts=True)[1].astype(float)
     count = clustered.effective(given.sum(), np.square(given).sum())
     covariance = inverse @ (sums.T @ sums) @ inverse * count / (count - 1)
-    return value, clustered.quantile(max(count - 1, 1.0)) * np.sqrt(np.diag(covariance).clip(min=0))
+    half_width = clustered.quantile(max(count - 1, 1.0)) * np.sqrt(np.diag(covariance).clip(min=0))
+    return value, np.where(half_width > _ROUNDING, half_width, np.nan)
