@@ -827,6 +827,14 @@ def test_power_needs_no_more_than_a_pilot(tmp_path, runs):
     assert "Empty: so few prompts can show no difference, or the pilots have no spread" in power_legend(1)
 
 
+def test_power_of_runs_without_a_common_clip_is_refused(tmp_path, runs):
+    other = evaluated(made_run(tmp_path / "other", seeds=(7,)))
+    with pytest.raises(InputError, match="values of two prompts in the clips that both good and other have: give two"):
+        planned([runs["good"], other], [24], [1])
+    with pytest.raises(InputError, match="values of two prompts in one: give a run of more prompts"):
+        planned([evaluated(made_run(tmp_path / "one", count=1))], [24], [1])
+
+
 def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
     """Both runs lie far above the reference's value, so that their side of it is sure."""
     how = {"seeds": (0, 1), "count": 12, "names": ["toy-control"], "lpips": 1.0}

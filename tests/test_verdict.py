@@ -236,6 +236,15 @@ def test_a_subset_that_one_run_lost_is_named():
     assert sentences[-1] == "b has no clips of t: nothing is compared there."
 
 
+def test_a_metric_that_one_run_was_not_scored_by_is_named():
+    scores, found = frames([WON, OPEN])
+    said = verdict(scores[(scores["metric"] != "warping_error") | (scores["model"] != "b")], found[:1])
+    assert said[-1].startswith("b was not scored by warping error, so nothing is compared by it: `avbench measure`")
+    other, of_other = frames([WON], subset="t")
+    both = verdict(pd.concat([scores, other], ignore_index=True), pd.concat([found, of_other], ignore_index=True))
+    assert not any("not scored" in sentence for sentence in both), "on t no run was, so nothing is missed"
+
+
 def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",

@@ -45,7 +45,7 @@ def planned(
         family: number of comparisons in Holm's correction; the plan is for the one that is tested first.
 
     Raises:
-        InputError: more than two runs, or two that cannot be compared.
+        InputError: more than two runs, two that cannot be compared, or no value to plan from.
     """
     if len(folders) > 2:
         msg = f"{len(folders)} pilot runs were given; give one, or two whose clips are paired"
@@ -78,6 +78,13 @@ def planned(
                 of = {"subset": subset, "metric": metric, "kind": "clips" if middle is None else TO_TARGET}
                 plan = {"prompts": number, "seeds": count, "detectable": found}
                 rows.append({**of, **plan, "between": apart[0], "within": apart[1], "middle": middle})
+    if not rows:
+        where, remedy = folders[0].path.name, "give a run of more prompts"
+        if len(folders) == 2:
+            where = f"the clips that both {folders[0].path.name} and {folders[1].path.name} have"
+            remedy = "give two runs with the same prompts and seeds, or one run alone"
+        msg = f"nothing can be planned, because no metric has values of two prompts in {where}: {remedy}"
+        raise InputError(msg)
     return pd.DataFrame(rows, columns=[*COLUMNS])
 
 

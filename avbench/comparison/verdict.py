@@ -69,6 +69,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
         _without_reach(pairs),
         _nearest(pairs),
         _exploratory(pairs),
+        _unscored(frame),
         _not_compared(own, frame),
         _lost_subsets(frame),
     )
@@ -537,6 +538,27 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
         if lacking:
             has = "has" if len(lacking) == 1 else "have"
             yield f"{all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
+
+
+def _unscored(frame: pd.DataFrame) -> Iterator[str]:
+    """Metrics that a run was not scored by, on subsets that it has: they count in no comparison with it."""
+    lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for model, own in frame.groupby("model", sort=False):
+        scored = {*zip(own["subset"], own["metric"], strict=True)}
+        here = frame.loc[frame["subset"].isin(own["subset"])]
+        names = [
+            f"{_words(metric)} on {subset}" if metric in {*own["metric"]} else _words(metric)
+            for subset, metric in zip(here["subset"], here["metric"], strict=True)
+            if (subset, metric) not in scored
+        ]
+        if names:
+            lacking[*dict.fromkeys(names)].append(str(model))
+    for names, models in lacking.items():
+        was, them = "was" if len(models) == 1 else "were", "it" if len(names) == 1 else "them"
+        yield (
+            f"{all_of(models)} {was} not scored by {listed(names, MOST_NAMED)}, so nothing is compared by {them}: "
+            "`avbench measure` and `avbench evaluate`, each with --metric, add scores."
+        )
 
 
 def _size(made: pd.DataFrame) -> str:
