@@ -154,8 +154,8 @@ def test_comparisons_that_a_plan_does_not_ask_for_are_neither_counted_nor_named(
     found["primary"] = found["metric"] == "fad"
     assert verdict(scores, found) == [
         "No difference shown between a and b (23 prompts, 1 comparison).",
-        "Closest to a clear result is fad: about 5000 prompts would show its difference, if the true one is as "
-        "large as the one seen.",
+        "Closest to a clear result is fad: about 5000 prompts, with 217 times as many real clips, would show its "
+        "difference, if the true one is as large as the one seen.",
         "2 comparisons are exploratory: the plan does not ask for them, so nothing is shown.",
     ]
     found["primary"] = False

@@ -17,7 +17,8 @@ DIFFERENCES_LEGEND = (
     "distributions has none. p swaps labels prompt by prompt; of a distance it is not below that of a t test, and for "
     "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
-    "observed. Bold is shown to be better. For ≈ the last column names the run shown to be nearer to the reference's "
+    "observed, of a distance with as many times more real clips. Bold is shown to be better. For ≈ the last column "
+    "names the run shown to be nearer to the reference's "
     "value; the answer in words counts that as better, but a frozen clip can be nearer, too. A metric without a sign "
     "has no better side here."
 )
@@ -27,7 +28,7 @@ DIFFERENCE_COLUMNS = {
     "p": "of no difference, by swapped labels; for distances and ≈ by a second test, too",
     "p Holm": "the same, for the whole family",
     "detectable": "the smallest true difference that 80 % of such comparisons find",
-    "needed": "prompts that would find the difference observed",
+    "needed": "prompts that would find the difference observed; of a distance with as many times more real clips",
     "clips": "that both have",
     "better": "shown to be better",
 }
