@@ -251,6 +251,19 @@ def test_micro_stands_beside_macro_where_a_plan_names_it_though_it_is_the_same(r
     assert of_both[0] == pytest.approx(of_both[1])
 
 
+def test_the_answer_has_the_question_of_a_plan_over_several_subsets(runs):
+    both = [runs["good"], runs["worse"]]
+    asked = [("macro", "lpips_consecutive"), ("micro", "fvd")]
+    questions = [{"name": "q", "subset": subset, "metric": metric} for subset, metric in asked]
+    said = verdict(scores_frame(both), differences(both, plan=plan.from_plain({"question": questions})))
+    assert said[0].startswith(
+        "good is better than worse in 1 of 1 comparison (48 prompts): lpips consecutive (on macro, "
+    )
+    assert said[1].startswith("4 comparisons are exploratory") and len(said) == 3
+    assert said[2] == "1 comparison could not be made: distances have no pool (1)."
+    assert "macro" not in " ".join(verdict(scores_frame(both), differences(both))), "without a plan subsets alone count"
+
+
 def test_only_declared_questions_are_the_family(runs):
     declared = plan.from_plain({"question": [{"name": "q", "subset": "toy-control", "metric": "lpips_consecutive"}]})
     found = table(*runs.values(), plan=declared)

@@ -127,6 +127,11 @@ def differences(
                     known[name], [subset for subset, metric in both if metric == name], run, against, plan
                 )
                 rows += [{"metric": name, **names, **row} for row in over_all]
+        answered = {(row["subset"], row["metric"]) for row in rows if row["run"] == names["run"]}
+        for pool, name in plan.asked:
+            if pooled and only is None and pool in POOLS and (pool, name) not in answered:
+                why = "no two subsets have it on clips of both" if known[name].per_clip else "distances have no pool"
+                rows.append({"subset": pool, "metric": name, **names, "kind": kind_of(known[name]), "missing": why})
     return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan))
 
 
@@ -136,9 +141,18 @@ def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
 
 
 def by_pair(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
-    """(Run, against) → its rows, without those over several subsets."""
-    groups: Any = frame[~frame["subset"].isin(POOLS)].groupby(["run", "against"], sort=False)
+    """(Run, against) → the rows of it that the answer counts."""
+    groups: Any = of_answer(frame).groupby(["run", "against"], sort=False)
     return dict(iter(groups))
+
+
+def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a whole table of differences that the answer counts: on subsets, and over several where a plan asks
+    for it.
+    """
+    pooled, primary = frame["subset"].isin(POOLS), frame["primary"].astype(bool)
+    planned = bool((could_be_made(frame) & ~primary).any())  # without a plan all that can be made are primary
+    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned)]
 
 
 class Side:

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from avbench.comparison.differences import ALIKE, NO_WORSE, POOLS, TO_TARGET, by_pair, could_be_made, sided, worsening
+from avbench.comparison.differences import (
+    ALIKE,
+    NO_WORSE,
+    POOLS,
+    TO_TARGET,
+    by_pair,
+    could_be_made,
+    of_answer,
+    sided,
+    worsening,
+)
 from avbench.comparison.score_table import MADE_DIFFERENTLY
 from avbench.core import Direction, all_of, counted, listed
 from avbench.metrics.evaluate import NO_REFERENCE
@@ -56,8 +66,8 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
             alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
             return [alone, *_without_reference(frame)]
         return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
-    own = differences.loc[~differences["subset"].isin(POOLS)]
-    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in by_pair(own).items()]
+    own = of_answer(differences)
+    pairs = [_Pair(run, against, rows, frame) for (run, against), rows in by_pair(differences).items()]
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
     else:
@@ -114,14 +124,22 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
 
 def _named(rows: Sequence[Any], *, several: bool = False) -> str:
     """The metrics of rows, with their subsets where the runs have several."""
-    subsets: defaultdict[str, list[str]] = defaultdict(list)
+    names = dict.fromkeys(_words(row.metric) for row in rows)
+    if several:
+        names = dict.fromkeys(
+            f"{_words(found[0].metric)} on {found[0].subset if len(found) == 1 else f'{len(found)} subsets'}"
+            for found in _by_metric(rows).values()
+        )
+    shown = [*names]
+    return all_of(shown if len(shown) <= MOST_NAMED else [*shown[:MOST_NAMED], f"{len(shown) - MOST_NAMED} more"])
+
+
+def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str | None], list[Any]]:
+    """The rows of each metric on all subsets, and each row over several subsets alone."""
+    found: defaultdict[tuple[str, str | None], list[Any]] = defaultdict(list)
     for row in rows:
-        subsets[_words(row.metric)].append(row.subset)
-    names = [
-        f"{name} on {found[0] if len(found) == 1 else f'{len(found)} subsets'}" if several else name
-        for name, found in subsets.items()
-    ]
-    return all_of(names if len(names) <= MOST_NAMED else [*names[:MOST_NAMED], f"{len(names) - MOST_NAMED} more"])
+        found[row.metric, row.subset if row.subset in POOLS else None].append(row)
+    return found
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
@@ -230,10 +248,7 @@ class _Pair:
 
     def findings(self, rows: Sequence[Any], subject: str, most: int = MOST_NAMED) -> str:
         """What rows show of one of the two runs, by metric, the largest first."""
-        by_metric = {
-            name: [row for row in rows if row.metric == name] for name in dict.fromkeys(row.metric for row in rows)
-        }
-        return listed((self._finding(found, subject) for found in by_metric.values()), most)
+        return listed((self._finding(found, subject) for found in _by_metric(rows).values()), most)
 
     def _finding(self, rows: Sequence[Any], subject: str) -> str:
         first = rows[0]
@@ -471,7 +486,7 @@ def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
         for row in lost.itertuples():
             why, run = reason(row, frame)
             causes[why, run is not None].append(run or _between(row, frame))
-        pairs = {f"between {against} and {run}" for run, against in by_pair(own)}
+        pairs = {f"between {against} and {run}" for run, against in zip(own["run"], own["against"], strict=True)}
         named = []
         for (why, of_runs), places in sorted(causes.items(), key=lambda cause: -len(cause[1])):
             alone = [*dict.fromkeys(filter(None, places))] if {*places} != pairs else []
