@@ -52,6 +52,18 @@ def test_no_folder_is_read_twice_whatever_links_lead_to_it(tmp_path):
     assert [*clips_in(tmp_path / "two").clips] == [tmp_path / "two/a/b.mp4"]
 
 
+def test_copies_in_run_folders_below_the_clips_are_no_clips(tmp_path):
+    for name in ("c1.mp4", "runs/score/here/clips/clips/c1-0.mp4", "experiment/c2.mp4", "experiment/run.json"):
+        written(tmp_path / name)
+    for name in ("run.json", "samples.jsonl"):
+        written(tmp_path / "runs/score/here" / name)
+    found = clips_in(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found.clips] == ["c1.mp4", "experiment/c2.mp4"]
+    assert found.left_out == ((tmp_path / "runs/score/here", "a run folder of avbench"),)
+    inside = tmp_path / "runs/score/here/clips"
+    assert [path.name for path in clips_in(inside).clips] == ["c1-0.mp4"]  # named itself, they are
+
+
 def test_sound_beside_a_clip_is_named_and_other_sound_is_not(tmp_path):
     for name in ("a/c1.mp4", "a/c1.wav", "a/c2.mp4", "b/c2.wav", "music.mp3"):
         written(tmp_path / name)

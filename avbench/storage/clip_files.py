@@ -1,8 +1,9 @@
 """Lists the clips in a folder: the media files and the folders of images, at any depth.
 
-Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there.
-Skipped files that could be clips are reported. Two names are equal if they are the same Unicode text, whether composed
-(NFC, as most systems write it) or decomposed (NFD, as macOS does).
+Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there, and so
+are avbench's run folders, which keep copies too and may lie below the clips. Skipped files that could be clips are
+reported. Two names are equal if they are the same Unicode text, whether composed (NFC, as most systems write it) or
+decomposed (NFD, as macOS does).
 """
 
 import filecmp
@@ -24,6 +25,9 @@ _BESIDE = (
     *(".srt", ".vtt", ".parquet", ".py", ".sh", ".ipynb", *IMAGE_SUFFIXES),
 )
 """Suffixes of files that are often stored with clips and are clearly no clips: they are skipped without a remark."""
+
+_OF_A_RUN = ("run.json", "samples.jsonl")
+"""Files of a run folder that holds clips."""
 
 FILE_TAGS = ("file", "filename", "file_name", "video_path", "video", "path")
 """Tags of a prompt that name its clip's file, the first of them first; small and capital letters are the same."""
@@ -201,6 +205,9 @@ def _walked(folder: Path, leave_out: Callable[[Path, str], None]) -> Iterator[Pa
                     names.remove(name)
                     if any(is_clip(Path(file)) for _, _, inside in os.walk(path) for file in inside):
                         leave_out(path, "a hidden folder")
+                elif all((path / file).is_file() for file in _OF_A_RUN):
+                    names.remove(name)
+                    leave_out(path, "a run folder of avbench")
                 elif path.is_symlink():
                     names.remove(name)
                     links.append(path)
