@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_crash_costs_one_task_or_ends_the_work_with_a_sentence(monkeypatch, wo
         found = dict(working)
         assert found["a"] == "a" and isinstance(found["b"], worker_pool.WorkerCrashed)
         return
-    with pytest.raises(InputError, match=r"a worker process died .* give fewer --workers, or more memory"):
+    with pytest.raises(InputError, match=r"a worker process died .* give fewer workers \(--workers\), or more memory"):
         list(working)
 
 
@@ -180,7 +181,7 @@ def test_if_a_worker_cannot_be_started_the_earlier_ones_are_ended(tmp_path):
     options: Any = {"env": environment, "text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     command = [sys.executable, str(tmp_path / "program.py")]
     with subprocess.Popen(command, start_new_session=True, **options) as program:
-        why = "worker processes cannot be started ([Errno 24] Too many open files): give fewer --workers\n"
+        why = "worker processes cannot be started ([Errno 24] Too many open files): give fewer workers (--workers)\n"
         assert program.stdout.readline() == why
         wait_until(lambda: len(processes_of(program.pid)) <= 3)  # with Python's resource tracker and fork server
         program.communicate("\n")
@@ -206,8 +207,49 @@ def test_where_no_thread_can_be_started_the_sentence_is_the_same(monkeypatch):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    with pytest.raises(InputError, match=r"cannot be started \(can't start new thread\): give fewer --workers"):
+    with pytest.raises(InputError, match=r"cannot be started \(can't start new thread\): give fewer workers \(--w"):
         list(worker_pool.LocalPool(2, imports=[]).map_unordered(dying_workers.echo, range(3)))
+
+
+STARTS = """
+import multiprocessing
+
+import dying_workers
+from avbench.core import InputError
+from avbench.storage.worker_pool import LocalPool
+
+
+def echoed():
+    return [one for one, _ in LocalPool(1, imports=[]).map_unordered(dying_workers.echo, ["a"])]
+
+
+def of_a_fork():
+    try:
+        print(echoed(), flush=True)
+    except InputError as error:
+        print(error, flush=True)
+
+
+print(echoed())
+multiprocessing.set_start_method("fork")
+fork = multiprocessing.Process(target=of_a_fork)
+fork.start()
+fork.join()
+print(echoed(), multiprocessing.get_start_method())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere workers are no forks of a server")
+def test_a_script_may_choose_its_start_method_after_a_call_and_its_forks_are_told_what_to_do(tmp_path):
+    (tmp_path / "script.py").write_text(STARTS)
+    paths = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": paths}
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    own, forked, later = done.stdout.splitlines()
+    assert (own, later) == ("['a']", "['a'] fork")
+    assert forked.startswith("this process was forked by one that had started worker processes")
+    assert forked.endswith("give workers=0 (--workers 0)")
 
 
 RUN = "run toyworld: --subset toy-control --limit 8 --metric onset_rate,motion_amount --workers 2 --out o".split()

@@ -1,7 +1,7 @@
 """Lists the clips in a folder: the media files and the folders of images, at any depth.
 
-Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there. So are
-avbench's run folders, which keep copies too and may lie below the clips. Skipped files that could be clips are
+Links are followed. Hidden files and folders are skipped, because editors and operating systems keep copies there. So
+are avbench's run folders, which keep copies too and may lie below the clips. Skipped files that could be clips are
 reported. Two names are equal if they are the same Unicode text, whether composed (NFC, as most systems write it) or
 decomposed (NFD, as macOS does).
 """

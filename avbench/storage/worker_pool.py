@@ -134,7 +134,7 @@ class LocalPool:
                         yield tasks[number], result
             except BrokenProcessPool:
                 if not self.survive_crashes:
-                    msg = f"a worker process died ({_CAUSES}): give fewer --workers, or more memory"
+                    msg = f"a worker process died ({_CAUSES}): give fewer workers (--workers), or more memory"
                     raise InputError(msg) from None
             # tasks start in order, so the one that crashed is among the first that are left
             suspects, left = left[: 2 * self.workers], left[2 * self.workers :]
@@ -257,15 +257,29 @@ def huge_pages() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _starting() -> Iterator[None]:
-    """What starts processes runs inside it. Raises InputError where they need more than this process may have."""
+    """What starts processes runs inside it. Raises InputError where they need more than this process may have.
+
+    Python takes the first start for the program's choice of a start method, and refuses another one from then on: that
+    is undone, so that a training script may still choose its own.
+    """
+    chosen = multiprocessing.get_start_method(allow_none=True)
     try:
         with _stops_held_back():
             yield
+    except ChildProcessError as error:
+        msg = (
+            "this process was forked by one that had started worker processes, and Python lets it start no others: "
+            "give workers=0 (--workers 0)"
+        )
+        raise InputError(msg) from error
     except (OSError, EOFError, RuntimeError) as error:  # EOFError: of the process that starts the others
         if isinstance(error, RuntimeError) and "start new thread" not in str(error):
             raise
-        msg = f"worker processes cannot be started ({first_line(error)}): give fewer --workers"
+        msg = f"worker processes cannot be started ({first_line(error)}): give fewer workers (--workers)"
         raise InputError(msg) from error
+    finally:
+        if chosen is None:
+            multiprocessing.set_start_method(None, force=True)
 
 
 @contextlib.contextmanager
