@@ -1,6 +1,7 @@
 """The front door: folders get names, models get folders, clips get partners, and what is given is what is recorded."""
 
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -431,6 +432,9 @@ def test_text_where_a_list_belongs_is_one_item(tmp_path):
         api.compare([])
     with pytest.raises(InputError, match="folder 5 is neither text nor a path: give a path"):
         api.score(5, out=tmp_path / "out")
+    for asked in (functools.partial(api.score, tmp_path / "out"), functools.partial(api.run, "toyworld:")):
+        with pytest.raises(InputError, match="out None is neither text nor a path: give the path of a folder"):
+            asked(out=None)
     assert api.fetching("CC-BY-NC-4.0", api.Work()).accepted == ("CC-BY-NC-4.0",)
 
 

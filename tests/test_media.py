@@ -375,13 +375,28 @@ def test_images_are_turned_and_mirrored_as_their_exif_asks(tmp_path: Path, orien
         (["1.png", "2.png", "4.png"], r"4\.png.*frame 3 is missing"),
         (["1.png", "01.png"], r"1\.png has the same number as 01\.png"),
         (["1.png", "cover.png"], r"cover\.png has no number"),
-        ([], "holds no frames"),
+        ([], "is a folder, and holds no frames"),
     ],
 )
 def test_folder_that_is_no_sequence(tmp_path: Path, names: list[str], reason: str) -> None:
     make_folder(tmp_path / "f", names)
     with pytest.raises(MediaError, match=reason):
         read_clip(tmp_path / "f", fps=Fraction(8))
+
+
+def test_a_folder_of_clips_is_not_taken_for_frames_that_lack_a_rate(tmp_path: Path) -> None:
+    write_clip(Clip(moving(2), 8), tmp_path / "c1.mkv")
+    with pytest.raises(MediaError, match=r"is a folder, and holds no frames .*: name a clip in it, such as .*c1"):
+        read_clip(tmp_path)
+
+
+def test_a_sample_rate_that_aac_lacks_is_named(tmp_path: Path) -> None:
+    clip = Clip(moving(2), 8, Audio(np.zeros((1, 100), np.float32), 12345))
+    with pytest.raises(MediaError, match=r"AAC has no sample rate of 12345 Hz, only 7350, .* 96000: resample the"):
+        write_clip(clip, tmp_path / "a.mp4", lossless=False)
+    write_clip(clip, tmp_path / "a.mkv")
+    found = read_clip(tmp_path / "a.mkv").audio
+    assert found and (found.sample_rate, found.samples) == (12345, 100)
 
 
 def test_folder_needs_fps_equal_sizes_and_whole_files(tmp_path: Path) -> None:

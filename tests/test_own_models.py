@@ -881,6 +881,21 @@ class Wide:
         return [f"captions were cut: {len(requests)}"]
 
 
+def test_a_clip_in_memory_has_the_remark_on_its_sound_that_its_file_would_have(tmp_path):
+    def longer(request):
+        return Clip(made_noise(request).frames[:8], 8, Audio(np.zeros((1, 20 * 8000), np.float32), 8000))
+
+    prompts = Subset("mine", 1, [Prompt("p1", "a cat")], None)
+    scores = training_hook(longer, prompts, metrics=["motion_amount"], out=tmp_path / "kept")
+    (path,) = (tmp_path / "kept" / "clips").rglob("*.mkv")
+    (remark,) = read_clip(path).remarks
+    assert remark == "its picture lasts 1.00 s and its sound 20.00 s"
+    (said,) = scores.remarks
+    assert said.startswith(f"read with a remark: 1 of 1 clip (for example p1: {remark})")
+    (again,) = training_hook(lambda request: read_clip(path), prompts, metrics=["motion_amount"]).remarks
+    assert f"(for example p1: {remark})" in again  # once
+
+
 def test_the_scores_of_a_training_say_what_the_model_remarks_and_that_clips_were_conformed(tmp_path):
     scores = training_hook(Wide(), SUBSET, metrics=["motion_amount"], limit=2, out=tmp_path / "kept")
     first, second = scores.remarks

@@ -11,6 +11,7 @@ from avbench.api.choices import (
     fetching,
     model_folders,
     model_names,
+    paths_of,
     require_counts,
     require_kinds,
     require_no_clips,
@@ -116,6 +117,7 @@ def run(
     views, allow = texts_of(views, "views"), texts_of(allow, "allow")
     metrics = None if metrics is None else listed_names(metrics)
     fvd_protocols = texts_of(fvd_protocols, "fvd_protocols")
+    paths_of(out, "out", "give the path of a folder")
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from avbench.api.choices import fetching, named_folders, require_kinds, shard_folder
+from avbench.api.choices import fetching, named_folders, paths_of, require_kinds, shard_folder
 from avbench.api.comparing import compared
 from avbench.api.references import chosen_reference, real_clips_in
 from avbench.api.results import Comparison
@@ -80,6 +80,7 @@ def score(
     """
     require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan)
     require_kinds(precision=precision, shard=shard, mirror=mirror)
+    paths_of(out, "out", "give the path of a folder")
     part = None if shard is None else Shard.parse(shard)
     mirrors = None if mirror is None else Mirrors(Path(out), mirror)
     work = work_of(workers, replace, reporter, device, precision, mirrors)

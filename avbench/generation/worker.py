@@ -27,7 +27,7 @@ from avbench.core import (
 from avbench.generation.first_clips import FirstClips
 from avbench.generation.table import Generator, Made, Request, made_by, method_of, ready
 from avbench.storage import worker_pool
-from avbench.storage.media import write_clip
+from avbench.storage.media import unequal_lengths, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
 from avbench.storage.run_folder import RunFolder
@@ -158,7 +158,9 @@ def _kept(
         other = form_differences(clip, made.requested or {})
         if other:
             other = None if other in (spec_mismatch or "") else f"not as it was requested: {other}"
-        remark = "; ".join(filter(None, [*clip.remarks, made.remark, other])) or None
+        # the reader says it of a file; of a clip in memory nobody has yet
+        lengths = [] if isinstance(made.clip, Path) else unequal_lengths(clip.audio, len(clip.frames) / clip.fps)
+        remark = "; ".join(filter(None, dict.fromkeys([*clip.remarks, *lengths, made.remark, other]))) or None
         return Sample(
             request.key,
             name,

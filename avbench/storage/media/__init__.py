@@ -45,10 +45,26 @@ sound, and the missing end of a fragmented mp4 that was cut between two fragment
 
 import av.logging
 
-from avbench.storage.media.reading import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES, has_sound, read_clip
+from avbench.storage.media.reading import (
+    IMAGE_SUFFIXES,
+    MEDIA_SUFFIXES,
+    SOUND_SUFFIXES,
+    has_sound,
+    read_clip,
+    unequal_lengths,
+)
 from avbench.storage.media.stored import StoredClip
 from avbench.storage.media.writing import write_clip
 
 av.logging.set_level(None)
 
-__all__ = ["IMAGE_SUFFIXES", "MEDIA_SUFFIXES", "SOUND_SUFFIXES", "StoredClip", "has_sound", "read_clip", "write_clip"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MEDIA_SUFFIXES",
+    "SOUND_SUFFIXES",
+    "StoredClip",
+    "has_sound",
+    "read_clip",
+    "unequal_lengths",
+    "write_clip",
+]

@@ -136,14 +136,14 @@ def _read_file(path: Path, fps: Fraction | None, most_held: float) -> Clip:
         _check_end(path, container, [picture, sound] if sound else [picture], fragmented=fragmented)
         decode = functools.partial(_images, path, stream.index, _numbers(picture))
     places = np.arange(len(picture.times))[shown]
-    rest = rate, audio, tuple(remarks + picture.remarks + of_sound + _unequal(audio, len(places) / rate))
+    rest = rate, audio, tuple(remarks + picture.remarks + of_sound + unequal_lengths(audio, len(places) / rate))
     if picture.held_whole:
         return Clip(picture.frames[shown], *rest)
     stored: Any = StoredFrames(decode, picture.shape, places)
     return StoredClip(stored, *rest)
 
 
-def _unequal(audio: Audio | None, picture: Fraction) -> list[str]:
+def unequal_lengths(audio: Audio | None, picture: Fraction) -> list[str]:
     """A remark on sound that is longer or shorter than so many seconds of picture, because metrics count all of it."""
     if audio is None or abs(audio.seconds - picture) <= _UNSAID:
         return []
@@ -217,10 +217,10 @@ def _default(streams: Sequence[_Track], what: str) -> tuple[_Track, list[str]]:
 
 
 def _read_folder(path: Path, fps: Fraction | None) -> Clip:
+    files = _numbered(path)
     if fps is None:
         msg = f"{path} is a folder of frames, which has no frame rate: give fps"
         raise MediaError(msg)
-    files = _numbered(path)
     budget = Budget.of(path, sum(file.stat().st_size for file in files))
     frames = np.empty((0, 0, 0, 3), np.uint8)
     for number, file in enumerate(files):
@@ -238,7 +238,7 @@ def _read_folder(path: Path, fps: Fraction | None) -> Clip:
             raise MediaError(msg)
         frames[number] = image.frames[0]
     sound, remarks = _folder_sound(path)
-    return Clip(frames, fps, sound, (*remarks, *_unread_sound(path), *_unequal(sound, len(frames) / fps)))
+    return Clip(frames, fps, sound, (*remarks, *_unread_sound(path), *unequal_lengths(sound, len(frames) / fps)))
 
 
 def _numbered(folder: Path) -> list[Path]:
@@ -256,7 +256,9 @@ def _numbered(folder: Path) -> list[Path]:
             raise MediaError(msg)
         found[number] = file
     if not found:
-        msg = f"{folder} holds no frames ({', '.join(IMAGE_SUFFIXES)})"
+        msg = f"{folder} is a folder, and holds no frames ({', '.join(IMAGE_SUFFIXES)})"
+        if clip := next((one for one in sorted(folder.iterdir()) if one.suffix.lower() in MEDIA_SUFFIXES), None):
+            msg += f": name a clip in it, such as {clip}"
         raise MediaError(msg)
     order = sorted(found)
     for before, after in pairwise(order):

@@ -16,6 +16,8 @@ from avbench.storage.writing import replacing
 
 _MAX_CHANNELS = {True: 8, False: 2}  # FLAC; AAC, which degrades further channels
 _LIMITED = 1  # AVColorRange
+_AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+"""Sample rates in Hz that AAC has, by ISO/IEC 14496-3."""
 
 
 def write_clip(
@@ -46,6 +48,13 @@ def write_clip(
         raise MediaError(msg)
     if clip.audio is not None and clip.audio.channels > _MAX_CHANNELS[lossless]:
         msg = f"{path} cannot be written: {clip.audio.channels} channels, but at most {_MAX_CHANNELS[lossless]} fit"
+        raise MediaError(msg)
+    if clip.audio is not None and not lossless and clip.audio.sample_rate not in _AAC_RATES:
+        rates = ", ".join(map(str, _AAC_RATES))
+        msg = (
+            f"{path} cannot be written: AAC has no sample rate of {clip.audio.sample_rate} Hz, only {rates}: resample "
+            "the sound, or write a lossless .mkv, which takes any"
+        )
         raise MediaError(msg)
     with telling(path, "written"), replacing(path) as part:
         _encode(clip, part, None if lossless else (crf, sound_bits_per_second))
