@@ -639,6 +639,16 @@ def test_a_model_that_is_neither_text_nor_a_path_is_one_sentence(models, tmp_pat
         avbench.run(models, out=tmp_path)
 
 
+def test_an_empty_list_is_no_wish_for_the_demo(tmp_path):
+    with pytest.raises(InputError, match="no model is named: name at least one"):
+        avbench.run([], out=tmp_path)
+    with pytest.raises(InputError, match="no subset is named: name at least one"):
+        avbench.run("toyworld:", subsets=[], out=tmp_path)
+    with pytest.raises(InputError, match="no subset is named: name at least one"):
+        training_hook(_made, [])
+    assert not [*tmp_path.iterdir()]
+
+
 ONE_FRAME = np.zeros((1, 2, 2, 3), np.uint8)
 
 

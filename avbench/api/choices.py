@@ -74,13 +74,17 @@ def model_names(models: Any) -> list[str]:
     """Models as text, of one text or path or of several.
 
     Raises:
-        InputError: a model is neither, for example a function.
+        InputError: a model is neither, for example a function, or none is named.
     """
     how = (
         "name a checkpoint, a folder of clips, or python:MODULE:NAME; avbench.training_hook takes functions and "
         "classes themselves"
     )
-    return paths_of(models, "model", how)
+    found = paths_of(models, "model", how)
+    if not found:
+        msg = "no model is named: name at least one, or leave the argument out, which compares those of the demo"
+        raise InputError(msg)
+    return found
 
 
 def paths_of(given: Any, what: str, how: str) -> list[str]:
@@ -114,11 +118,14 @@ def subset_names(subsets: Any) -> list[str | Subset] | None:
     """Subsets as names, or as they are, of one or of several; None for None.
 
     Raises:
-        InputError: one is neither a name, nor a path, nor a Subset.
+        InputError: one is neither a name, nor a path, nor a Subset, or none is named.
     """
     if subsets is None:
         return None
     given = _one_or_several(subsets)
+    if not given:
+        msg = "no subset is named: name at least one, or leave the argument out"
+        raise InputError(msg)
     for one in given:
         if not isinstance(one, str | PathLike | Subset):
             msg = (

@@ -122,7 +122,7 @@ class Comparison:
         return tuple(run.seen_from(self.working_folder) for run in self.runs)
 
     def log(self, run: Any, step: int | None = None) -> None:
-        """Log every value as ``model/subset/metric`` to a run of wandb or aim, mlflow, or a tensorboard writer.
+        """Log every value as ``model/subset/metric`` to a run of wandb, mlflow, or a tensorboard writer.
 
         Args:
             run: what ``wandb.init()`` returns, the module ``mlflow``, or a ``SummaryWriter``.

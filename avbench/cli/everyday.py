@@ -191,8 +191,8 @@ def run(
             write_config(place / "run.toml", ctx, settings)
 
     found = api.run(
-        models,
-        subsets=subset,
+        models or None,
+        subsets=subset or None,
         prompts=prompts,
         views=view or (),
         limit=limit,
