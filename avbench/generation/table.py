@@ -110,8 +110,10 @@ class Generator(typing.Protocol):
     static method `check` with the same arguments, which only looks for mistakes in them.
     """
 
-    settings: Mapping[str, Any]
-    """Everything besides prompt and seed that decides the clips, defaults included."""
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Everything besides prompt and seed that decides the clips, defaults included; mostly a plain attribute."""
+        ...
 
     def generate(self, requests: Sequence[Request]) -> Iterable[Made | Clip | Path | InputError]:
         """Make the clips of up to `batch_size` requests; an error may be returned in place of a clip.
