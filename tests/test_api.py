@@ -28,7 +28,7 @@ from avbench import api
 from avbench.api import Work, comparing, references, scoring
 from avbench.api.choices import subset_names
 from avbench.api.hook import training_hook
-from avbench.core import Audio, Clip, InputError
+from avbench.core import Audio, Clip, InputError, Prompt, Subset
 from avbench.features.audio.onsets import Onsets
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.page import page
@@ -647,6 +647,26 @@ def test_an_empty_list_is_no_wish_for_the_demo(tmp_path):
     with pytest.raises(InputError, match="no subset is named: name at least one"):
         training_hook(_made, [])
     assert not [*tmp_path.iterdir()]
+
+
+def test_subsets_of_one_name_are_no_run_unless_they_are_equal(tmp_path):
+    """The run keeps clips and scores by the name, so it had the scores of the last one only."""
+    one, other = (Subset("mine", 1, [Prompt("a", caption)], None) for caption in ("a cat", "a dog"))
+
+    def made(request):
+        return noise(1)
+
+    with pytest.raises(InputError, match="two subsets are called 'mine': give them different names"):
+        training_hook(made, [one, other], metrics="motion_amount")
+    with pytest.raises(InputError, match="two subsets are called 'mine': give them different names"):
+        avbench.run("toyworld:", subsets=[one, other], metrics="motion_amount", out=tmp_path, workers=0)
+    assert training_hook(made, [one, one], metrics="motion_amount").clips == {"mine/motion_amount": 1}
+
+
+@pytest.mark.parametrize("name", ["macro", "micro"])
+def test_no_subset_has_the_name_of_the_rows_of_all_subsets(tmp_path, name):
+    with pytest.raises(InputError, match=f"a subset is called '{name}', as the row of all subsets"):
+        avbench.run("toyworld:", subsets=Subset(name, 1, [Prompt("a", "a cat")], None), out=tmp_path)
 
 
 ONE_FRAME = np.zeros((1, 2, 2, 3), np.uint8)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from avbench.api.work import Work
+from avbench.comparison.differences import POOLS
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset, as_typed, checked_name, shown
 from avbench.generation.detect import detect
@@ -199,7 +200,7 @@ def chosen_subsets(
     prompts.
 
     Raises:
-        InputError: subsets and prompts are given together, or one cannot be read.
+        InputError: subsets and prompts are given together, or one cannot be read or has a name that tables use.
     """
     if names and prompts:
         msg = "give subsets (--subset) or prompts (--prompts), not both"
@@ -208,6 +209,9 @@ def chosen_subsets(
         found = [from_prompts_file(Path(prompts))]
     else:
         found = [one if isinstance(one, Subset) else load(one) for one in names or TOY_SUBSETS]
+    if taken := [one.name for one in found if one.name in POOLS]:
+        msg = f"a subset is called {taken[0]!r}, as the row of all subsets together is in tables: give it another name"
+        raise InputError(msg)
     for view in views:
         found = [viewed(one, view) for one in found]
     return [one.limited(limit) for one in found]

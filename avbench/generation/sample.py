@@ -98,8 +98,9 @@ def sample(
 
     Raises:
         InputError: the model is invalid, or the folder holds another run, or clips that have changed since, or the
-            shard is empty.
+            shard is empty; or two subsets have one name.
     """
+    subsets = _of_each_name(subsets)
     journal = folder.path.absolute() / JOURNAL
     source = functools.partial(generators.build, model, dict(settings), journal)
     alone = generator is not None
@@ -157,6 +158,16 @@ def sample(
     every = requests if shard is None else plan(subsets, seeds)
     own = generators.method_of(generator, "remarks")
     return len(todo), make(), [*remarks, *(own(every) if own else [])]
+
+
+def _of_each_name(subsets: Sequence[Subset]) -> list[Subset]:
+    """The subsets, each once. Raises InputError if two that differ have one name, by which clips are kept."""
+    found: dict[str, Subset] = {}
+    for one in subsets:
+        if found.setdefault(one.name, one).digest != one.digest:
+            msg = f"two subsets are called {one.name!r}: give them different names, or make a run of each"
+            raise InputError(msg)
+    return [*found.values()]
 
 
 def _stale(
