@@ -639,6 +639,15 @@ def test_a_model_that_is_neither_text_nor_a_path_is_one_sentence(models, tmp_pat
         avbench.run(models, out=tmp_path)
 
 
+def test_where_the_working_folder_was_deleted_the_sentence_says_so(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for call, given in ((avbench.score, {"out": tmp_path}), (avbench.compare, {}), (avbench.run, {"out": tmp_path})):
+        with pytest.raises(InputError, match="the working folder was deleted: change to one that exists"):
+            call(str(tmp_path), **given)
+
+
 def test_an_empty_list_is_no_wish_for_the_demo(tmp_path):
     with pytest.raises(InputError, match="no model is named: name at least one"):
         avbench.run([], out=tmp_path)

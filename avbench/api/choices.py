@@ -20,6 +20,7 @@ from avbench.metrics.evaluate import listed_names
 from avbench.storage.fetching import Fetching
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import take_share
+from avbench.storage.working_folder import require_working_folder
 from avbench.subsets.loading import TOY_SUBSETS, from_prompts_file, load, viewed
 
 _HERE = "write . for the current folder"
@@ -92,8 +93,9 @@ def paths_of(given: Any, what: str, how: str) -> list[str]:
     """Paths as text, of one or of several.
 
     Raises:
-        InputError: one is neither text nor a path, with what to do; or it is empty.
+        InputError: one is neither text nor a path, with what to do; or it is empty; or the working folder is gone.
     """
+    require_working_folder()
     found = _one_or_several(given)
     for one in found:
         if not isinstance(one, str | PathLike):

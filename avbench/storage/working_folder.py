@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from avbench.core import HopelessError
+from avbench.core import HopelessError, InputError
 
 
 class WorkingFolder:
@@ -71,6 +71,13 @@ _AFTER_IMPORT: "weakref.WeakKeyDictionary[ModuleType, WorkingFolder]" = weakref.
 def after_import(module: ModuleType, folder: WorkingFolder) -> WorkingFolder:
     """A working folder where the import of a module left its code: the `folder` of the first, which alone runs it."""
     return WorkingFolder(_AFTER_IMPORT.setdefault(module, folder))
+
+
+def require_working_folder() -> None:
+    """Raise InputError if the folder in which this process works was deleted, so that no path can be resolved."""
+    if not _here():
+        msg = "the working folder was deleted: change to one that exists, by cd, or by os.chdir in a notebook"
+        raise InputError(msg)
 
 
 def _refused(changed_to: str) -> HopelessError:
