@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -646,6 +647,45 @@ def test_where_the_working_folder_was_deleted_the_sentence_says_so(tmp_path, mon
     for call, given in ((avbench.score, {"out": tmp_path}), (avbench.compare, {}), (avbench.run, {"out": tmp_path})):
         with pytest.raises(InputError, match="the working folder was deleted: change to one that exists"):
             call(str(tmp_path), **given)
+
+
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), np.float32(8), np.int64(8), torch.tensor(8), 8, "8"])
+def test_a_frame_rate_may_be_any_number_also_that_of_a_clip(tmp_path, fps):
+    (tmp_path / "model" / "c1").mkdir(parents=True)
+    for number, picture in enumerate(noise(0).frames):
+        cv2.imwrite(str(tmp_path / "model" / "c1" / f"{number}.png"), picture)
+    found = api.score(tmp_path / "model", fps=fps, metrics="motion_amount", out=tmp_path / "out", workers=0)
+    (sample,) = found.runs[0].samples().values()
+    assert avbench.load_clip(found.runs[0].path / sample.path).fps == Fraction(str(getattr(fps, "item", lambda: fps)()))
+
+
+OF_NUMBERS = """
+import numpy as np
+
+import avbench
+
+
+class Model:
+    def __init__(self, value, share):
+        self.settings = {"value": value, "share": share}
+
+    def generate(self, requests):
+        return [avbench.Clip(np.full((8, 32, 32, 3), self.settings["value"], np.uint8), 8) for _ in requests]
+"""
+
+
+def test_settings_may_be_numbers_of_numpy_and_have_names(tmp_path):
+    subset, given = Subset("mine", 1, [Prompt("a", "a cat")], None), {"value": np.int64(3), "share": np.float32(0.5)}
+    (tmp_path / "model_of_numbers.py").write_text(OF_NUMBERS)
+    sys.path.append(str(tmp_path))
+    try:
+        how = {"subsets": subset, "metrics": "motion_amount", "out": tmp_path / "out", "workers": 0}
+        (run,) = avbench.run("python:model_of_numbers:Model", settings=given, **how).runs
+        with pytest.raises(InputError, match="settings has the name 1; names must be text"):
+            avbench.run("python:model_of_numbers:Model", settings={1: 2}, **how)
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert run.run().asked == {"value": 3, "share": 0.5}
 
 
 def test_an_empty_list_is_no_wish_for_the_demo(tmp_path):

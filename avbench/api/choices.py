@@ -11,7 +11,7 @@ import numpy as np
 from avbench.api.work import Work
 from avbench.comparison.differences import POOLS
 from avbench.comparison.plan import Plan
-from avbench.core import InputError, Shard, Subset, as_typed, checked_name, shown
+from avbench.core import InputError, Shard, Subset, as_typed, checked_name, plain_number, shown
 from avbench.generation.detect import detect
 from avbench.generation.names import run_name, split_name
 from avbench.generation.settings import check_counts
@@ -190,6 +190,20 @@ def require_kinds(**given: object) -> None:
         if value is not None and not isinstance(value, kind):
             msg = f"{name} is {shown(value)}; it must be {right}"
             raise InputError(msg)
+
+
+def settings_of(settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings of a model, with the Python numbers of numbers of numpy or torch, because they are recorded.
+
+    Raises:
+        InputError: they are no dictionary, or a name is no text.
+    """
+    require_kinds(settings=settings)
+    for name in settings or {}:
+        if not isinstance(name, str):
+            msg = f"settings has the name {shown(name)}; names must be text"
+            raise InputError(msg)
+    return {name: plain_number(value) for name, value in (settings or {}).items()}
 
 
 def chosen_subsets(

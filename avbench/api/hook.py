@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from avbench.api.choices import metric_names, require_counts, require_kinds, subset_names
+from avbench.api.choices import metric_names, require_counts, require_kinds, settings_of, subset_names
 from avbench.api.references import real_clips_in, reference_of
 from avbench.api.stages import sampling_remarks
 from avbench.api.work import Work, workers_asked
@@ -100,7 +100,8 @@ def training_hook(
         msg = f"settings are for provider:target; {type(model).__name__} is already built"
         raise InputError(msg)
     require_counts(limit=limit, seeds=seeds)
-    require_kinds(reference=reference, out=out, settings=settings)
+    require_kinds(reference=reference, out=out)
+    asked_settings = settings_of(settings)
     work, chosen = Work(workers_asked(workers)), chosen_metrics(metric_names(metrics))
     several = [] if isinstance(model, Path) else subset_names([subset] if subset is None else subset) or []
     if reference is not None:
@@ -126,7 +127,7 @@ def training_hook(
         require_any(asked, place and reference_to_use((), place))
         if not isinstance(model, Path):
             _require_another_folder(folder, model, replace=replace)
-            _, made, remarks = _sampled(folder, model, settings or {}, asked, range(seeds), replace=replace)
+            _, made, remarks = _sampled(folder, model, asked_settings, asked, range(seeds), replace=replace)
             _drain(made)
         _drain(measure(folder, features_of(worth_measuring(folder, chosen, place)), workers=work.processes)[1])
         scores = evaluate(folder, chosen, place=place, given=reference)

@@ -15,6 +15,7 @@ from avbench.api.choices import (
     require_counts,
     require_kinds,
     require_no_clips,
+    settings_of,
     shard_folder,
     subset_names,
     texts_of,
@@ -112,7 +113,7 @@ def run(
         InputError: an argument is wrong. A clip that cannot be made raises nothing; it is counted and reported.
     """
     require_counts(limit=limit, seeds=seeds)
-    require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan, settings=settings)
+    require_kinds(reference=reference, prompts=prompts, columns=columns, out=out, plan=plan)
     require_kinds(precision=precision, shard=shard, mirror=mirror, preset=preset, against=against)
     views, allow = texts_of(views, "views"), texts_of(allow, "allow")
     metrics = None if metrics is None else listed_names(metrics)
@@ -137,7 +138,7 @@ def run(
     file = None if prompts is None else Path(prompts)
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
     asked_subsets = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
-    folders, own_settings = model_folders(shard_folder(Path(out), part), given), dict(settings or {})
+    folders, own_settings = model_folders(shard_folder(Path(out), part), given), settings_of(settings)
     asked_of = {
         model: {**own_settings, **(paper_presets.settings(chosen, model, own_settings) if chosen else {})}
         for model in folders.values()

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from avbench.api.choices import fetching, named_folders, paths_of, require_kinds, shard_folder
 from avbench.api.comparing import compared
@@ -11,7 +12,7 @@ from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
-from avbench.core import Key, Shard, Subset, all_of, frame_rate
+from avbench.core import Key, Rate, Shard, Subset, all_of, frame_rate
 from avbench.features.requirements import reads_captions, require_ready, require_reference_clips
 from avbench.generation import sample as sampling
 from avbench.generation.providers.clips import ClipsFolder
@@ -30,7 +31,7 @@ def score(
     *,
     reference: str | Path | None = None,
     prompts: str | Path | None = None,
-    fps: float | str | None = None,
+    fps: Rate | None = None,
     metrics: str | Sequence[str] | None = None,
     columns: str | None = None,
     fetch: bool | str | Sequence[str] = False,
@@ -87,9 +88,10 @@ def score(
     named = named_folders(folders)
     found = paired([*named.values()], None if prompts is None else Path(prompts), _fits, frames=fps is not None)
     by_file = found.prompts_file is None
-    settings = ({} if fps is None else {"fps": fps}) | ({"by_file": True} if by_file else {})
+    settings: dict[str, Any] = {"by_file": True} if by_file else {}
     if fps is not None:
-        frame_rate(fps)  # which raises InputError
+        exact = frame_rate(fps)  # which raises InputError
+        settings["fps"] = fps if isinstance(fps, int | float | str) else str(exact)  # it is recorded
     if reference is not None:
         real_clips_in(Path(reference))
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
