@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,14 @@ def test_every_option_named_alone_exists(page):
     text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     for quoted in re.findall(r"`(--[a-z][\w-]*)[^`]*`", text):
         assert quoted in known, f"{page.name}: no command takes {quoted}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_extra_exists_and_is_installed_from_any_folder(page):
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for package, extra in re.findall(r"pip install ['\"](.*?)\[(.*?)\]", page.read_text()):
+        assert package == "avbench", f"{page.name}: '{package}[{extra}]' is known in a checkout only"
+        assert extra in extras, f"{page.name}: avbench has no extra {extra}"
 
 
 # ---- links
