@@ -713,6 +713,10 @@ def test_of_a_script_that_fails_no_whole_clip_is_lost_and_none_that_is_cut_off_i
 def test_a_prompt_that_crashes_the_script_at_once_does_not_stop_those_after_it(here):
     made = failing(here, "frames", "frames-too", "second-time", "crash", "frames-after")
     assert [name for name, one in made.items() if not one.path] == ["crash"]
+    for others in (["frames-too"], ["frames-too", "frames-after"]):  # nothing shows yet that the first is whole
+        shutil.rmtree(here / "failing")
+        made = failing(here, "frames", "crash", *others)
+        assert [name for name, one in made.items() if not one.path] == ["crash"]
 
 
 def test_a_script_that_fails_leaves_no_rank_behind(here):

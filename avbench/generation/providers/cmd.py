@@ -5,10 +5,10 @@ The script is run once per batch, with one more argument, the path of a JSON fil
 `file`, adding a suffix that `read_clip` reads, or makes a folder of numbered frames of that name; it should write to a
 temporary name and rename. Its output is kept in `folder`. With exit code 0, a clip that it did not write is recorded as
 a failure of that clip. With another exit code it is run again for the clips it did not write, with the first of them
-moved to the end, until one clip is left that it fails to make, or two runs in a row add none, or one that ran out of
-time; a first run is tried once more. So a prompt that crashes the script does not stop the others. What such a run was
-writing last, maybe in several processes, may be cut off; it is kept only if it is shown to be whole. The command line
-is recorded, so put secrets in environment variables.
+moved to the end, until one clip is left that it fails to make, or two runs in a row add none (three, if one of them
+wrote a clip that may be cut off), or one that ran out of time; a first run is tried once more. So a prompt that crashes
+the script does not stop the others. What such a run was writing last, maybe in several processes, may be cut off; it is
+kept only if it is shown to be whole. The command line is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -59,6 +59,10 @@ _LAUNCHERS = re.compile(
     r"|docker|podman|apptainer|singularity|srun|mpirun|ssh|nice|time(out)?|xvfb-run"
 )
 """Programs that only run other programs; an update of one does not make another model."""
+
+
+class _CutOffError(InputError):
+    """A script failed, and what it wrote of this clip is not kept."""
 
 
 class Command:
@@ -122,13 +126,16 @@ class Command:
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last words."""
         made: dict[int, Made | InputError] = {}
-        left, idle = list(range(len(requests))), 0
+        left, idle, cut_off = list(range(len(requests))), 0, False
         for run in itertools.count():
             found, trouble = self._batch([requests[number] for number in left])
             made |= dict(zip(left, found, strict=True))
             failed = [number for number in left if isinstance(made[number], InputError)]
             idle = 0 if len(failed) < len(left) else idle + 1
-            once_more = idle == 1 and trouble != _SLOW and (run == 0 or len(left) > 1)
+            cut_off = (cut_off and idle > 0) or any(isinstance(one, _CutOffError) for one in found)
+            once_more = trouble != _SLOW and (
+                (idle == 1 and (run == 0 or len(left) > 1)) or (idle == 2 and cut_off and len(left) > 1)
+            )
             if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
@@ -152,7 +159,7 @@ class Command:
             if len(paths) > 1:
                 made.append(InputError(f"the script wrote several files: {', '.join(path.suffix for path in paths)}"))
             elif torn.intersection(paths):
-                made.append(InputError(f"{trouble}; what it wrote last is not kept, because it may be cut off"))
+                made.append(_CutOffError(f"{trouble}; what it wrote last is not kept, because it may be cut off"))
             elif not paths:
                 nothing = f"the script wrote nothing to the clip's file; {self._last_words(folder)}"
                 made.append(InputError(trouble or _unread(stem) or nothing))
