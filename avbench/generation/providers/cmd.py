@@ -133,9 +133,7 @@ class Command:
             failed = [number for number in left if isinstance(made[number], InputError)]
             idle = 0 if len(failed) < len(left) else idle + 1
             cut_off = (cut_off and idle > 0) or any(isinstance(one, _CutOffError) for one in found)
-            once_more = trouble != _SLOW and (
-                (idle == 1 and (run == 0 or len(left) > 1)) or (idle == 2 and cut_off and len(left) > 1)
-            )
+            once_more = trouble != _SLOW and idle <= (2 if cut_off else 1) and (run == 0 or len(left) > 1)
             if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
