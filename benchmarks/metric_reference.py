@@ -146,7 +146,7 @@ avbench list metrics clap     # only the metrics with this word in their name
 ```
 
 This page is written by `python benchmarks/metric_reference.py` from the code. [What each metric
-detects](known-bad.md) shows by experiment what each of them reacts to."""
+detects](known-bad.md) shows by experiment what 41 of them react to."""
 NOTES = """## Shared notes
 
 **Direction.** *Band*: the value should match the reference's; neither more nor less is better. Compare sets of clips by
@@ -156,9 +156,10 @@ it, and do not maximise it: a frozen clip must not win by being still.
 metric cannot measure are left out and counted.
 
 **Distances** compare the run's clips with those of a reference. A distance depends mostly on the number of clips n, so
-it is shown with three numbers at the same n: the *null* (its value if run and reference had one distribution), a
-p-value by permutation, and the *floor* (the score of the reference's own clips). Below the least n, 24 unless another
-is given, the value is hidden. [Validity](validity.md) has the evidence.
+three numbers at the same n stand beside it where they are known: the *null* (its value if run and reference had one
+distribution), a p-value by permutation, and the *floor* (the score of n of the reference's own clips, if it has 2 n).
+The value is hidden if either side has fewer clips than the least n, 24 unless another is given.
+[Validity](validity.md) has the evidence.
 
 **Tables of metrics.** Metrics in **bold** are computed by default. *From* names the feature if the section has several,
 the columns that a distance compares, and settings: ddof is 1, a kernel has degree 3 and coef0 1, unless given. A metric

@@ -254,6 +254,13 @@ def test_infinity_needs_five_clips_a_dimension_and_then_finds_the_truth():
     assert np.isfinite(frechet_infinity(features(1, 100, 20), features(2, 100, 20)))
 
 
+def test_the_range_of_infinity_has_the_negative_estimates():
+    """Of two sets of one distribution, whose distance is 0."""
+    found = [frechet_infinity(*np.random.default_rng(seed).standard_normal((2, 200, 20))) for seed in range(9)]
+    (metric,) = chosen_metrics(["fvd_infinity"])
+    assert min(found) < 0 and metric.bounds == (None, None)
+
+
 def test_infinity_is_where_a_line_through_sixty_random_subsets_of_both_sets_ends(monkeypatch):
     """Fifteen shares of the clips, whose inverses rise evenly from 1 to 2.5, are drawn four times each."""
     x, y, drawn = features(29, 100, 2), features(30, 60, 2, shift=9.0), []

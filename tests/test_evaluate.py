@@ -734,7 +734,10 @@ def test_a_number_of_fewer_clips_has_the_reason(tmp_path):
     flow = protocol_of("flow-dis")
     rows = {(k, 0): {"moves": k % 2, "visible_share": 1.0, "warping_error": 0.1} for k in range(40)}
     folder = made_up(tmp_path / "run", rows, flow)
-    frozen = "nothing in them moves, and the warping error of a frozen clip has no meaning"
+    frozen = (
+        "no motion is found in them (the error of a frozen clip has no meaning), or no two frames in a row show the "
+        "same place"
+    )
     assert _note(folder) == f"rests on 20 clips; 20 could not be measured: {frozen}"
     for k, failure in enumerate(("no memory", "no space", "moderated")):
         key = Key(SUBSET.name, SUBSET.prompts[2 * k].id, 0)

@@ -337,6 +337,9 @@ def test_flicker_is_measured_where_nothing_moves():
     flickering = Clip(np.clip(clip.frames.astype(int) + light, 0, 255).astype(np.uint8), 8)
     assert metric(motion.still_flicker, clip)[0] == 0
     assert metric(motion.still_flicker, flickering)[0] == pytest.approx(10, abs=1)
+    frames = np.clip(clip.frames[:1].astype(int) + light, 0, 255).astype(np.uint8)
+    assert metric(motion.still_flicker, Clip(frames, 8))[0] == pytest.approx(10, abs=1), "nothing need move"
+    assert known_metrics()["still_flicker"].unable.startswith("neither motion nor flicker")
     still = Clip(clip.frames[:1].repeat(9, 0), 8)
     for measure in (motion.still_flicker, motion.flow_consistency, motion.acceleration):
         assert np.isnan(metric(measure, still)[0])

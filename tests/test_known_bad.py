@@ -45,7 +45,7 @@ def test_motion_sees_what_is_frozen_and_what_jumps(table, subset):
 def test_a_frozen_clip_wins_nothing(table, subset):
     error = table.loc[subset, "warping_error"]
     assert pd.isna(error["value"]["frozen"])
-    assert "nothing in them moves" in error["missing"]["frozen"]
+    assert "no motion is found in them" in error["missing"]["frozen"]
     assert error["value"][["noisy", "shuffled"]].min() > error["value"][""]
     best = table.xs("frozen", level="model")["best"]
     assert not best.drop(["onset_rate", "fad"], level="metric").any(), "its sound is the world's own"

@@ -846,6 +846,22 @@ def test_long_names_leave_room_for_the_rest_of_their_line():
     assert all(len(one) < 65 for one in told)
 
 
+@pytest.mark.parametrize(
+    ("metric", "caption"),
+    [
+        ("fvd", "fvd, left is better"),
+        ("motion_amount_distance", "motion amount distance, in diagonals/s, left is better"),
+        ("precision", "precision, right is better"),
+    ],
+)
+def test_the_plot_of_a_distance_names_its_better_side(metric, caption):
+    numbers = {"value": 0.8, "null": 0.9, "null_sd": 0.05, "floor": 0.9, "n": 24, "p": 0.001, "too_few": None}
+    scores = pd.DataFrame([{"subset": "s", "metric": metric, "model": "a", **numbers, "null_within_prompts": True}])
+    (figure,) = plots.distances(scores, ["a"], "s")
+    told = [one.text for one in ET.fromstring(figure.drawing).iter(f"{SVG}text")]
+    assert caption in told and not any("reference" in one for one in told)
+
+
 @pytest.mark.browser
 def test_names_that_are_read_from_the_right_do_not_turn_what_stands_beside_them(browser):
     """Of ``ב-1 − א-2`` the first name stands on the left in a plot and in a table, as the table's head says."""

@@ -73,6 +73,13 @@ def test_one_frame_is_no_video(server):
     assert not server.asked
 
 
+def test_the_range_of_the_spread_ends_at_the_largest_one():
+    """A judge that always says 1 is rated 1, 5, 1, 5: squares of 2 four times, over 3, under a root."""
+    found = rated(answering(1, 0, 0, 0, 0), PROTOCOL)
+    assert found["spread"] == pytest.approx((4 * 2**2 / 3) ** 0.5)
+    assert known_metrics()["physics_judge_spread"].bounds == (0, pytest.approx(found["spread"], abs=0.005))
+
+
 def test_the_metrics_are_rating_and_spread():
     columns = {"rating": np.array([3.5, 1.0]), "spread": np.array([0.25, 0.0])}
     np.testing.assert_array_equal(known_metrics()["physics_judge"].of_clips(columns), [3.5, 1.0])

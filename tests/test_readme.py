@@ -10,8 +10,12 @@ import pytest
 import typer.main
 
 from avbench.core import all_of
+from avbench.features.requirements import weights_of
+from avbench.generation.providers.toyworld import CHANGES, WORLDS
+from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import METRICS
 from avbench.storage.clip_files import FILE_TAGS
+from avbench.storage.published import PUBLISHED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -144,6 +148,19 @@ def test_pages_agree_on_how_many_contacts_are_found():
     assert f"At 24 frames per second {right_24} % and {known_24} %, at 60 {right_60} % and {known_60} %" in limits
     assert f"{right} % of the events on toy clips are contacts, but only {known} % of contacts are found" in readme
     assert f"({known_24} % at 24 frames per second)" in readme
+
+
+def test_pages_count_the_metrics():
+    """All, those on request, those that need weights to fetch, and those that were tried on known-bad models."""
+    readme = " ".join(README.split())
+    asked = [{*weights_of(features_of([metric]))} for metric in METRICS]
+    needing = sum(bool(one & {*PUBLISHED}) for one in asked)
+    assert f"{needing} of the {len(METRICS)} metrics need weights that no package ships" in readme
+    assert f"{sum(not metric.usual for metric in METRICS)} more can be chosen by name" in readme
+    tried = len({line.partition(",")[0] for line in (ROOT / "docs/known-bad.csv").read_text().splitlines()[1:]})
+    assert f"{tried} metrics are tested against sixteen models" in readme and len({*WORLDS, *CHANGES}) == 17
+    assert f"{tried} metrics are computed on the embedded world" in (ROOT / "docs/known-bad.md").read_text()
+    assert f"shows by experiment what {tried} of them react to" in (ROOT / "docs/metrics.md").read_text()
 
 
 def test_the_readme_repeats_the_numbers_of_the_demo():

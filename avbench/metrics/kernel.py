@@ -16,8 +16,8 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, *, degree: int = 3, coef0: flo
     """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / d + coef0)^degree.
 
     Degree 3 with coef0 1 is KID's kernel (Bińkowski et al., 2018). Degree 2 with coef0 0 is JEDi's; JEDi prints 100
-    times the biased estimate. The unbiased estimate is centred on 0 for equal distributions at any n, and can be
-    negative; the sign is kept.
+    times the biased estimate. The unbiased estimate is centred on 0 for independent clips of one distribution, at
+    any n, and can be negative; the sign is kept. Where both sets have the same prompts it is usually below 0.
 
     Raises:
         InputError: the features are not two finite matrices of one width.

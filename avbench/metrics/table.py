@@ -176,7 +176,7 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
 
 _Row = tuple[str, Direction, str, tuple[float | None, float | None], str]
 """Name, direction, unit, bounds, question."""
-_FROZEN = "nothing in them moves, and a frozen clip would have the best value"
+_FROZEN = "no motion is found in them, and a frozen clip would have the best value"
 _UNMATCHED = "they have no onset, or no abrupt change of motion"
 _UNMATCHED_INSIDE = f"from the third frame to the third last {_UNMATCHED}"
 
@@ -206,7 +206,7 @@ _LISTED: tuple[Metric, ...] = (
     _kernel(
         "kvd",
         "i3d-k400",
-        "Kernel distance of the same features as `fvd`: unbiased, and more sensitive with few clips.",
+        "Kernel distance of the same features as `fvd`, unbiased.",
     ),
     _frechet(
         "motion_frechet",
@@ -226,8 +226,9 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:warping_error",
         Direction.BAND,
         "RGB²",
-        "Difference that remains after each frame is warped along the flow to the next, where things move.",
-        unable="nothing in them moves, and the warping error of a frozen clip has no meaning",
+        "Difference that remains after each frame is warped along the flow to the next, over what both frames show.",
+        unable="no motion is found in them (the error of a frozen clip has no meaning), or no two frames in a row show "
+        "the same place",
         goes_with_motion=True,
     ),
     Metric(
@@ -314,7 +315,8 @@ _LISTED: tuple[Metric, ...] = (
             "Change of brightness of the parts that do not move: median over their pixels, then mean over pairs of "
             "frames.",
         ),
-        unable=f"{_FROZEN}, or no place is still",
+        unable="neither motion nor flicker is found in them (a frozen clip would have the best value), or no place is "
+        "still",
         goes_with_motion=True,
     ),
     *_on_request(
@@ -735,7 +737,7 @@ _LISTED: tuple[Metric, ...] = (
             "physics_judge_spread",
             Direction.NEITHER,
             "",
-            (0.0, 4.0),
+            (0.0, 2.31),  # where two of the four answers are 1 and two are 5
             "How much `physics_judge` depends on the words of the questions: standard deviation over them (ddof 1).",
         ),
     ),
@@ -765,6 +767,7 @@ _LISTED: tuple[Metric, ...] = (
         "",
         "Estimate of `fvd` at infinitely many clips. It needs 2,000 clips, five for each dimension.",
         per_clip=False,
+        bounds=_ANY,  # the line through the values of fewer clips can end below 0
         settings={"ddof": 1},
         column="logits",
         usual=False,

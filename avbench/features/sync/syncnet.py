@@ -6,7 +6,7 @@ moved by up to 15 frames each way, and for each shift the distances of the vecto
 the smallest of these means; LSE-C is their median less the smallest. So both are those of the best shift: a constant
 delay of up to 0.6 s costs nothing.
 
-Only a clip with a face can be measured: one of at least 100 pixels that is followed for 2 s. If there are several, the
+Only a clip with a face can be measured: one of more than 100 pixels that is followed for 2 s. If there are several, the
 one that is followed longest is taken. It may be one that does not speak, or the speech may be a voice-over; then the
 numbers say nothing.
 

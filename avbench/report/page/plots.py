@@ -79,7 +79,7 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
         several_kinds = len({row.null_within_prompts for row in rows}) > 1
         axis = svg.scale([*(row.value for row in rows), *ends, *floors], _LEFT, _RIGHT)
         bottom = 44.0 * len(rows)
-        parts = [svg.across(axis, 0, bottom, f"{_named(metric)}: lower is nearer to the reference")]
+        parts = [svg.across(axis, 0, bottom, ", ".join([_named(metric), *_unit_and_way(str(metric))]))]
         for place, row in enumerate(rows):
             y = 44.0 * place
             parts += _standard(axis, row.floor, y, y + 44)
