@@ -17,6 +17,7 @@ from avbench.report import comparison_tables, paper
 from avbench.report.latex import escaped_for_latex, set_as_latex
 from avbench.report.tables import (
     LEGEND,
+    STANDARD,
     STAR,
     Cell,
     compact,
@@ -152,6 +153,13 @@ def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame)
         screen.print(compact(rows, None, 1000))
         text.append(screen.export_text())
     assert "‡" not in text[0] and text[1].count("‡") == 2 and "‡ rests on a part of the clips" in text[1]
+
+
+def test_the_legend_explains_the_last_row(frame):
+    """For ≈ it has the reference's value, and of a distance the floor."""
+    (table,) = subset_tables(frame)
+    assert table.rows[-1] == (STANDARD, [Cell("180"), Cell("0.400"), Cell("")])
+    assert "The last row has that value, and of a distance what n of the reference's own clips score" in LEGEND
 
 
 def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):

@@ -1,7 +1,7 @@
 """Measures whether picture and sound belong together in time.
 
 avbench's own metrics compare abrupt changes of motion (events; features/flow/tracks.py) with onsets
-(features/audio/onsets.py), both in seconds, so that a score does not depend on the frame rate. Each onset is matched
+(features/audio/onsets.py), both in seconds, so that the tolerance is the same at every frame rate. Each onset is matched
 with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
 near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
 are shifted cyclically within the sound, or within the picture if the sound is longer, by many offsets that are not

@@ -4,8 +4,9 @@ The flow between consecutive frames is computed once for each clip, forward and 
 
 Conventions: flow is ``[height, width, 2]`` float32 in pixels of the working frames, x before y. The forward flow of a
 pair lies on the grid of frame k and points to where each place is in frame k+1. Speeds are in frame diagonals per
-second, so they hardly depend on resolution or frame rate: of a disc that moves evenly, `motion_amount` reads 3 to 10 %
-less at 60 frames per second than at 8.
+second, so they hardly depend on resolution. At a high frame rate they are lower: of discs at 0.04 to 0.3 diagonals per
+second, in frames of 64 and 256 pixels, `motion_amount` reads 1 to 23 % less at 60 frames per second than at 8, and up
+to 30 % less if they hardly stand out from the ground. Compare clips of one rate.
 """
 
 import itertools
