@@ -8,6 +8,7 @@ import pytest
 from avbench.core import Clip, Key, NotMeasurable, Prompt, Row, columns
 from avbench.features.toyworld import ToyPhysics
 from avbench.metrics import toyworld as metrics
+from avbench.metrics.table import known_metrics
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.judge import judge
@@ -83,6 +84,16 @@ def test_solid_things_overlap_only_without_contact():
     good, bad = (metrics.toy_penetration(measured("collide", contacts=on)) for on in (True, False))
     assert np.nanmax(good) < 0.09
     assert np.nanmean(bad) > 2 * np.nanmean(good)
+
+
+def test_a_clip_without_what_is_judged_has_no_number_though_its_bodies_are_followed():
+    """Nothing falls where bodies collide on a line, and nothing bounces in a frozen clip."""
+    found = measured("collide")
+    assert found["kicks_known"].all() and np.isnan(metrics.toy_gravity_error(found)).all()
+    found = measured("collide", "frozen")
+    assert found["kicks_known"].all() and np.isnan(metrics.toy_avoidance(found)).all()
+    for name in ("toy_gravity_error", "toy_avoidance"):
+        assert known_metrics()[name].unable.startswith("what is judged does not happen in them, or no body")
 
 
 def test_the_world_avoids_nothing_and_breaks_nothing():

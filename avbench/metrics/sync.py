@@ -1,14 +1,14 @@
 """Measures whether picture and sound belong together in time.
 
 avbench's own metrics compare abrupt changes of motion (events; features/flow/tracks.py) with onsets
-(features/audio/onsets.py), both in seconds, so that the tolerance is the same at every frame rate. Each onset is matched
-with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`. Onsets
-near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same onsets
-are shifted cyclically within the sound, or within the picture if the sound is longer, by many offsets that are not
-small, and matched again; offsets that leave no onset where events can be found do not count. The lag is the offset at
-which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three versions
-of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and syncnet.py of
-features/sync.
+(features/audio/onsets.py), both in seconds, so that the tolerance is the same at every frame rate. Each onset is
+matched with at most one event, so that there are as many matches as possible; a match lies within `TOLERANCE_SECONDS`.
+Onsets near the clip's ends, where no event can be found, do not count. The agreement by chance is measured: the same
+onsets are shifted cyclically within the sound, or within the picture if the sound is longer, by many offsets that are
+not small, and matched again; offsets that leave no onset where events can be found do not count. The lag is the offset
+at which strong events and loud onsets coincide best; of nearly equal offsets the smaller one is taken. The three
+versions of AV-Align, DeSync and SyncNet's numbers follow their published code: av_align.py, synchformer.py and
+syncnet.py of features/sync.
 
 A clip without onsets or without events has nothing to match and is not measurable; the published code returns 0 or
 divides by 0.

@@ -459,7 +459,7 @@ _LISTED: tuple[Metric, ...] = (
             _POSITIVE,
             "Toy subsets: largest rise of energy without a cause, as a height.",
         ),
-        unable="no body in them can be followed well enough for it",
+        unable="what is judged does not happen in them, or no body can be followed well enough",
     ),
     *_on_request(
         "toy-physics",
