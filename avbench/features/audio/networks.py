@@ -2,7 +2,7 @@
 
 - ``vggish`` (Hershey et al., 2017; torchvggish's file): the network of FAD (Kilgour et al., 2019). 128 numbers for each
   patch of 0.96 s, averaged over the clip's patches. They are taken before the last rectifier, as Google's FAD does, and
-  without the PCA and the rounding to 8 bits that YouTube-8M adds.
+  without the PCA and the rounding to 8 bits that YouTube-8M adds. Some papers print FAD times 1,000 or 10,000.
 - ``panns-cnn14`` (Kong et al., 2020; Cnn14 at 32 kHz, mAP 0.431): the network of the FD of audio generation. 2048
   numbers of the whole clip. Papers also use the checkpoint at 16 kHz, a different network with different numbers.
 - ``clap`` (Wu et al., 2023; a folder that transformers reads, such as laion/clap-htsat-unfused): a vector of 512
