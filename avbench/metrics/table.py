@@ -226,8 +226,8 @@ _LISTED: tuple[Metric, ...] = (
         "avbench.metrics.motion:warping_error",
         Direction.BAND,
         "RGB²",
-        "Squared difference of R, G and B in 0 to 1, summed, that remains after each frame is warped along the flow to the "
-        "next: mean over what both frames show, then over pairs of frames.",
+        "Squared difference of R, G and B in 0 to 1, summed, that remains after each frame is warped along the flow to "
+        "the next: mean over what both frames show, then over pairs of frames.",
         unable="no motion is found in them (the error of a frozen clip has no meaning), or no two frames in a row show "
         "the same place",
         goes_with_motion=True,
