@@ -749,8 +749,8 @@ _LISTED: tuple[Metric, ...] = (
         Direction.LOWER,
         "share",
         "Share of clips that are as near to a real clip as 1 % of real clips are to another. Chance gives up to 2 % "
-        "with 99 real clips, and about 1 % with 200 or more. It needs a reference with several clips of a prompt, or "
-        "with other prompts.",
+        "with 99 real clips, the fewest, and about 1 % with 200 or more. They must be several of a prompt, or of other "
+        "prompts.",
         bounds=(0.0, 1.0),
         settings={"level": 0.01},
         column="logits",
