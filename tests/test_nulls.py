@@ -104,6 +104,22 @@ def test_several_clips_of_a_prompt_have_no_null_across_prompts():
             permutation_null(Frechet(clips), prompts, real)
 
 
+@pytest.mark.parametrize("distance", [Frechet, Kernel])
+def test_the_error_of_a_difference_halves_at_four_times_the_clips_only_if_the_reference_grows_too(distance):
+    """So the prompts that a distance needs are counted with real clips in proportion."""
+
+    def error(n, real):
+        found = []
+        for seed in range(6):
+            models = np.random.default_rng(seed).standard_normal((2 * n + real, 8))
+            models[:n] += 0.5
+            found.append(swap_test(distance(models), range(n), range(real), permutations=99).error)
+        return np.mean(found)
+
+    few, models_alone, both = error(30, 30), error(120, 30), error(120, 120)
+    assert both < 0.55 * few < models_alone
+
+
 @pytest.mark.statistical
 @pytest.mark.usefixtures("swaps_alone")
 def test_models_that_differ_prompt_by_prompt_are_not_told_apart_by_more_seeds():
