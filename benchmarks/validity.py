@@ -12,20 +12,21 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from avbench.core import columns
+from avbench.core import Row, columns
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.metrics.frechet import Frechet
 from avbench.metrics.kernel import Kernel
+from avbench.metrics.table import Metric
 from avbench.statistics import uncertainty
 from avbench.storage.run_folder import RunFolder
 from avbench.subsets import loading
@@ -36,6 +37,15 @@ SEEDS = 4
 VARIANTS = ("", "frozen", "shuffled", "reversed", "no-contact", "zero-gravity", "blurred", "noisy", "flickering")
 DISTANCES = ("fvd", "kvd", "kvd_quadratic", "motion_frechet", "precision", "recall", "density", "coverage")
 SIZES = (32, 96, 384)
+FEW_SUBSETS = ("toy-large-motion", "toy-object-contact")
+"""They differ: how few clips of the world on one of them show that they are not of the other?"""
+FEW = {
+    "fvd": "FVD (I3D, 400 dimensions)",
+    "kvd": "KVD (the same)",
+    "motion_frechet": "`motion_frechet` (128 dimensions)",
+    "fad": "FAD (musicnn, 200 dimensions)",
+}
+FEW_SIZES, DRAWS = (6, 12, 24, 48), 100
 SEEN = 0.01
 """A distance sees a variant if its p-value is below this."""
 
@@ -132,6 +142,39 @@ def blind_table(found: pd.DataFrame) -> str:
     return "\n".join([*lines, ""])
 
 
+def few_table(work: Path) -> str:
+    """How often p < 0.05 where n clips of one subset, drawn at random, are compared with one real clip per prompt of
+    the other; and the other way round.
+    """
+    place = work / "few" / run_name("")
+    for command in (
+        ["sample", "toyworld:", "--subset", ",".join(FEW_SUBSETS), "--out", str(place.parent)],
+        ["measure", str(place), "--metric", ",".join(FEW)],
+    ):
+        subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
+    lines = ["| distance | " + " | ".join(f"n = {n}" for n in FEW_SIZES) + " |", "|---|" + "--:|" * len(FEW_SIZES)]
+    for metric in chosen_metrics(tuple(FEW)):
+        rows = [*current_rows(RunFolder(place), metric.feature).values()]
+        shares = [[*_told_apart(metric, rows, *order)] for order in (FEW_SUBSETS, FEW_SUBSETS[::-1])]
+        cells = [f"{one:.0%} / {other:.0%}" for one, other in zip(*shares, strict=True)]
+        lines.append(f"| {FEW[metric.name]} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _told_apart(metric: Metric, rows: Sequence[Row], of: str, reference_of: str) -> Iterator[float]:
+    other = loading.load(reference_of)
+    known, real_prompts = reference.find(other).columns(protocol_of(metric.feature), other)  # type: ignore[union-attr]
+    _, firsts = np.unique(real_prompts, return_index=True)
+    real = distances.embedding(known, metric.column, "the reference")[firsts]
+    keys, measured = columns([row for row in rows if row.key.subset == of])
+    world, prompts = distances.embedding(measured, metric.column, "the run"), np.array([key.prompt for key in keys])
+    for n in FEW_SIZES:
+        random = np.random.default_rng(n)
+        draws = [random.permutation(len(prompts))[:n] for _ in range(DRAWS)]
+        p = [distances.null(metric, world[one], prompts[one], real, firsts).p for one in draws]  # no prompt is shared
+        yield float(np.mean(np.array(p) < 0.05))
+
+
 def features(random: np.random.Generator, n: int) -> np.ndarray:
     """Features whose variances fall as 1/k, as those of real ones nearly do."""
     return random.standard_normal((n, DIMENSIONS)) / np.sqrt(np.arange(1, DIMENSIONS + 1)) + 0.5
@@ -209,14 +252,17 @@ def main() -> None:
     """Remake the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/validity"), help="Folder for the runs; resumable.")
-    parser.add_argument("--only", choices=["seen", "calibration"], help="Remake these tables only.")
+    parser.add_argument("--only", choices=["seen", "few", "calibration"], help="Remake these tables only.")
     options = parser.parse_args()
-    if options.only != "calibration":
+    wanted = {options.only} if options.only else {"seen", "few", "calibration"}
+    if "seen" in wanted:
         make_runs(options.work)
         found = pd.DataFrame(asked(options.work))
         insert("seen", seen_table(found))
         insert("blind", blind_table(found))
-    if options.only != "seen":
+    if "few" in wanted:
+        insert("few", few_table(options.work))
+    if "calibration" in wanted:
         insert("calibration", calibration_table())
 
 
