@@ -1,6 +1,7 @@
 """The page in a browser, as a reader has it: from a file, with the network off."""
 
 import base64
+import dataclasses
 import itertools
 import json
 import re
@@ -24,6 +25,7 @@ from avbench import cli
 from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
+from avbench.core import Key
 from avbench.features.current import current_rows
 from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import Metric
@@ -331,6 +333,49 @@ def test_a_thumbnail_opens_the_clip_of_its_own_seed(browser, report):
 
 
 @pytest.mark.browser
+def test_a_dot_opens_its_own_seed_and_lists_the_difference_that_it_shows(browser, report):
+    opened = Opened(browser, report)
+    tab = opened.page
+    tab.evaluate("data.subsets[0].seeds.push(1)")
+    press = """([chosen, seed]) => {
+      const dot = document.querySelector(chosen);
+      if (seed !== null) dot.dataset.seed = seed;
+      for (const kind of ["pointerover", "click"]) dot.dispatchEvent(new MouseEvent(kind, { bubbles: true }));
+      return [dot.textContent, document.querySelector("#player .name").textContent];
+    }"""
+    tab.select_option("#against", "1")
+    chosen = "[data-kind=paired] [data-run^='<img'] circle"
+    subset, prompt = tab.evaluate(
+        """(chosen) => {
+          const dot = document.querySelector(chosen);
+          return [dot.closest(".plot").dataset.subset, dot.dataset.prompt];
+        }""",
+        chosen,
+    )
+    assert subset == tab.evaluate("data.subsets[0].name")
+    assert tab.evaluate(press, [chosen, "1"]) == [
+        f"{prompt} · 1, <img src=x onerror=alert(1)> − toyworld",
+        f"{prompt} · 1",
+    ]
+    assert tab.evaluate("[$('run').value, $('against').value]") == ["2", "0"]
+    assert not opened.complaints
+    opened.context.close()
+
+
+@pytest.mark.browser
+def test_without_scripts_all_comparisons_are_there_and_nothing_that_cannot_work(browser, report):
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    tab = context.new_page()
+    tab.goto(report.as_uri())
+    assert tab.locator("#answer .pair").count() == 2
+    assert all(one.is_visible() for one in tab.locator("#answer .pair").all())
+    assert "JavaScript is off" in tab.locator("#answer").inner_text()
+    for gone in ("#show", "#clips", "#gallery", ".strip", "#pair", ".saves", ".switch", "a[href='#clips']"):
+        assert not any(one.is_visible() for one in tab.locator(gone).all()), gone
+    context.close()
+
+
+@pytest.mark.browser
 def test_a_pair_with_nothing_to_show_keeps_nothing_of_the_pair_before(browser, report):
     opened = Opened(browser, report)
     tab = opened.page
@@ -588,6 +633,16 @@ def test_sound_that_outlasts_the_picture_is_played_to_its_end_and_marked(browser
       return told;
     })"""
     assert tab.evaluate(words) == [["picture ends", "1.0"], ["sound ends", "0.5"]]
+    cut = """bench.arms.map((arm) => {
+      const pen = arm.canvas.getContext("2d"), draw = pen.fillText;
+      let cut = null;
+      pen.fillText = (text, x) => { cut = x < 0 || x + pen.measureText(text).width > arm.canvas.width; };
+      arm.card = { ...arm.card, seconds: 2.9, sound_seconds: 2.6 };
+      bench.waves();
+      pen.fillText = draw;
+      return cut;
+    })"""
+    assert tab.evaluate(cut) == [False, False]
     tab.evaluate("startVoting()")
     wait_until(tab, "!bench.root.classList.contains('loading')")
     assert tab.evaluate("bench.length") == 1
@@ -737,6 +792,38 @@ def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
     ]
     curve = "document.querySelector('#player .curve')"
     assert tab.evaluate(f"(bench.waves(), new Set({curve}.getContext('2d').getImageData(0, 0, 400, 40).data).size > 3)")
+    ends = """(form) => {
+      const canvas = document.querySelector("#player .curve"), pen = canvas.getContext("2d"), draw = pen.lineTo;
+      const drawn = [];
+      pen.lineTo = (x, y) => { drawn.push(x / canvas.width); draw.call(pen, x, y); };
+      bench.arms.forEach((arm) => { arm.clip.form = form; });
+      bench.waves();
+      delete pen.lineTo;
+      return Math.max(...drawn);
+    }"""
+    assert tab.evaluate(ends, None) == pytest.approx(15 / 16)  # of 16 frames in 2 s, the last step
+    form = {"width": 64, "height": 48, "frames": 16, "fps": 16, "seconds": 1, "sample_rate": 8000, "channels": 1}
+    assert tab.evaluate(ends, form) == pytest.approx(15 / 32), "its numbers are of the first second"
+    said = (
+        "measured as 64×48, 16 frames/s, the first 1 s, 8000 Hz, 1 channel; pictures over it are of the clip as it is"
+    )
+    assert tab.evaluate("(form) => measuredAs(form, bench.arms[0].card)", form) == said
+    assert tab.evaluate("(form) => measuredAs({ ...form, seconds: 3 }, bench.arms[0].card)", form) == ""
+    tab.evaluate(ends, None)
+    legend = """() => {
+      bench.arms.forEach((arm, k) => { arm.name = ["א", "ב", "ג"][k]; });
+      const made = bench.curve("motion_amount").firstChild, found = [];
+      document.querySelector("#player .curves").append(made);
+      const nodes = document.createTreeWalker(made, NodeFilter.SHOW_TEXT);
+      for (let node; (node = nodes.nextNode());) [...node.data].forEach((letter, k) => {
+        const range = document.createRange();
+        range.setStart(node, k); range.setEnd(node, k + 1);
+        if (/[1-3א-ג]/.test(letter)) found.push([range.getBoundingClientRect().x, letter]);
+      });
+      made.remove();
+      return found.sort((a, b) => a[0] - b[0]).map(([, letter]) => letter).join("");
+    }"""
+    assert tab.evaluate(legend) == "1א2ב3ג", "a number stands before its own name"
     run = folders(out)[0]
     key = next(key for key in run.samples() if key.subset == "toy-object-contact")
     clip = tab.evaluate("key => data.clips[key][0]", "/".join(map(str, key)))
@@ -765,6 +852,12 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     names = [tab.locator(".tile span").nth(place).inner_text().split("\n")[0].strip() for place in range(3)]
     assert names == [folder.path.name for folder in folders(out)]
     wait_until(tab, "document.querySelectorAll('.tile video').length > 0")
+    found = tab.evaluate("(showGallery(), chosenTiles().length)")
+    key = tab.evaluate("Object.keys(data.clips)[0]")
+    kept = (
+        "const of = data.clips[key]; const [first] = of; of[0] = null; const n = chosenTiles().length; of[0] = first;"
+    )
+    assert tab.evaluate(f"(key) => {{ {kept} return n; }}", key) == found - 1, "no tile of what was not asked for"
     tab.select_option("#gallery-run", label="toyworld-flickering")
     tab.select_option("#gallery-subset", label="toy-object-contact")
     assert tab.locator(".tile").count() == 3
@@ -784,6 +877,59 @@ def test_the_gallery_has_all_clips_and_loads_those_in_view(inside, out):
     tab.evaluate("heldInPlace.disconnect(), scrollTo(0, 0)")  # else the clips, which were opened, keep their place
     wait_until(tab, "document.querySelectorAll('.tile video').length === 0")
     assert not inside.complaints
+
+
+def test_a_run_has_a_tile_for_each_clip_that_it_was_asked_for_and_a_table_or_plot_for_each_metric_shown(tmp_path):
+    one = evaluated(made_run(tmp_path / "one", names=["toy-control"], count=4))
+    two = evaluated(made_run(tmp_path / "two", names=["toy-control"], count=5, seeds=(0, 1), onsets=1.0))
+    key = Key("toy-control", one.subsets()[0].prompts[3].id, 0)
+    one.add_sample(dataclasses.replace(one.samples()[key], spec_mismatch="fps 16 where 8 is asked for"))
+    runs, frame = [one, two], leaderboard([one, two])
+    gone, unmarked = {"missing": "gone"}, {}
+    with mock.patch.object(clips, "card", lambda *_: gone), mock.patch.object(page, "_times", lambda *_: unmarked):
+        shown, _ = page._clips(runs, tmp_path, explain.NOTHING)
+        only = frame[frame["metric"] == "onset_rate"]
+        html = page.render(runs, only, over_motion(runs), tmp_path)
+    counts = [sum(of_runs[k] is not None for of_runs in shown.values()) for k in range(2)]
+    assert counts == [24, 48], "of 24 prompts, with one seed and with two"
+    lost = [
+        sum(of_runs[k]["missing"] == "it was not sampled" for of_runs in shown.values() if of_runs[k]) for k in (0, 1)
+    ]
+    assert lost == [24 - 4, 48 - 2 * 5]
+    form = shown["/".join(map(str, key))][0]["form"]
+    assert {name: form[name] for name in ("width", "frames", "fps", "seconds")} == {
+        "width": 64,
+        "frames": 16,
+        "fps": 8,
+        "seconds": 2,
+    }
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html).group(1))
+    assert [*data["values"]["toy-control"]] == [*data["metrics"]] == ["onset_rate"]
+    assert {*re.findall(r'data-metric="(\w+)"', html)} == {"onset_rate"}, "only what is in the tables"
+
+
+def test_a_dot_over_motion_carries_its_seed():
+    of_clip = {("p", 0): (0.3, 1.0), ("p", 1): (0.31, 2.0), ("q", 0): (0.32, 3.0)}
+    rows = [
+        ("s", prompt, seed, metric, "a", value)
+        for (prompt, seed), pair in of_clip.items()
+        for metric, value in zip(("motion_amount", "fvd"), pair, strict=True)
+    ]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    one = {"subset": "s", "metric": "fvd", "model": "a", "bin": 4, "low": 0.2, "high": 0.4, "n": 3, "mean": 2.0}
+    (figure,) = plots.over_motion(values, pd.DataFrame([one]), ["a"], "s")
+    dots = [dot for dot in ET.fromstring(figure.drawing).iter(f"{SVG}circle") if dot.get("data-prompt")]
+    heights = {(dot.get("data-prompt"), int(dot.get("data-seed"))): -float(dot.get("cy")) for dot in dots}
+    assert sorted(heights, key=heights.get) == [*of_clip]
+
+
+@pytest.mark.parametrize("values", [(-0.0376, 0.004), (0, 379_000)])
+def test_a_number_of_an_axis_is_not_cut_off(values):
+    """A cut sign would turn a number over: letters are about 6.4 pixels wide, and the drawing 440."""
+    axis = svg.scale([*values], 12.0, 428.0)
+    for one in ET.fromstring(svg.drawing([svg.across(axis, 0, 9)], 440, 50, "")).iter(f"{SVG}text"):
+        half = len(one.text) * svg.LETTER / 2
+        assert half <= float(one.get("x")) <= 440 - half
 
 
 def test_a_paired_figure_has_the_differences_of_the_prompts():

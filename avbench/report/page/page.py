@@ -21,9 +21,10 @@ from markupsafe import Markup, escape
 from avbench.comparison import votes as ballots
 from avbench.comparison.differences import by_pair
 from avbench.comparison.verdict import effect, verdict
-from avbench.core import Key, Run, Subset, clip_name
+from avbench.core import Key, Run, Sample, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
+from avbench.features.protocols import forms_of
 from avbench.generation.settings import typed
 from avbench.metrics.evaluate import values_of
 from avbench.metrics.table import known_metrics
@@ -77,7 +78,8 @@ def render(
     """
     script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
     runs = [folder.path.name for folder in folders]
-    values = values_of(folders)
+    every = values_of(folders)  # also of metrics that the tables leave out, such as the amount of motion
+    values, over = (one.loc[one["metric"].isin(frame["metric"])] for one in (every, over))
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, explained)
     pairs = {} if differences is None else by_pair(differences)
@@ -87,7 +89,6 @@ def render(
         "runs": [{"name": name, "colour": look} for name, look in colours.items()],
         "metrics": _metrics(frame),
         "subsets": subsets,
-        "asked": [[*folder.run().subsets] for folder in folders],
         "values": _values(values, runs, subsets),
         "clips": shown,
         "cards": cards,
@@ -127,7 +128,7 @@ def render(
             subset["name"]: {
                 "paired": list(plots.paired(values, runs, subset["name"], differences)),
                 "distances": list(plots.distances(frame, runs, subset["name"])),
-                "motion": list(plots.over_motion(values, over, runs, subset["name"])),
+                "motion": list(plots.over_motion(every, over, runs, subset["name"])),
             }
             for subset in subsets
         },
@@ -276,14 +277,19 @@ def _values(
 
 
 def _clips(folders: Sequence[RunFolder], place: Path, explained: Explained) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return ``subset/prompt/seed`` → one clip per run, and the record of each encoded file by sha256."""
+    """Return ``subset/prompt/seed`` → one clip per run, and the record of each encoded file by sha256.
+
+    A clip is None where the run was not asked for it, and has a `form` where it was measured in another one.
+    """
     shown: dict[str, list[Any]] = {}
     cards: dict[str, Any] = {}
     for index, folder in enumerate(folders):
         heard = _times(folder, "onsets", "onset_seconds")
         seen = _times(folder, "flow-dis", "event_seconds")
         curves, near = explain.curves(folder, explained), explain.neighbours(folder, explained, place)
-        for key, sample in sorted(folder.samples().items()):
+        samples, forms = folder.samples(), forms_of(folder)
+        for key in sorted({*samples, *folder.planned_keys()}):
+            sample = samples.get(key)
             clip: dict[str, Any] = {
                 "onsets": heard.get(key),
                 "changes": seen.get(key),
@@ -295,16 +301,24 @@ def _clips(folders: Sequence[RunFolder], place: Path, explained: Explained) -> t
                 for one in beside.values():
                     if not isinstance(one, str) and one.sha256 is not None:
                         cards.setdefault(one.sha256, _card(clips.card(place, one.sha256), ()))
-            missing = sample.failure
-            if sample.sha256 is not None:
+            missing = _failure(sample)
+            if sample is not None and sample.sha256 is not None:
                 known = clips.card(place, sample.sha256)
                 missing = known.get("missing")
                 if missing is None:
                     cards[sample.sha256] = _card(known, explained.pictures)
-            clip |= {"sha256": sample.sha256, "missing": without_folders(missing)}
-            clip |= {"refused": True} if sample.refused else {}
+                if sample.spec_mismatch:
+                    spec = forms[key.subset].spec
+                    clip["form"] = {**spec.to_json(), "fps": float(spec.fps), "seconds": spec.seconds}
+            clip |= {"sha256": sample and sample.sha256, "missing": without_folders(missing)}
+            clip |= {"refused": True} if sample is not None and sample.refused else {}
             shown.setdefault("/".join(map(str, key)), [None] * len(folders))[index] = clip
     return shown, cards
+
+
+def _failure(sample: Sample | None) -> str | None:
+    """Return why there is no clip of what a run was asked for; None where there is one."""
+    return "it was not sampled" if sample is None else sample.failure
 
 
 def _card(known: Mapping[str, Any], pictures: Sequence[str]) -> dict[str, Any]:
@@ -355,7 +369,7 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
             here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
             rows = [row for row in _records(here) if row["unmeasured"]]
             gaps = [(row["metric"], row["unmeasured"], row["missing"] or row["why_unmeasured"]) for row in rows]
-            failed = [(key, samples[key].failure if key in samples else "it was not sampled") for key in asked]
+            failed = [(key, _failure(samples.get(key))) for key in asked]
             found.append(
                 {
                     "subset": subset.name,

@@ -1,8 +1,8 @@
 """Draws the figures of each subset: paired differences, distances with their null, metrics over the amount of motion.
 
 `values` has a row per clip and metric: subset, prompt, seed, metric, model, value, NaN where it could not be measured.
-`runs` are the names of all runs, in the page's order, which gives them their colours. A dot carries its prompt's id, so
-that the page can open the prompt's clips.
+`runs` are the names of all runs, in the page's order, which gives them their colours. The page opens a dot's clips: the
+dot carries its prompt's id, and its seed where it is one clip, and its group carries the runs.
 """
 
 import math
@@ -124,7 +124,7 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             clips_of_model: list[Any] = [*dots.itertuples()]
             parts.append(
                 svg.group(
-                    (_dot(x(dot.amount), y(dot.value), dot.prompt) for dot in clips_of_model),
+                    (_dot(x(dot.amount), y(dot.value), dot.prompt, data_seed=dot.seed) for dot in clips_of_model),
                     fill=look,
                     fill_opacity="0.4",
                     data_run=model,
@@ -210,7 +210,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
         # Multiples of the golden section spread neighbours evenly over the row's height, without chance.
         heights = y + 25 + 22 * (dots.rank(method="first").to_numpy() * 0.618034 % 1)
         marks = (_dot(axis(value), at, prompt) for (prompt, value), at in zip(dots.items(), heights, strict=True))
-        parts.append(svg.group(marks, fill=look, fill_opacity="0.55"))
+        parts.append(svg.group(marks, fill=look, fill_opacity="0.55", data_run=run, data_against=against))
         if pd.isna(mean):
             continue
         parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
@@ -259,8 +259,8 @@ def _named_number(at: int, place: int, name: str) -> Markup:
     return Markup("").join([_numbered(x, y, place), svg.text(x + 14, y + 4, svg.cut(name, 28))])
 
 
-def _dot(x: float, y: float, prompt: object) -> Markup:
-    return svg.circle(x, float(y), 3, data_prompt=prompt)
+def _dot(x: float, y: float, prompt: object, **look: object) -> Markup:
+    return svg.circle(x, float(y), 3, data_prompt=prompt, **look)
 
 
 def _named(metric: object) -> str:

@@ -124,9 +124,17 @@ def across(axis: Scale, top: float, bottom: float, *label: str) -> Markup:
     """
     parts = []
     for tick in axis.ticks():
+        number = f"{tick:g}"
+        room = len(number) * LETTER / 2 - 10  # the ten pixels beside an axis are in every figure
         parts += [
             line(axis(tick), top, axis(tick), bottom, "zero" if tick == 0 else "grid"),
-            text(axis(tick), bottom + 15, f"{tick:g}", anchor="middle", kind="soft"),
+            text(
+                min(max(axis(tick), axis.start + room), axis.end - room),
+                bottom + 15,
+                number,
+                anchor="middle",
+                kind="soft",
+            ),
         ]
     middle = (axis.start + axis.end) / 2
     for place, words in enumerate(label):

@@ -19,7 +19,7 @@ function fillGalleryChoices() {
   }
 }
 
-// Every clip that was asked for: a tile each, with or without a clip.
+// Every clip that its run was asked for: a tile each, with or without a clip.
 function* tiles() {
   const metric = part("metric").value;
   for (const [at, of] of data.subsets.entries()) {
@@ -27,9 +27,10 @@ function* tiles() {
     for (const [item, one] of items(at).entries()) {
       const found = clipsOf(at, one);
       for (const run of data.runs.keys()) {
-        if (!data.asked[run].includes(of.name)) continue;
-        const clip = found[run], whole = Boolean(clip && data.cards[clip.sha256]);
-        yield { at, item, one, run, clip, whole, refused: Boolean(clip?.refused), value: known?.[run]?.[item] ?? null };
+        const clip = found[run];
+        if (!clip) continue; // the run was not asked for it
+        const whole = Boolean(data.cards[clip.sha256]);
+        yield { at, item, one, run, clip, whole, refused: Boolean(clip.refused), value: known?.[run]?.[item] ?? null };
       }
     }
   }
@@ -67,7 +68,7 @@ function moreTiles() {
     const { one, run, clip, whole, refused, value, at } = tile, { name, colour } = data.runs[run];
     const told = data.subsets[at].seeds.length > 1 ? `${one.prompt.id} · ${one.seed}` : one.prompt.id;
     const why = refused ? "refused by the model: " : "no clip: ";
-    const stage = element("div", { className: "stage" }, ...(whole ? [] : [element("p", { className: "why", textContent: why + (clip ? clip.missing ?? "it cannot be shown" : "it was not sampled") })]));
+    const stage = element("div", { className: "stage" }, ...(whole ? [] : [element("p", { className: "why", textContent: why + (clip.missing ?? "it cannot be shown") })]));
     if (whole) { const card = data.cards[clip.sha256]; stage.style.aspectRatio = `${card.width} / ${card.height}`; }
     const dot = element("i");
     dot.style.background = colour;

@@ -6,6 +6,15 @@ const UNLIKE_SECONDS = 0.2; // lengths of picture and sound that differ by more 
 // Sound counts as a whole, also what lasts longer than the picture.
 const lasts = (card) => Math.max(card.seconds, card.sound_seconds ?? 0);
 
+// A clip of another form than its subset's is played as it is; its numbers, marks and curves are of a conformed copy,
+// if it is long enough for one.
+function measuredAs({ width, height, fps, seconds, sample_rate, channels }, card) {
+  if (seconds - card.seconds > 1e-3 || seconds - (card.sound_seconds ?? seconds) > 1 / fps) return "";
+  const sound = card.peaks !== null && sample_rate ? `, ${sample_rate} Hz, ${channels} channel${channels > 1 ? "s" : ""}` : "";
+  return `measured as ${width}×${height}, ${short(fps)} frames/s, the first ${short(seconds)} s${sound}`
+    + (data.pictures.length ? "; pictures over it are of the clip as it is" : "");
+}
+
 // Of a clip, or of a picture that lies over it.
 function address(sha, picture = "") {
   if (!data.inside) return `media/${sha}${picture && `.${picture}`}.mp4`;
@@ -63,7 +72,7 @@ class Player {
     const stage = element("div", { className: "stage" }), box = element("article", { className: "arm" }, heading, stage);
     const made = { clip, box, stage, radio, colour, name, number: index + 1, videos: [], canvas: null, card: clip && !clip.missing ? data.cards[clip.sha256] : null };
     if (!made.card) {
-      const why = clip ? clip.missing ?? "the clip cannot be shown" : "the clip was not sampled";
+      const why = clip ? clip.missing ?? "it cannot be shown" : "the run was not asked for it";
       stage.append(element("p", { className: "why", textContent: `No clip: ${why}` }));
       radio.disabled = true;
       return made;
@@ -87,6 +96,8 @@ class Player {
     made.canvas.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
     box.append(made.canvas);
     if (colour && note) box.append(element("p", { className: "note", textContent: note, title: `sha256 ${clip.sha256}` }));
+    const form = colour && clip.form && measuredAs(clip.form, made.card);
+    if (form) box.append(element("p", { className: "note form", textContent: form }));
     for (const [metric, near] of Object.entries(clip.near ?? {})) box.append(this.neighbour(made, metric, near));
     return made;
   }
@@ -255,8 +266,9 @@ class Player {
     canvas.setAttribute("aria-label", `${words(metric)} over time: ${known.map((one) => `${one.name} ${short(Math.min(...one.clip.curves[metric]))} to ${short(Math.max(...one.clip.curves[metric]))}`).join(", ")}`);
     const told = element("figcaption", {}, `${words(metric)}, frame by frame:`);
     for (const { number, name, colour } of known) {
-      told.append(" ", element("i"), ` ${number} ${name}`);
-      told.lastElementChild.style.background = colour;
+      const dot = element("i");
+      dot.style.background = colour;
+      told.append(" ", dot, ` ${number} `, element("bdi", { textContent: name }));
     }
     return element("figure", { className: "over-time" }, told, canvas);
   }
@@ -272,9 +284,9 @@ class Player {
       known.forEach(([arm, numbers], nth) => {
         pen.strokeStyle = arm.colour;
         pen.beginPath();
-        // a step lies between two frames; a number of a frame in its middle
-        const shift = numbers.length < arm.card.frames ? 1 : 0.5;
-        const x = (k) => ((k + shift) / arm.card.fps / this.length) * width;
+        // a step lies between two frames of what was measured; a number of a frame in its middle
+        const { frames, fps } = arm.clip.form ?? arm.card, shift = numbers.length < frames ? 1 : 0.5;
+        const x = (k) => ((k + shift) / fps / this.length) * width;
         numbers.forEach((number, k) => pen.lineTo(x(k), place(number)));
         pen.stroke();
         // its number, each line's at another place
@@ -315,7 +327,9 @@ class Player {
         pen.fillStyle = colours.soft;
         pen.font = `${11 * devicePixelRatio}px system-ui`;
         pen.fillRect(end, 0, devicePixelRatio, height);
-        pen.fillText(`${card.sound_seconds > card.seconds ? "picture" : "sound"} ends`, end + 4 * devicePixelRatio, 12 * devicePixelRatio);
+        const told = `${card.sound_seconds > card.seconds ? "picture" : "sound"} ends`, gap = 4 * devicePixelRatio;
+        const wide = pen.measureText(told).width; // beside the line, where there is room for it
+        pen.fillText(told, end + gap + wide < width ? end + gap : end - gap - wide, 12 * devicePixelRatio);
       }
       const line = 2 * devicePixelRatio;
       pen.fillStyle = colours.onset;

@@ -2,7 +2,12 @@
 
 document.addEventListener("click", (event) => {
   const dot = event.target.closest("[data-prompt]"), plot = event.target.closest(".plot");
-  if (dot && plot) openIn(plot.dataset.subset, plot.dataset.metric, dot.dataset.prompt);
+  if (dot && plot) {
+    const { run, against } = dot.closest("[data-run]").dataset; // a difference is listed as the plot has it
+    if (against !== undefined) for (const [id, name] of Object.entries({ run, against })) $(id).value = runNames.indexOf(name);
+    const { prompt, seed } = dot.dataset;
+    openIn(plot.dataset.subset, plot.dataset.metric, prompt, seed === undefined ? null : +seed);
+  }
   const save = event.target.closest("[data-save]");
   if (save) savePlot([...save.closest("figure").querySelectorAll("svg")].find((one) => one.clientWidth), save.dataset.save);
 });
@@ -10,7 +15,9 @@ document.addEventListener("pointerover", (event) => {
   const dot = event.target.closest("[data-prompt]");
   if (dot && !dot.firstChild) {
     const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-    title.textContent = [dot.dataset.prompt, dot.closest("[data-run]")?.dataset.run].filter(Boolean).join(", ");
+    const { prompt, seed } = dot.dataset, { run, against } = dot.closest("[data-run]").dataset;
+    const several = seed !== undefined && data.subsets.some((one) => one.seeds.length > 1);
+    title.textContent = [several ? `${prompt} · ${seed}` : prompt, [run, against].filter(Boolean).map(apart).join(" − ")].join(", ");
     dot.append(title);
   }
 });
