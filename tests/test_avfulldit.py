@@ -218,6 +218,15 @@ class TestCodecs:
         assert back.shape == wave.shape and torch.equal(back, codec.decode(latents, 32_000))
         assert (codec.encode(back) - latents).square().mean().sqrt() < 0.25
 
+    def test_silent_and_nearly_constant_bands_are_encoded_as_numbers(self):
+        silence = torch.zeros(2, 1, 32_000)
+        codec = SpectrogramCodec(SpectrogramCodec(SpectrogramCodecConfig()).measured(silence))
+        assert codec.config.mean == (-4,) * 64  # log10 of 1e-4
+        assert not codec.encode(silence).any() and not codec.decode(codec.encode(silence), 32_000).any()
+        tone = 0.3 * torch.sin(2 * math.pi * 440 * torch.arange(32_000) / 16_000).expand(2, 1, -1)
+        codec = SpectrogramCodec(SpectrogramCodec(SpectrogramCodecConfig()).measured(tone))
+        assert min(codec.config.std) == 0.04  # 0.003 without the bound
+
     def test_an_onset_keeps_its_time(self):
         wave = torch.zeros(4, 1, 32_000)
         times = [0.3, 0.71, 1.234, 1.6]

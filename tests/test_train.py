@@ -113,6 +113,23 @@ def test_examples_go_on_where_they_stopped(trained, tmp_path):
         list(train.make_examples("toyworld", 10, 0, tmp_path, 1))
 
 
+@pytest.mark.parametrize("harm", ["cut", "removed", "other"])
+def test_arrays_that_lost_their_end_are_not_filled_up_with_black_frames(tmp_path, harm):
+    assert list(train.make_examples("toyworld", 2, 0, tmp_path, 0)) == [1, 2]
+    video, whole = tmp_path / "video.npy", (tmp_path / "video.npy").read_bytes()
+    if harm == "cut":
+        video.write_bytes(whole[: len(whole) // 2])
+    elif harm == "removed":
+        video.unlink()
+    else:
+        np.save(video, np.zeros((1, 2), np.uint8))
+    with pytest.raises(InputError, match=r"video\.npy is not what was begun \(.*\); remove .*captions\.jsonl to make"):
+        list(train.make_examples("toyworld", 2, 0, tmp_path, 0))
+    (tmp_path / "captions.jsonl").unlink()
+    assert list(train.make_examples("toyworld", 2, 0, tmp_path, 0)) == [1, 2]
+    assert video.read_bytes() == whole
+
+
 def test_a_seed_that_no_generator_takes_is_refused_before_anything_is_made(tmp_path):
     for seed in (-1, 2**63):
         refused = run_avbench("train", "examples", "--clips", 2, "--seed", seed, "--out", tmp_path / "examples", code=2)
@@ -326,6 +343,25 @@ def test_a_folder_of_clips(tmp_path):
         list(train.make_examples(str(tmp_path), 2, 0, tmp_path / "more", 1))
 
 
+def test_captions_that_are_cut_or_missing_are_noted(tmp_path):
+    clip, _ = make_clip(random_scene("drop", np.random.default_rng(0)), 0)
+    captions = [" ".join(["ball"] * 32), " ".join(["ball"] * 33), "a ball"]
+    lines = [{"file": f"{number}.mkv", "video_caption": one} for number, one in enumerate(captions)]
+    for line, sound in zip(lines, (captions[1], captions[1], ""), strict=True):
+        write_clip(clip, tmp_path / line["file"])
+        line["audio_caption"] = sound
+    (tmp_path / "prompts.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    words = ("train", "examples", "--data", tmp_path, "--workers", 0, "--out", tmp_path / "examples")
+    said = run_avbench(*words, "--clips", 3).stderr
+    assert "note: the end of 1 video caption is ignored: towers read the first 32 words" in said
+    assert "note: the end of 2 audio captions is ignored" in said
+    assert "note: 1 clip without audio_caption: trained as if it were empty" in said
+    assert [*train.caption_remarks(str(tmp_path), 1)] == [
+        "the end of 1 audio caption is ignored: towers read the first 32 words"
+    ]
+    assert not [*train.caption_remarks(train.TOYWORLD, 3)]
+
+
 def test_captions_may_hold_every_kind_of_line_separator_and_lines_may_be_empty(tmp_path):
     clip, _ = make_clip(random_scene("drop", np.random.default_rng(0)), 0)
     write_clip(clip, tmp_path / "0.mkv")
@@ -344,7 +380,7 @@ def test_captions_may_hold_every_kind_of_line_separator_and_lines_may_be_empty(t
 
 def test_losses_after_the_state_and_a_torn_last_line_are_dropped(tmp_path, monkeypatch):
     path, header = tmp_path / "losses.csv", "step,video_loss,audio_loss,seconds\n"
-    path.write_text(f"{header}9,0.5,,1.0\n10,0.25,,2.0\n11,0.1,,3.0\n1")
+    path.write_bytes(f"{header}9,0.5,,1.0\n".encode() + b"\0\0\xff\n10,0.25,,2.0\n11,0.1,,3.0\n1")
     state.keep_losses(path, 10)
     assert path.read_text() == f"{header}9,0.5,,1.0\n10,0.25,,2.0\n"
 

@@ -44,6 +44,11 @@ class SpectrogramCodecConfig:
         return self.bands * self.frames_per_latent
 
 
+_LEAST_STD = 0.04
+"""Least standard deviation that is measured: what changes less is not amplified. The toy world's bands have 0.045 and
+more."""
+
+
 @functools.cache
 def _mel_bands(bands: int, bins: int, sample_rate: int, lowest_hz: float) -> Tensor:
     """Triangles of unit sum on the mel scale: ``[bands, bins]``."""
@@ -102,9 +107,13 @@ class SpectrogramCodec(nn.Module):
 
     @torch.no_grad()
     def measured(self, waveforms: Tensor) -> SpectrogramCodecConfig:
-        """Return these settings with the bands' mean and standard deviation over `waveforms`."""
+        """Return these settings with the bands' mean and standard deviation over `waveforms`.
+
+        A band that is always silent would have none; the deviation is not below `_LEAST_STD`.
+        """
         bands = self._log_bands(waveforms).transpose(0, 1).flatten(1)
-        mean, std = (tuple(round(value, 5) for value in part.tolist()) for part in (bands.mean(1), bands.std(1)))
+        std = bands.std(1).clamp(min=_LEAST_STD)
+        mean, std = (tuple(round(value, 5) for value in part.tolist()) for part in (bands.mean(1), std))
         return replace(self.config, mean=mean, std=std)
 
     def _log_bands(self, waveforms: Tensor) -> Tensor:

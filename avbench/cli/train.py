@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from avbench.cli.options import Workers, folder_to_write, with_a_name
-from avbench.cli.printing import keep_quiet, print_line, refuse, show_progress, show_training
+from avbench.cli.printing import keep_quiet, print_line, print_notes, refuse, show_progress, show_training
 from avbench.cli.program import train_app
 from avbench.cli.steps import opened_run, worker_count
 
@@ -51,8 +51,9 @@ def train_examples(
 ) -> None:
     """Make training clips, which many trainings can use. A training that is begun meanwhile waits for them."""
     from avbench.core import as_typed, counted
-    from avbench.training.train import make_examples
+    from avbench.training.train import caption_remarks, make_examples
 
+    print_notes(caption_remarks(data, clips))
     show_progress(f"examples: {out}", clips, make_examples(data, clips, seed, out, worker_count(workers)))
     trained = f"avbench train tower video --examples {as_typed(out)} --out FOLDER"
     print_line(f"{counted(clips, 'example')} in {out}; `{trained}` trains the video tower on them")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from avbench.avfulldit.text import CaptionEncoder
-from avbench.core import InputError, counted
+from avbench.core import InputError, counted, first_line
 from avbench.storage.reading import parsed, read_json
 
 CARD, CAPTIONS, CLIPS = "card.json", "captions.jsonl", "clips.json"
@@ -139,8 +139,11 @@ def example_file(
     The file is not written as a map: a mapped page for which the disk has no space ends the process without an error.
 
     Raises:
+        InputError: the file that was begun is missing, or has lost its end.
         OSError: an example cannot be written, for example because the disk is full; its filename is `path`.
     """
+    if begun:
+        _require_whole(path, shape)
     whole = np.lib.format.open_memmap(path, mode="r+" if begun else "w+", dtype=dtype, shape=shape)
     start, size = whole.offset, whole[:1].nbytes
     del whole
@@ -156,6 +159,20 @@ def example_file(
                 raise OSError(error.errno, error.strerror, str(path)) from error
 
         yield write
+
+
+def _require_whole(path: Path, shape: tuple[int, ...]) -> None:
+    """Raise InputError unless the file holds all its examples: numpy fills up a shorter one with zeros when it opens
+    it for writing.
+    """
+    try:
+        there = np.load(path, mmap_mode="r").shape
+        why = "" if there == shape else f"its shape is {there} instead of {shape}"
+    except (OSError, ValueError, EOFError) as error:
+        why = first_line(error)
+    if why:
+        msg = f"{path} is not what was begun ({why}); remove {path.parent / CAPTIONS} to make its examples again"
+        raise InputError(msg)
 
 
 class Feed:

@@ -128,9 +128,12 @@ def save(
 
 
 def keep_losses(path: Path, steps: int) -> None:
-    """Remove an incomplete last line, and the losses of steps after the resumed state, because they run again."""
-    lines = path.read_text().split("\n")[1:-1] if path.exists() else []
-    kept = [line for line in lines if int(line.split(",")[0]) <= steps]
+    """Remove an incomplete last line, and the losses of steps after the resumed state, because they run again; and
+    lines without a step, which a crash of the machine can leave.
+    """
+    lines = path.read_text(errors="replace").split("\n")[1:-1] if path.exists() else []
+    numbered = [(line.split(",")[0], line) for line in lines]
+    kept = [line for step, line in numbered if step.isdecimal() and int(step) <= steps]
     write_whole(path, "".join(f"{line}\n" for line in ("step,video_loss,audio_loss,seconds", *kept)).encode())
 
 

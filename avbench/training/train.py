@@ -26,7 +26,7 @@ from avbench.avfulldit.pipeline import Wish, make
 from avbench.avfulldit.pretrained import HuggingFaceText
 from avbench.avfulldit.rope import AudioPositions
 from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConfig
-from avbench.avfulldit.text import vocabulary
+from avbench.avfulldit.text import vocabulary, words_of
 from avbench.core import InputError, NotMeasurable, counted, digest
 from avbench.core.version import __version__
 from avbench.storage import worker_pool
@@ -128,6 +128,16 @@ def _captioned(folder: Path) -> dict[int, dict[str, Any]]:
             msg = f"{folder}/prompts.jsonl, line {number}: {line['file']} is not there"
             raise InputError(msg)
     return lines
+
+
+def caption_remarks(data: str, count: int) -> Iterator[str]:
+    """Report captions of the first clips of a folder whose end no tower will read, and clips without one of sound."""
+    lines = [] if data == TOYWORLD else [*_captioned(Path(data)).values()][:count]
+    for what in ("video", "audio"):
+        if cut := sum(len(words_of(line.get(f"{what}_caption") or "")) > _WORDS for line in lines):
+            yield f"the end of {counted(cut, f'{what} caption')} is ignored: towers read the first {_WORDS} words"
+    if without := sum(not line.get("audio_caption") for line in lines):
+        yield f"{counted(without, 'clip')} without audio_caption: trained as if it were empty"
 
 
 def _source(data: str, seed: int) -> Callable[[int], Source]:
