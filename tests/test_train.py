@@ -222,6 +222,14 @@ def test_missing_inputs_are_noticed_before_the_machine_is_timed(tmp_path, monkey
     other = "toy-t2v was trained under other settings (plan.seed, source, towers): give the same, or another --out"
     assert other in refused(*arms, "--arm", "t2av"), "a T2V arm does not use the weight"
     shutil.rmtree("toy-t2v")
+    for folder, precision in (("toy-t2v", "bfloat16"), ("toy-t2av", "float32")):
+        Path(folder).mkdir()
+        run = {"device": "cpu", "precision": precision, "compile": False, "graphs": False}
+        Path(folder, "card.json").write_text(json.dumps({"machine": run}))
+    unlike = "not toy-t2v (on cpu in bfloat16) and toy-t2av (on cpu in float32): remove one to train it like the other"
+    assert unlike in refused(*arms)
+    shutil.rmtree("toy-t2v")
+    shutil.rmtree("toy-t2av")
     for folder in ("tower", "toy-t2av"):
         Path(folder).mkdir()
         torch.save({"plan": {"steps": 1}}, Path(folder) / "state.pt")
@@ -265,6 +273,10 @@ def test_a_training_is_continued_as_it_was_begun(trained, tmp_path):
         list(train.make_arm("t2v", place / "video", other, plan, later))
     assert [at.step for at in train.make_arm("t2v", *towers, plan, later)] == [1, 2]
     assert json.loads((tmp_path / "t2v" / "card.json").read_text())["machine"]["precision"] == "bfloat16"
+    (tmp_path / "t2v" / "state.pt").unlink()  # to save space, or because the checkpoint alone was copied here
+    assert state.begun_on(tmp_path / "t2v") is None
+    assert state.trained_on(tmp_path / "t2v") == machine.Machine("cpu", "bfloat16")
+    assert state.trained_on(tmp_path / "nothing") is None
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,12 +73,14 @@ def train_tower(
     """Train one tower from scratch."""
     from avbench.core import require_known
     from avbench.training.plan import Plan
+    from avbench.training.state import begun_on
     from avbench.training.train import TOWERS, make_tower, require_tower_inputs
 
     require_known("tower", what, TOWERS)
     plan, data = Plan(steps, batch, learning_rate=rate, seed=seed), _opened(examples)
     require_tower_inputs(plan, data, out)
-    show_training(make_tower(what, plan, _session(data, out, _machine(out))), f"{what} tower: {out}", steps)
+    machine = _machine([begun_on(out)])
+    show_training(make_tower(what, plan, _session(data, out, machine)), f"{what} tower: {out}", steps)
 
 
 @train_app.command("arms")
@@ -96,6 +99,7 @@ def train_arms(
     """Train the T2V and the T2AV arm from the same towers, and check that all settings were identical."""
     from avbench.core import require_known
     from avbench.training.plan import Plan
+    from avbench.training.state import trained_on
     from avbench.training.train import ARMS, make_arm, require_arm_inputs, same_settings
 
     plan = Plan(
@@ -115,7 +119,7 @@ def train_arms(
     asked = [folders[one] for one in arm or ARMS]
     others = [folder for folder in folders.values() if folder not in asked]
     require_arm_inputs(video, audio, plan, data, asked, others)
-    machine = _machine(*folders.values())  # one for both arms
+    machine = _machine(map(trained_on, folders.values()))  # one for both arms
     for one in arm or ARMS:
         session = _session(data, folders[one], machine)
         show_training(make_arm(one, video, audio, plan, session), f"{one}: {folders[one]}", steps)
@@ -153,16 +157,13 @@ def train_report(
             write_whole(out.with_name(f"{out.stem}-{name}.png"), png(picture))
 
 
-def _machine(*folders: Path) -> "Machine":
-    """Return how the trainings in these folders were begun, or else choose the fastest way on this machine."""
+def _machine(begun: "Iterable[Machine | None]") -> "Machine":
+    """Return how the first of these trainings was begun, or else choose the fastest way on this machine."""
     from avbench.training.machine import Machine, silence_torch
-    from avbench.training.state import begun_on
 
     silence_torch()
-    machine = next(filter(None, map(begun_on, folders)), None) or Machine.measured()
-    print_line(
-        f"training on {machine.device} in {machine.precision}{', compiled' if machine.compile else ''}", err=True
-    )
+    machine = next(filter(None, begun), None) or Machine.measured()
+    print_line(f"training {machine}", err=True)
     return machine
 
 

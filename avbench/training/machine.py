@@ -39,6 +39,10 @@ class Machine:
     graphs: bool = False
     """Whether a step is replayed as one CUDA graph: small models are otherwise held up by starting kernels."""
 
+    def __str__(self) -> str:
+        """The way in words."""
+        return f"on {self.device} in {self.precision}{', compiled' if self.compile else ''}"
+
     @classmethod
     def measured(cls) -> "Machine":
         """Choose a GPU if there is one. On a CPU the precision that multiplies matrices fastest by far, and compiled

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avbench.avfulldit.checkpoint import CARD
 from avbench.core import OTHER_CONTENT, InputError, first_line, is_sha256
+from avbench.storage.reading import read_json
 from avbench.storage.writing import replacing, write_whole
 from avbench.training.machine import Machine
 from avbench.training.plan import Plan
@@ -49,10 +51,19 @@ def begun_on(folder: Path) -> Machine | None:
     """Return how the training in a folder was begun, None if there is none: it goes on like that, because another
     precision would be another training. Raises InputError if it needs a GPU and there is none.
     """
-    state = _read_state(folder / STATE, torch.device("cpu"))
-    if state is None or "machine" not in state:
+    return _machine_of(folder, _read_state(folder / STATE, torch.device("cpu")))
+
+
+def trained_on(folder: Path) -> Machine | None:
+    """`begun_on`, or for a finished training whose state was removed, what its card says."""
+    card = folder / CARD
+    return begun_on(folder) or _machine_of(folder, read_json(card, dict) if card.exists() else None)
+
+
+def _machine_of(folder: Path, record: Mapping[str, Any] | None) -> Machine | None:
+    if record is None or "machine" not in record:
         return None
-    machine = Machine(**state["machine"])
+    machine = Machine(**record["machine"])
     if machine.device == "cuda" and not torch.cuda.is_available():
         msg = f"{folder} was begun on a GPU, and here is none: go on where one is, or choose another folder"
         raise InputError(msg)

@@ -40,7 +40,7 @@ from avbench.training.loop import Pace, train
 from avbench.training.machine import Machine
 from avbench.training.objective import Objective
 from avbench.training.plan import AUDIO_ONLY, Plan
-from avbench.training.state import STATE, Progress, begun_on, differing, require_own_state
+from avbench.training.state import STATE, Progress, begun_on, differing, require_own_state, trained_on
 
 FIRST_SEED = 2_000_000
 """Seeds of training clips lie far from those of runs (0 …) and references (1 000 000 …)."""
@@ -294,9 +294,10 @@ def require_tower_inputs(plan: Plan, data: Examples, out: Path) -> None:
 def require_arm_inputs(
     video: Path, audio: Path, plan: Plan, data: Examples, folders: Iterable[Path], others: Iterable[Path] = ()
 ) -> None:
-    """Raise InputError if `make_arm` could not begin or resume in one of the folders, or if one of the `others` holds
-    an arm of other settings, with which it could not be compared.
+    """Raise InputError if `make_arm` could not begin or resume in one of the folders, if one of the `others` holds an
+    arm of other settings, or if two of them were begun in different ways, so that they could not be compared.
     """
+    folders, others = list(folders), list(others)
     _, audio_parts = load_towers(video, audio)
     require_codec_of(data, audio_parts, audio)
     source, origin = _described(data), _origin(video, audio)
@@ -309,6 +310,13 @@ def require_arm_inputs(
         if differing := _unequal_fields(card, {**card, "plan": asdict(plan), "source": source, **origin}):
             msg = f"{folder} was trained under other settings ({', '.join(differing)}): give the same, or another --out"
             raise InputError(msg)
+    ways = {way: folder for folder in (*folders, *others) if (way := trained_on(folder))}
+    if len(ways) > 1:
+        told = " and ".join(f"{folder} ({way})" for way, folder in ways.items())
+        msg = (
+            f"two arms that are compared are trained in one way, and not {told}: remove one to train it like the other"
+        )
+        raise InputError(msg)
 
 
 def require_codec_of(data: Examples, tower: Parts, place: Path) -> None:
