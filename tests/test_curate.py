@@ -342,6 +342,18 @@ def test_the_subset_is_accepted_and_every_decision_is_kept(clips, table, tmp_pat
     assert {path.name: path.read_bytes() for path in out.iterdir()} == written
 
 
+def test_kappa_is_left_out_where_a_condition_always_or_never_holds(tmp_path):
+    conditions = {"always": 'measure = "seconds", at_least = 0', "never": 'measure = "seconds", at_least = 99'}
+    conditions |= {"fast": 'measure = "motion_amount", at_least = 0.3', "loud": 'measure = "loudness", at_least = -20'}
+    mine = tmp_path / "mine.toml"
+    mine.write_text("".join(f"[{name}]\nconditions = [{{ {one} }}]\n" for name, one in conditions.items()))
+    four = pd.DataFrame({"seconds": [2.0] * 4, "motion_amount": [0.5, 0.5, 0.1, 0.1], "loudness": [-9, -9, -9, -40.0]})
+    agreed = choice.agreement(four.assign(missing=None), rules.read(mine)).set_index(["one", "two"])["kappa"]
+    assert agreed["fast", "loud"] == 0.5  # they agree on 3 of 4, by chance on 2: (3/4 - 1/2) / (1 - 1/2)
+    for pair in (("always", "never"), ("always", "fast"), ("never", "loud")):
+        assert pd.isna(agreed[pair])
+
+
 def test_the_card_names_licence_and_split_as_that_of_an_import(clips, work, tmp_path, monkeypatch):
     reads, reader = [], datasets.READERS["avsync15"]
 

@@ -268,8 +268,10 @@ def agreement(table: pd.DataFrame, rules: Rules) -> pd.DataFrame:
 
     rows = []
     for (one, first), (two, second) in itertools.combinations(named.items(), 2):
-        chance = first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean()) if len(first) else 1.0
-        kappa = round(float(((first == second).mean() - chance) / (1 - chance)), 4) if chance < 1 else None
+        kappa = None
+        if len(first) and all(0 < each.mean() < 1 for each in (first, second)):
+            chance = first.mean() * second.mean() + (1 - first.mean()) * (1 - second.mean())
+            kappa = round(float(((first == second).mean() - chance) / (1 - chance)), 4)
         counts = [(first & second).sum(), (first & ~second).sum(), (~first & second).sum(), (~first & ~second).sum()]
         rows.append([one, two, *map(int, counts), kappa])
     return pd.DataFrame(rows, columns=["one", "two", "both", "only_one", "only_two", "neither", "kappa"])
