@@ -388,6 +388,11 @@ def test_captions_may_hold_every_kind_of_line_separator_and_lines_may_be_empty(t
     (tmp_path / "prompts.jsonl").write_text("\n" + json.dumps(line | {"audio_caption": "a bang"}))
     with pytest.raises(InputError, match="line 2: the captions are not what"):
         list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0))
+    with pytest.raises(InputError, match=r"holds other examples \(data is '.*' there and 'toyworld' here\)"):
+        list(train.make_examples("toyworld", 1, 0, tmp_path / "examples", 0))
+    (tmp_path / "examples/clips.json").unlink()
+    with pytest.raises(InputError, match=r"holds other examples \(clips_sha256: other content\)"):
+        list(train.make_examples(str(tmp_path), 1, 0, tmp_path / "examples", 0))
 
 
 def test_losses_after_the_state_and_a_torn_last_line_are_dropped(tmp_path, monkeypatch):

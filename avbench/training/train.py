@@ -163,9 +163,10 @@ def _made(
         card = {**asked, **({"clips_sha256": digest(clips)} if clips else {}), **codec}
         if clips:
             write_json(out / CLIPS, clips)
-    elif (out / CLIPS).exists():  # the clips say whether it is the same folder, wherever it lies
-        _require_same_clips(out, Path(data), clips)
-        asked["data"] = card["data"]
+    elif clips and "clips_sha256" in card:  # the clips say whether it is the same folder, wherever it lies
+        if (out / CLIPS).exists():
+            _require_same_clips(out, Path(data), clips)
+        asked |= {"data": card["data"], "clips_sha256": digest(clips)}
     if changed := differing(card, asked):
         msg = f"{out} holds other examples ({changed}); choose another folder"
         raise InputError(msg)
