@@ -12,7 +12,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -57,15 +57,15 @@ def run_name(variant: str) -> str:
     return f"toyworld-{variant}" if variant else "toyworld"
 
 
-def make_runs(work: Path) -> None:
-    """Sample and measure what is missing."""
-    for variant in VARIANTS:
-        place = work / run_name(variant)
-        for command in (
-            ["sample", f"toyworld:{variant}", "--subset", SUBSET, "--seeds", str(SEEDS), "--out", str(work)],
-            ["measure", str(place), *(part for name in DISTANCES for part in ("--metric", name))],
-        ):
-            subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
+def made(work: Path, variant: str, subsets: Sequence[str], seeds: int, metrics: Iterable[str]) -> RunFolder:
+    """Sample and measure what is missing of a run."""
+    place = work / run_name(variant)
+    for command in (
+        ["sample", f"toyworld:{variant}", "--subset", ",".join(subsets), "--seeds", str(seeds), "--out", str(work)],
+        ["measure", str(place), "--metric", ",".join(metrics)],
+    ):
+        subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
+    return RunFolder(place)
 
 
 def asked(work: Path) -> Iterator[dict[str, object]]:
@@ -146,15 +146,10 @@ def few_table(work: Path) -> str:
     """How often p < 0.05 where n clips of one subset, drawn at random, are compared with one real clip per prompt of
     the other; and the other way round.
     """
-    place = work / "few" / run_name("")
-    for command in (
-        ["sample", "toyworld:", "--subset", ",".join(FEW_SUBSETS), "--out", str(place.parent)],
-        ["measure", str(place), "--metric", ",".join(FEW)],
-    ):
-        subprocess.run([sys.executable, "-m", "avbench", *command], check=True)
+    world = made(work / "few", "", FEW_SUBSETS, 1, FEW)
     lines = ["| distance | " + " | ".join(f"n = {n}" for n in FEW_SIZES) + " |", "|---|" + "--:|" * len(FEW_SIZES)]
     for metric in chosen_metrics(tuple(FEW)):
-        rows = [*current_rows(RunFolder(place), metric.feature).values()]
+        rows = [*current_rows(world, metric.feature).values()]
         shares = [[*_told_apart(metric, rows, *order)] for order in (FEW_SUBSETS, FEW_SUBSETS[::-1])]
         cells = [f"{one:.0%} / {other:.0%}" for one, other in zip(*shares, strict=True)]
         lines.append(f"| {FEW[metric.name]} | " + " | ".join(cells) + " |")
@@ -162,6 +157,7 @@ def few_table(work: Path) -> str:
 
 
 def _told_apart(metric: Metric, rows: Sequence[Row], of: str, reference_of: str) -> Iterator[float]:
+    """The share of draws with p < 0.05, for each of FEW_SIZES; a scene of both subsets counts as two prompts."""
     other = loading.load(reference_of)
     known, real_prompts = reference.find(other).columns(protocol_of(metric.feature), other)  # type: ignore[union-attr]
     _, firsts = np.unique(real_prompts, return_index=True)
@@ -171,7 +167,7 @@ def _told_apart(metric: Metric, rows: Sequence[Row], of: str, reference_of: str)
     for n in FEW_SIZES:
         random = np.random.default_rng(n)
         draws = [random.permutation(len(prompts))[:n] for _ in range(DRAWS)]
-        p = [distances.null(metric, world[one], prompts[one], real, firsts).p for one in draws]  # no prompt is shared
+        p = [distances.null(metric, world[one], prompts[one], real, firsts).p for one in draws]  # numbers are no ids
         yield float(np.mean(np.array(p) < 0.05))
 
 
@@ -256,7 +252,8 @@ def main() -> None:
     options = parser.parse_args()
     wanted = {options.only} if options.only else {"seen", "few", "calibration"}
     if "seen" in wanted:
-        make_runs(options.work)
+        for variant in VARIANTS:
+            made(options.work, variant, [SUBSET], SEEDS, DISTANCES)
         found = pd.DataFrame(asked(options.work))
         insert("seen", seen_table(found))
         insert("blind", blind_table(found))

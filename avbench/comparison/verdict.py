@@ -470,8 +470,8 @@ def _settling(row: Any) -> tuple[float, str] | None:
         words = f"about {row.needed:.0f} prompts"
         if row.kind == "distance":  # a part of its error is the reference's, which more prompts leave as it is
             times = row.needed / row.prompts
-            words = f"{words}, with {times:.0f} times" if times >= 10 else f"{words}, with {times:.2g} times"
-            words = f"{words} as many real clips,"
+            words += f", with {times:.0f}" if times >= 10 else f", with {times:.2g}"
+            words += " times as many real clips,"
         return (row.needed, words) if row.needed > row.prompts else None
     trainings = min(row.trainings, row.trainings_against)
     ways = (("trainings per arm", row.needed_trainings, trainings), ("prompts", row.needed_prompts, row.prompts))

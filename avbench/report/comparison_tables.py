@@ -18,9 +18,8 @@ DIFFERENCES_LEGEND = (
     "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
     "observed, of a distance with as many times more real clips. Bold is shown to be better. For ≈ the last column "
-    "names the run shown to be nearer to the reference's "
-    "value; the answer in words counts that as better, but a frozen clip can be nearer, too. A metric without a sign "
-    "has no better side here."
+    "names the run shown to be nearer to the reference's value; the answer in words counts that as better, but a "
+    "frozen clip can be nearer, too. A metric without a sign has no better side here."
 )
 DIFFERENCE_COLUMNS = {
     "Δ": "the run's number minus the other's",

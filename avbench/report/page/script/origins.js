@@ -42,7 +42,7 @@ function originOfDifference(row) {
     ["clips", row.pairs === null ? null : row.paired ? `${row.pairs} pairs of ${row.prompts} prompts` : `${row.pairs}, not paired`],
     ["dropped", row.dropped ? `${row.dropped} of which only one side has a value` : null],
     ["detectable", row.detectable === null || row.too_few ? null : row.out_of_reach ?? `${row.detectable} with 80 % power`],
-    ["needed", row.needed === null || (row.too_few && row.kind === "distance") ? null : `${row.needed} prompts${row.kind === "distance" ? ", with real clips in proportion," : ""} for the observed difference`], ["remark", row.mark],
+    ["needed", row.needed === null || (row.too_few && row.kind === "distance") ? null : `${row.needed} prompts${row.kind === "distance" ? ", with as many times more real clips," : ""} for the observed difference`], ["remark", row.mark],
     ...scores.map((one) => [`${one.model} on ${one.subset}`, `${one.missing ?? one.value}, protocol ${one.protocol}`]),
     ...data.origins.filter((one) => [row.run, row.against].includes(one.name))
       .flatMap((one) => Object.entries(one.hashes).map(([name, hash]) => [`${one.name}/${name}`, hash])),
