@@ -337,6 +337,20 @@ def test_show_prints_the_answer_and_the_table_of_the_command_line(tmp_path, caps
     assert LEGEND not in shown, "the long tables are in the report"
 
 
+def test_runs_of_one_name_are_told_apart_by_the_folders_above_them(tmp_path, monkeypatch):
+    places = [tmp_path / one for one in ("new/a", "old/a", "old/b")]
+    runs = [evaluated(made_run(place, names=["toy-control"], seed=k)).path for k, place in enumerate(places)]
+    assert [one.name for one in api.compare(runs).runs] == ["new-a", "old-a", "b"]
+    found = api.compare(runs[:2])
+    assert {*found.scores["model"]} == {*found.clips["model"]} == {"new-a", "old-a"}
+    assert set(found.differences[["run", "against"]].itertuples(index=False, name=None)) == {("old-a", "new-a")}
+    assert "new-a" in run_avbench("leaderboard", tmp_path / "new", tmp_path / "old").stdout
+    with pytest.raises(InputError, match=r"the run \S+new/a is given twice"):
+        api.compare([runs[0], tmp_path / "old" / ".." / "new" / "a"])
+    monkeypatch.chdir(runs[2])
+    assert [one.name for one in api.compare([".", "../a"]).runs] == ["b", "a"]
+
+
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]), "onset_rate", "fvd")
     values = {score.metric: score.value for score in run.scores()}

@@ -1,7 +1,5 @@
 """The table of what trained arms reach: on the world itself, and on clips whose faults are known."""
 
-import shutil
-
 import cv2
 import numpy as np
 import pandas as pd
@@ -112,13 +110,6 @@ def test_the_report_writes_pictures_beside_its_table(runs, tmp_path):
     assert "visible contacts with an onset" in path.read_text()
     for name in ("clips", "sound"):
         assert cv2.imread(str(tmp_path / f"out-{name}.png")).ndim == 3
-
-
-def test_two_runs_of_one_name_are_refused_because_one_would_be_lost(runs, tmp_path):
-    shutil.copytree(runs[0].path, other := tmp_path / "elsewhere" / "world")
-    assert [*table(runs).columns] == ["world", "silent"]
-    with pytest.raises(InputError, match="several runs are called 'world'; rename a folder"):
-        table([runs[0], RunFolder(other)])
 
 
 def test_a_score_stands_with_the_number_of_its_clips(runs):

@@ -18,7 +18,7 @@ from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, all_of, shown
 from avbench.metrics.evaluate import chosen_metrics, listed_names
 from avbench.metrics.rescoring import rescored
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, named_apart
 from avbench.storage.run_view import RunView
 
 
@@ -54,6 +54,7 @@ def compare(
     if not views:
         msg = "give at least one run folder"
         raise InputError(msg)
+    named_apart(views)
     pairs = pairs_of(len(views), all_pairs=all_pairs)
     place = None if reference is None else Path(reference)
     notes: list[str] = []
@@ -129,7 +130,7 @@ def compared(
     frame = leaderboard(runs, allow=allow, metrics=metrics)
     found = differences(runs, pairs=pairs, plan=plan, place=reference, allow=allow, metrics=metrics)
     limits = [*unknown_metrics(runs, metrics), *remarks(runs, reference)]
-    if anew := [run.path.name for run in runs if not run.scores_are_stored]:
+    if anew := [run.name for run in runs if not run.scores_are_stored]:
         limits.insert(
             0,
             f"{all_of(anew)} {'was' if len(anew) == 1 else 'were'} scored with another reference before: here all that "

@@ -56,7 +56,7 @@ class Comparison:
     """Where relative paths of the runs start, wherever the process works later."""
 
     def __repr__(self) -> str:
-        return "\n".join([f"Comparison of {', '.join(run.path.name for run in self.runs)}", *self.verdict])
+        return "\n".join([f"Comparison of {', '.join(run.name for run in self.runs)}", *self.verdict])
 
     @functools.cached_property
     def clips(self) -> pd.DataFrame:

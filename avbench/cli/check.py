@@ -60,7 +60,7 @@ def _move_baseline(run: "RunFolder", baseline: Path, reason: str) -> None:
     from avbench.comparison import gate
 
     shrunk = gate.update(run, baseline, reason)
-    print_line(f"{baseline} now holds {run.path.name}")
+    print_line(f"{baseline} now holds {run.name}")
     print_notes([shrunk] if shrunk else [])
 
 

@@ -29,7 +29,7 @@ from avbench.cli.steps import (
     LOST_MIRROR,
     allowed_to_fetch,
     chosen_workers,
-    opened_run,
+    opened_runs,
     parsed_settings,
     shard_place,
     worker_count,
@@ -343,7 +343,7 @@ def report(
     _require_explained(explain, metric, others=metric is None)
     if votes:
         ballots.read(votes)  # raises InputError on one that cannot be read
-    views = [opened_run(Path(path), reads_clips=True) for path in runs]
+    views = opened_runs(runs, reads_clips=True)
     require_known_fields(views, allow or ())
     found = api.compared(views, plan=written_plan(plan), allow=allow or (), reference=reference, metrics=metric)
     how_shown = PageOptions(media, flow, explain or (), tuple(votes or ()), worker_count(workers))

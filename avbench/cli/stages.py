@@ -24,6 +24,7 @@ from avbench.cli.steps import (
     named_metrics,
     opened_beside,
     opened_run,
+    opened_runs,
     parsed_settings,
     parsed_shard,
     shard_place,
@@ -156,7 +157,7 @@ def leaderboard(
     from avbench.comparison.score_table import require_known_fields, unknown_metrics
     from avbench.report import tables
 
-    folders = [opened_run(folder.path) for folder in stage.find(runs)]
+    folders = opened_runs(folder.path for folder in stage.find(runs))
     print_notes(unknown_metrics(folders, metric))
     require_known_fields(folders, allow or ())
     frame = stage.leaderboard(folders, allow=allow or (), test_distances=distances, place=reference, metrics=metric)
@@ -195,7 +196,7 @@ def power(
     else:
         refuse_idle("on single runs: name arms, as in a=runs/a-*", trainings=trainings)
         counts = [int(one) for one in seeds or (1, 2, 4)]
-        frame = planned([opened_run(Path(path)) for path in runs], numbers, counts, family)
+        frame = planned(opened_runs(runs), numbers, counts, family)
     found = comparison_tables.power_tables(frame, "trainings" if arms else "seeds")
     legend = arm_tables.POWER_LEGEND if arms else comparison_tables.POWER_LEGEND
     print_result(frame, found, comparison_tables.power_legend(family, legend), form)
@@ -224,7 +225,7 @@ def votes(
     from avbench.report import agreements
     from avbench.report.ballots import console
 
-    folders = [opened_run(path) for path in run or ()]
+    folders = opened_runs(run or ())
     voted = agreement.read(files, folders)
     print_notes(voted.left_out)
     if not folders:

@@ -81,6 +81,15 @@ def opened_run(path: Path, *, reads_clips: bool = False) -> "RunView":
     return opened(path, Work(reporter=CONSOLE), reads_clips=reads_clips)
 
 
+def opened_runs(paths: Iterable[str | Path], *, reads_clips: bool = False) -> "list[RunView]":
+    """Open run folders that are shown side by side, under different names."""
+    from avbench.storage.run_folder import named_apart
+
+    views = [opened_run(Path(path), reads_clips=reads_clips) for path in paths]
+    named_apart(views)
+    return views
+
+
 def opened_beside(against: Path | None) -> "RunView | None":
     """The run that --against names."""
     return None if against is None else opened_run(against, reads_clips=True)

@@ -11,7 +11,7 @@ import typer
 from avbench.cli.options import Workers, folder_to_write, with_a_name
 from avbench.cli.printing import keep_quiet, print_line, print_notes, refuse, show_progress, show_training
 from avbench.cli.program import train_app
-from avbench.cli.steps import opened_run, worker_count
+from avbench.cli.steps import opened_runs, worker_count
 
 if TYPE_CHECKING:
     from avbench.training.examples import Examples as ReadExamples
@@ -147,7 +147,7 @@ def train_report(
     from avbench.training.report import markdown, table
     from avbench.training.sheets import png, sheets
 
-    folders = [opened_run(path, reads_clips=True) for path in runs]
+    folders = opened_runs(runs, reads_clips=True)
     text = markdown(table(folders))
     if out is None:
         print_line(text)

@@ -87,7 +87,7 @@ def read(files: Sequence[Path], folders: Sequence[RunFolder]) -> preferences.Pre
     exported = [path for path in files if path not in studies]
     parts = [part for part in (ballots.read(exported) if exported else None, found.votes) if part is not None]
     votes: Any = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    names = [folder.path.name for folder in folders] or [*votes["left"], *votes["right"]]
+    names = [folder.name for folder in folders] or [*votes["left"], *votes["right"]]
     known = votes["left"].isin(names) & votes["right"].isin(names)
     left_out = [*found.left_out]
     if not known.all():

@@ -15,7 +15,7 @@ from avbench.comparison.differences import Side
 from avbench.comparison.score_table import check_comparable
 from avbench.core import InputError, Run, checked_name, nearest
 from avbench.statistics.trainings import LEAST_TRAININGS
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, named_apart
 from avbench.storage.run_view import RunView
 
 
@@ -39,7 +39,7 @@ class Arm:
     @property
     def labels(self) -> list[int | None]:
         """The number that each training's name ends in."""
-        ends = [re.search(r"(\d+)$", folder.path.name) for folder in self.trainings]
+        ends = [re.search(r"(\d+)$", folder.name) for folder in self.trainings]
         return [int(end[1]) if end else None for end in ends]
 
 
@@ -60,12 +60,13 @@ def opened_arms(groups: Mapping[str, str | Path | Sequence[str | Path]]) -> list
                 raise InputError(msg)
             owners[place.resolve()] = name
         arms.append(Arm(name, tuple(RunView(place) for place in sorted(places, key=_natural))))
+    named_apart([training for arm in arms for training in arm.trainings])
     return arms
 
 
 def trainings_of(arm: Arm) -> str:
     """A sentence that names the trainings, because a pattern may match more runs than was meant."""
-    return f"Trainings of {arm.name}: {', '.join(folder.path.name for folder in arm.trainings)}."
+    return f"Trainings of {arm.name}: {', '.join(folder.name for folder in arm.trainings)}."
 
 
 def pairing(arm: Arm, against: Arm, asked: bool | None = None) -> tuple[list[int] | None, str]:
@@ -91,7 +92,7 @@ def pairing(arm: Arm, against: Arm, asked: bool | None = None) -> tuple[list[int
         return [theirs.index(label) for label in ours], (
             f"Trainings of {names} are paired by the number that their names end in ({shown})."
         )
-    ends = f"{against.trainings[0].path.name} with {arm.trainings[0].path.name}"
+    ends = f"{against.trainings[0].name} with {arm.trainings[0].name}"
     return list(range(sizes[0])), f"Trainings of {names} are paired in the order of their names ({ends}, and so on)."
 
 
@@ -101,11 +102,11 @@ def unlike_models(arm: Arm) -> str | None:
     What trainings of one recipe may differ in is left out: paths, seeds, the machine, and the hashes of their weights.
     """
     first, *others = arm.trainings
-    recipe, name = _recipe(first.run()), first.path.name
+    recipe, name = _recipe(first.run()), first.name
     for training in others:
         other = _recipe(training.run())
         differing = [
-            f"{field} {recipe.get(field)!r} in {name}, {other.get(field)!r} in {training.path.name}"
+            f"{field} {recipe.get(field)!r} in {name}, {other.get(field)!r} in {training.name}"
             for field in dict.fromkeys([*recipe, *other])
             if recipe.get(field) != other.get(field) and not (field == _SIZE and _close(recipe[_SIZE], other[_SIZE]))
         ]

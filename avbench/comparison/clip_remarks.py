@@ -37,16 +37,16 @@ def remarks(runs: Sequence[RunFolder], given: Path | None = None) -> list[str]:
     found = []
     for run, clips in zip(runs[1:], made[1:], strict=True):
         shared = [key for key in made[0] if key in clips]
-        names = f"{runs[0].path.name} and {run.path.name}"
+        names = f"{runs[0].name} and {run.name}"
         found += _forms((runs[0], run), (made[0], clips), shared, named)
         if same := [key for key in shared if made[0][key].sha256 == clips[key].sha256]:
             found.append(f"{len(same)} of the {len(shared)} clips that {names} share are the same file in both.")
         found += _moved(names, made[0], clips, named)
-        found += _alone((runs[0].path.name, run.path.name), (made[0], clips), named)
+        found += _alone((runs[0].name, run.name), (made[0], clips), named)
     held = [*_held(runs, made, given)]
     found += [*dict.fromkeys(_of_reference(held)), *_beside_reference(held)]
     for run, clips in zip(runs, made, strict=True):
-        found += _copies(run.path.name, clips, named)
+        found += _copies(run.name, clips, named)
     for run, clips in zip(runs, made, strict=True):
         found += _without_value(run, clips, named)
     return found
@@ -86,7 +86,7 @@ def _without_value(run: RunFolder, clips: Mapping[Key, Sample], named: _Named) -
     for (why, keys), names in lacking.items():
         total = sum(key.subset == keys[0].subset for key in clips)
         has = "has" if len(keys) == 1 else "have"
-        part = f"{len(keys)} of {total} clips of {run.path.name}"
+        part = f"{len(keys)} of {total} clips of {run.name}"
         yield f"{part} {has} no value of {all_of(names)}: {why} ({listed(map(named, keys))})."
 
 
@@ -150,7 +150,7 @@ def _forms(
     shared: Sequence[Key],
     named: _Named,
 ) -> Iterator[str]:
-    names = [run.path.name for run in runs]
+    names = [run.name for run in runs]
     for subset in [one.name for one in runs[0].subsets() if one.clip_spec is None]:
         found: dict[str, str] = {}
         for key in [key for key in shared if key.subset == subset][:FIRST]:
@@ -209,16 +209,16 @@ def _beside_reference(held: Sequence[_Held]) -> Iterator[str]:
         ours, theirs = first_forms(run.path / str(one.path) for one in clips.values()), real.first_clips
         known, own = {*real.clips["prompt"]}, {key.prompt for key in clips}
         if not theirs and known:
-            unknown[run.path.name] = None
+            unknown[run.name] = None
         if theirs and (odd := [form for form in ours if not any(form.fits(one) for one in theirs)]):
             which = f"another form than the reference's ({odd[0]} against {theirs[0]})"
-            unlike.setdefault(which, []).append(run.path.name)
+            unlike.setdefault(which, []).append(run.name)
         heard = [form for form in theirs if form.sound]
         if heard and (odd := [form for form in ours if not any(form.sounds_fit(one) for one in heard)]):
             which = f"sound of another form than the reference's ({odd[0].heard} against {heard[0].heard})"
-            unlike.setdefault(which, []).append(run.path.name)
+            unlike.setdefault(which, []).append(run.name)
         if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
-            part.setdefault((len(known), len(own & known)), []).append(run.path.name)
+            part.setdefault((len(known), len(own & known)), []).append(run.name)
     for which, names in unlike.items():
         yield (
             f"Clips of {all_of(names)} have {which}, and numbers depend on it: what is read against the reference may "

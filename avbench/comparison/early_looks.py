@@ -86,7 +86,7 @@ def early_looks(runs: Sequence[RunFolder]) -> Iterator[str]:
     metrics = [one for one in known_metrics().values() if {*features_of([one])} <= there]
     seen = functools.cache(lambda: MeasuredSoFar(first.path, metrics))
     for run in others:
-        if run.path.name != first.path.name:
+        if run.name != first.name:
             with suppress(InputError):
                 if sentence := early_look(MeasuredSoFar(run.path, metrics), seen()):
                     yield sentence

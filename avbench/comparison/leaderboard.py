@@ -77,7 +77,7 @@ def leaderboard(
     """
     folders = rescored(folders, place, metrics)
     frame = scores_frame(folders, allow, metrics)
-    values = {folder.path.name: clip_values(folder) for folder in folders}
+    values = {folder.name: clip_values(folder) for folder in folders}
     known = known_metrics()
     boards = []
     groups: Any = frame.groupby(["subset", "metric"], sort=False)
@@ -293,7 +293,7 @@ def _distances_compared(
     scored: pd.DataFrame, folders: Sequence[RunFolder], allow: Sequence[str], place: Path | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """``[scored, scored]`` each, as of `_Table.compared`; p is NaN where a pair shares too few clips."""
-    by_name = {folder.path.name: folder for folder in folders}
+    by_name = {folder.name: folder for folder in folders}
     ranked = [by_name[model] for model in scored["model"]]
     pairs = list(itertools.combinations(range(len(ranked)), 2))
     where = scored["subset"].iloc[0], scored["metric"].iloc[0]

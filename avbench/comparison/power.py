@@ -79,9 +79,9 @@ def planned(
                 plan = {"prompts": number, "seeds": count, "detectable": found}
                 rows.append({**of, **plan, "between": apart[0], "within": apart[1], "middle": middle})
     if not rows:
-        where, remedy = folders[0].path.name, "give a run of more prompts"
+        where, remedy = folders[0].name, "give a run of more prompts"
         if len(folders) == 2:
-            where = f"the clips that both {folders[0].path.name} and {folders[1].path.name} have"
+            where = f"the clips that both {folders[0].name} and {folders[1].name} have"
             remedy = "give two runs with the same prompts and seeds, or one run alone"
         msg = f"nothing can be planned, because no metric has values of two prompts in {where}: {remedy}"
         raise InputError(msg)

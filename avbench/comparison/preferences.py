@@ -110,11 +110,7 @@ class _Clips:
     """The clips of some runs by every name under which a study may know them."""
 
     def __init__(self, folders: Sequence[RunFolder]) -> None:
-        self.runs = [folder.path.name for folder in folders]
-        if len(set(self.runs)) < len(self.runs):
-            twice = next(name for name in self.runs if self.runs.count(name) > 1)
-            msg = f"several runs are called {twice!r}; rename a folder"
-            raise InputError(msg)
+        self.runs = [folder.name for folder in folders]
         self._by_prompt: dict[tuple[str, str], list[Key]] = {}
         self._by_file: dict[str, list[_Clip]] = {}
         self._names: dict[tuple[str, str], set[str]] = {}
@@ -126,9 +122,9 @@ class _Clips:
                 if sample.path is None:
                     continue
                 for name in self._names.get((key.subset, key.prompt), {key.prompt}):
-                    self._by_prompt.setdefault((folder.path.name, name), []).append(key)
+                    self._by_prompt.setdefault((folder.name, name), []).append(key)
                 for stem in {PurePosixPath(sample.path).stem, key.prompt}:
-                    self._by_file.setdefault(stem, []).append((folder.path.name, key))
+                    self._by_file.setdefault(stem, []).append((folder.name, key))
 
     def pair(self, row: dict[str, str]) -> dict[str, Any] | str:
         """The columns subset, prompt, seed, left and right of a row; or the reason why it cannot be mapped."""

@@ -101,7 +101,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
     scores, protocols = asked_scores(folder, metrics), folder.score_protocols()
     settings = folder.run().settings
     return Made(
-        folder.path.name,
+        folder.name,
         {name: settings[name] for name in SAMPLING if settings.get(name) is not None},
         {subset.name: subset.clip_spec and subset.clip_spec.to_json() for subset in folder.subsets()},
         {score.where: (score.protocol, protocols[score.protocol]) for score in scores},
@@ -237,9 +237,9 @@ def scores_frame(
     Raises:
         InputError: two runs have one name, were not evaluated, or were made differently in a field that `allow` lacks.
     """
-    names = [folder.path.name for folder in folders]
+    names = [folder.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
-        msg = f"several runs are called {sorted(twice)[0]!r}; rename a folder"
+        msg = f"several runs are called {sorted(twice)[0]!r}: `named_apart` gives them different names"
         raise InputError(msg)
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None
@@ -252,7 +252,7 @@ def scores_frame(
         earlier = one.beside(earlier) if earlier else one
         for score in asked_scores(folder, metrics):
             metric = scored_by(folder, score.metric)
-            row = _row(folder.path.name, score, metric.direction, metric.unit)
+            row = _row(folder.name, score, metric.direction, metric.unit)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
             told = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
             rows.append(row | told)
@@ -265,7 +265,7 @@ def unknown_metrics(folders: Sequence[RunFolder], metrics: Sequence[str] | None 
     scored: dict[str, dict[str, None]] = {}
     for folder in folders:
         for score in folder.scores():
-            scored.setdefault(score.metric, {})[folder.path.name] = None
+            scored.setdefault(score.metric, {})[folder.name] = None
     for name, runs in scored.items():
         if name not in known_metrics() and (metrics is None or name in metrics):
             yield f"{name} of {all_of([*runs])} is left out: {why_unknown(name)}"
@@ -341,7 +341,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
                 in_bin = known["value"].to_numpy()[bins == index]
                 if len(in_bin) >= LEAST_IN_BIN:
                     edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
-                    made = {"subset": subset, "metric": name, "model": folder.path.name, "bin": int(index)}
+                    made = {"subset": subset, "metric": name, "model": folder.name, "bin": int(index)}
                     rows.append({**made, **edges, "n": len(in_bin), "mean": in_bin.mean()})
     return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
 

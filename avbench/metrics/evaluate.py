@@ -409,7 +409,7 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
 
 def values_of(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """`read_values` of several runs, with the name of each in the column `model`. Raises the same errors."""
-    return pd.concat([read_values(one).assign(model=one.path.name) for one in folders], ignore_index=True)
+    return pd.concat([read_values(one).assign(model=one.name) for one in folders], ignore_index=True)
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
     gone = {where for where, (score, _) in again.items() if where in of_rows or score.value is None}
     kept: Any = values[[where not in gone for where in zip(values["subset"], values["metric"], strict=True)]]
     view = folder if isinstance(folder, RunView) else RunView(folder.path)
+    view.name = folder.name
     return view.scored_anew(
         [again[score.where][0] if score.where in again else score for score in scores],
         protocols | {score.protocol: described for score, described in again.values()},
@@ -140,6 +141,6 @@ def _as_scored(folder: RunFolder, metric: Metric, described: Mapping[str, Any]) 
         protocol = protocol_of(metric.feature, precision=precision)
         if protocol.values() == without_notes(described["feature"]):
             return protocol
-    anew = how_to_score_anew(folder.path.name, metric.name, has_clips=folder.has_clips)
+    anew = how_to_score_anew(folder.name, metric.name, has_clips=folder.has_clips)
     msg = f"{metric.name} was computed from {metric.feature} of another version or with other settings: {anew}"
     raise InputError(msg)

@@ -61,7 +61,7 @@ def sections(folders: Sequence[RunFolder]) -> list[Section]:
         if kept := folder.run().preset:
             preset = paper_presets.from_plain(kept)
             _, of_preset = asked.setdefault(json.dumps(preset.plain, sort_keys=True), (preset, {}))
-            of_preset[folder.path.name] = dict(kept)
+            of_preset[folder.name] = dict(kept)
     return [_section(preset, kept) for preset, kept in asked.values()]
 
 

@@ -151,6 +151,23 @@ def runs_inside(runs: Sequence[str]) -> str:
     return f"; the runs in it are {', '.join(runs[:4])}{' and more' if len(runs) > 4 else ''}" if runs else ""
 
 
+def named_apart(folders: Sequence["RunFolder"]) -> None:
+    """Put the names of their parent folders in front of the names of runs that have one name.
+
+    Raises:
+        InputError: a folder is given twice.
+    """
+    places = [folder.path.resolve() for folder in folders]
+    if twice := [place for place in places if places.count(place) > 1]:
+        msg = f"the run {twice[0]} is given twice"
+        raise InputError(msg)
+    for depth in range(2, max((len(place.parts) for place in places), default=0)):
+        names = Counter(folder.name for folder in folders)
+        for folder, place in zip(folders, places, strict=True):
+            if names[folder.name] > 1:
+                folder.name = "-".join(place.parts[-depth:])
+
+
 class RunFolder:
     """Reads and writes one run folder. Nothing is created on disk before `start`.
 
@@ -168,6 +185,8 @@ class RunFolder:
             placed_by: the option that decides the path, such as ``out (--out)``; errors advise another value of it.
         """
         self._path = path
+        self.name = (path.resolve() if path.name in ("", "..") else path).name
+        """Names the run in tables and pages: the name of the folder, or what `named_apart` made of it."""
         self.or_elsewhere = f", or give another {placed_by}" if placed_by else ""
         """Ends a sentence of advice."""
 

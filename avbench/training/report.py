@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from avbench.core import Clip, InputError, Prompt
+from avbench.core import Clip, Prompt
 from avbench.features.audio.onsets import Onsets
 from avbench.storage.media import read_clip
 from avbench.storage.run_folder import RunFolder
@@ -104,16 +104,12 @@ def table(folders: Sequence[RunFolder]) -> pd.DataFrame:
     """One row per measure, one column per run.
 
     Args:
-        folders: runs of the toy subsets; a cell stays empty if its run was not evaluated for it.
+        folders: runs under different names, of the toy subsets; a cell stays empty if its run was not evaluated for it.
 
     Raises:
-        InputError: a prompt has no scene of the toy world, or two runs have one name.
+        InputError: a prompt has no scene of the toy world.
     """
-    names = [folder.path.name for folder in folders]
-    if twice := [name for name in names if names.count(name) > 1]:
-        msg = f"several runs are called {twice[0]!r}; rename a folder"
-        raise InputError(msg)
-    return pd.DataFrame({folder.path.name: dict(_rows(folder)) for folder in folders})
+    return pd.DataFrame({folder.name: dict(_rows(folder)) for folder in folders})
 
 
 def _rows(folder: RunFolder) -> Iterator[tuple[str, str]]:

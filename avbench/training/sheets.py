@@ -52,9 +52,9 @@ def sheets(folders: Sequence[RunFolder], count: int = PROMPTS) -> dict[str, np.n
         for folder, each in zip(folders, samples, strict=True):
             clip = read_clip(folder.path / str(each[key].path))
             strip = np.hstack([np.pad(frame, ((0, 0), (0, 1), (0, 0)), constant_values=255) for frame in clip.frames])
-            strips += [_line(folder.path.name, strip.shape[1]), strip]
+            strips += [_line(folder.name, strip.shape[1]), strip]
             if clip.audio is not None:
-                sounds.append(np.vstack([_line(folder.path.name, _SOUND_SIZE[0]), _spectrogram(clip, prompt)]))
+                sounds.append(np.vstack([_line(folder.name, _SOUND_SIZE[0]), _spectrogram(clip, prompt)]))
         clip_rows += [_line(title, strips[-1].shape[1]), *strips]
         if sounds:
             row = np.hstack(sounds)

@@ -77,7 +77,7 @@ def render(
         limits: sentences that stand below the answer, those of `clip_remarks.remarks`.
     """
     script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
-    runs = [folder.path.name for folder in folders]
+    runs = [folder.name for folder in folders]
     every = values_of(folders)  # also of metrics that the tables leave out, such as the amount of motion
     values, over = (one.loc[one["metric"].isin(frame["metric"])] for one in (every, over))
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
@@ -366,14 +366,14 @@ def _coverage(folders: Sequence[RunFolder], frame: pd.DataFrame) -> list[dict[st
         for folder in (one for one in folders if subset.name in one.run().subsets):
             samples, seeds = folder.samples(), folder.run().seeds
             asked = [key for key in folder.planned_keys() if key.subset == subset.name]
-            here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.path.name)]
+            here = frame.loc[(frame["subset"] == subset.name) & (frame["model"] == folder.name)]
             rows = [row for row in _records(here) if row["unmeasured"]]
             gaps = [(row["metric"], row["unmeasured"], row["missing"] or row["why_unmeasured"]) for row in rows]
             failed = [(key, _failure(samples.get(key))) for key in asked]
             found.append(
                 {
                     "subset": subset.name,
-                    "run": folder.path.name,
+                    "run": folder.name,
                     "asked": len(asked),
                     "failed": without_folders([(clip_name(key, seeds), why) for key, why in failed if why]),
                     "gaps": without_folders(gaps),
@@ -394,7 +394,7 @@ def _origin(folder: RunFolder) -> dict[str, Any]:
     run = folder.run()
     files = ("run.json", *(("scores.json", VALUES_FILE) if folder.scores_are_stored else ()))
     hashes = {name: file_sha256(folder.path / name) for name in files}
-    named = {"name": folder.path.name, "path": shlex.quote(str(folder.path))}
+    named = {"name": folder.name, "path": shlex.quote(str(folder.path))}
     made = {**named, "run": run.to_json(), "commands": _commands(folder, run)}
     return {**without_folders(made), "hashes": hashes}  # a page is for other people
 
