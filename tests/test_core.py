@@ -260,6 +260,8 @@ def test_unlike_protocols_are_named_by_field():
     assert Protocol("i3d", 1).digest != Protocol("i3d", 2).digest
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest({"epsilon": float("nan")})
+    with pytest.raises(InputError, match=r"^'cmd:echo \\udcff' cannot be written into results, because it is not"):
+        digest({"model": "cmd:echo \udcff"})
 
 
 def test_columns_do_not_depend_on_the_order_of_rows():

@@ -24,10 +24,16 @@ from avbench.core.errors import InputError
 def digest(value: object) -> str:
     """sha256 (hex) of `value` written as JSON with sorted keys.
 
-    Raises TypeError on what JSON cannot hold, and ValueError on NaN and infinity.
+    Raises TypeError on what JSON cannot hold, ValueError on NaN and infinity, and InputError on text that UTF-8 cannot
+    encode, such as a path with bytes of another encoding.
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    try:
+        return hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        wrong = text[text.rindex('"', 0, error.start) + 1 : text.index('"', error.end)]
+        msg = f"{wrong!a} cannot be written into results, because it is not UTF-8; rename it"
+        raise InputError(msg) from None
 
 
 Notes = Mapping[str, str]
