@@ -719,6 +719,36 @@ def test_a_prompt_that_crashes_the_script_at_once_does_not_stop_those_after_it(h
         assert [name for name, one in made.items() if not one.path] == ["crash"]
 
 
+CRASHING = """
+import json, shutil, sys
+for one in json.load(open(sys.argv[-1]))["requests"]:
+    if one["id"].startswith("crash"):
+        sys.exit("CUDA out of memory")
+    shutil.copy("whole.mkv", one["file"] + ".mkv")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ids", "runs"),
+    [
+        (["crash", "good"], 5),  # the good one is written last, and may be cut off, in every run of both
+        (["good", "crash"], 5),
+        (["crash", "crash-2", "good"], 5),  # after its first run, the second one is alone
+        (["crash", "crash-2", "crash-3", "good", "good-2"], 7),
+        (["crash", "crash-2", "crash-3", "crash-4"], 3),  # a script that is broken is not tried for each prompt
+    ],
+)
+def test_prompts_that_crash_the_script_cost_no_other_clip_of_their_batch(here, ids, runs):
+    (here / "crash.py").write_text(CRASHING)
+    write_clip(Clip(np.full((4, 16, 16, 3), 50, np.uint8), Fraction(8)), here / "whole.mkv")
+    prompts = Subset("s", 1, tuple(Prompt(one, "a cat") for one in ids), None)
+    folder = RunFolder(here / "crashing")
+    list(sample(folder, f"cmd:{sys.executable} crash.py", {}, [prompts], [0])[1])
+    made = {key.prompt: one for key, one in folder.samples().items()}
+    assert [one for one in ids if made[one].path] == [one for one in ids if one.startswith("good")]
+    assert len([*(folder.path / "jobs").glob("batch-*")]) == runs
+
+
 def test_a_script_that_fails_leaves_no_rank_behind(here):
     failing(here, "leaves-a-rank")
     rank = Path(f"/proc/{(here / 'rank.txt').read_text()}/cmdline")

@@ -6,9 +6,10 @@ The script is run once per batch, with one more argument, the path of a JSON fil
 temporary name and rename. Its output is kept in `folder`. With exit code 0, a clip that it did not write is recorded as
 a failure of that clip. With another exit code it is run again for the clips it did not write, with the first of them
 moved to the end, until one clip is left that it fails to make, or two runs in a row add none (three, if one of them
-wrote a clip that may be cut off), or one that ran out of time; a first run is tried once more. So a prompt that crashes
-the script does not stop the others. What such a run was writing last, maybe in several processes, may be cut off; it is
-kept only if it is shown to be whole. The command line is recorded, so put secrets in environment variables.
+wrote a clip that may be cut off), or one that ran out of time; a first run is tried once more. Each clip that is
+missing then is tried alone, the last one first; a script that never wrote a clip is given up after that one. So prompts
+that crash the script do not stop the others. What such a run was writing last, maybe in several processes, may be cut
+off; it is kept only if it is shown to be whole. The command line is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -112,6 +113,8 @@ class Command:
         self._frame_rate = None if fps is None else frame_rate(fps)
         self._lengths: set[tuple[ClipSpec | None, int]] = set()
         """Of whole clips, as far as they had to be counted."""
+        self._has_written = False
+        """Whether a run of the script, maybe one that failed, wrote a clip."""
         self._kept = journal is not None
         if journal is None:
             journal = Path(tempfile.mkdtemp(prefix="avbench-"))
@@ -137,6 +140,11 @@ class Command:
             if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
+        if trouble == _BROKEN and len(failed) > 1:
+            for number in sorted(failed, reverse=True):
+                (made[number],), trouble = self._batch([requests[number]])
+                if trouble == _SLOW or not self._has_written:
+                    break
         return [made[number] for number in range(len(requests))]
 
     def _batch(self, requests: Sequence[Request]) -> tuple[list[Made | InputError], str | None]:
@@ -151,6 +159,7 @@ class Command:
         write_json(folder / "requests.json", {"folder": str(folder), "requests": asked})
         kind, trouble = self._run(folder)
         found = [_written(stem) for stem in stems]
+        self._has_written = self._has_written or any(found)
         torn = self._torn(kind, requests, found) if kind else set()
         made: list[Made | InputError] = []
         for request, stem, paths in zip(requests, stems, found, strict=True):
