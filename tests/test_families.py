@@ -1,5 +1,6 @@
 """Every class of diffusers that makes video from captions: built tiny, detected, given its preset, and run once."""
 
+import inspect
 import json
 import re
 import shutil
@@ -57,7 +58,7 @@ CASES = {
     "chronoedit": ("chronoedit", 5, 16),
     "cogvideox-i2v": ("cogvideox", 17, 8),
     "ltx-i2v": ("ltx-video", 17, 25),
-    "ltx-condition": ("ltx-video", 17, 25),
+    "ltx-condition": ("ltx-video-condition", 17, 25),
     "ltx-2-i2v": ("ltx-2", 17, 24, {"rate": 24_000}),
     "ltx-2-condition": ("ltx-2", 17, 24, {"rate": 24_000}),
     "ltx-2-in-context": ("ltx-2", 17, 24, {"rate": 24_000}),
@@ -284,6 +285,46 @@ def test_every_preset_fits_a_class_of_this_diffusers():
     by_name_only = {"wan2.1-720p", "wan2.1-lightx2v", "wan2.2-lightning", "ltx-2-distilled"}
     by_name_only |= {"kandinsky5-10s", "kandinsky5-distilled"}
     assert named | by_name_only == {*presets.PRESETS} and not named & by_name_only
+
+
+_OF_THE_CLASS = ("kandinsky5", "cosmos2")
+"""Presets whose class itself takes its example's negative prompt where none is given."""
+
+
+def test_a_preset_that_names_a_class_example_has_its_values():
+    """Read again in the text of the example. The pictures' size is left out: some examples show a small one."""
+    checked = set()
+    for start, name in presets._BY_CLASS.items():
+        preset, kind = presets.PRESETS[name], getattr(diffusers, f"{start}Pipeline", None)
+        if kind is None or not preset.source.startswith(presets._EXAMPLE):
+            continue
+        example = inspect.getmodule(kind).EXAMPLE_DOC_STRING
+        for argument, value in {
+            "num_inference_steps": preset.steps,
+            "guidance_scale": preset.guidance,
+            "num_frames": preset.frames,
+            "flow_shift": preset.flow_shift,
+            "addnoise_condition": (preset.call or {}).get("addnoise_condition"),
+        }.items():
+            given = {float(one) for one in re.findall(rf"\b{argument}\s*=\s*([\d.]+)", example)}
+            if given and not (name == "skyreels-v2-df" and argument == "addnoise_condition"):  # it has no first image
+                assert value in given, (start, argument)
+                checked.add(argument)
+        negative = re.search(r'negative_prompt = "([^"]+)"', example)
+        if negative and name not in _OF_THE_CLASS:
+            assert preset.negative_prompt and negative[1].startswith(preset.negative_prompt), start
+            checked.add("negative_prompt")
+    assert len(checked) == 6
+    assert presets.preset_name("Kandinsky6TI2VAPipeline", {}, {}) == "kandinsky6"
+    example = inspect.getmodule(diffusers.Kandinsky6TI2VAPipeline).EXAMPLE_DOC_STRING
+    assert "distill" in example and presets._EXAMPLE not in presets.PRESETS["kandinsky6"].source
+
+
+def test_the_guidance_of_sound_is_the_pipelines_as_the_docs_say():
+    names = ("audio_guidance_scale", "audio_stg_scale", "audio_modality_scale", "stg_scale", "modality_scale")
+    for start, name in presets._BY_CLASS.items():
+        if name == "ltx-2" and (kind := getattr(diffusers, f"{start}Pipeline", None)):
+            assert [calling.default(kind, one) for one in names] == [7.0, 1.0, 3.0, 1.0, 3.0]
 
 
 def test_the_docs_list_every_preset_as_it_is():

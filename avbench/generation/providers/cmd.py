@@ -129,18 +129,19 @@ class Command:
     def generate(self, requests: Sequence[Request]) -> list[Made | InputError]:
         """Run the script on a batch; a clip that it did not write is an error with the script's last words."""
         made: dict[int, Made | InputError] = {}
-        left, idle, cut_off = list(range(len(requests))), 0, False
-        for run in itertools.count():
+        left, runs, idle, cut_off = list(range(len(requests))), 0, 0, False
+        while True:
+            runs += 1
             found, trouble = self._batch([requests[number] for number in left])
             made |= dict(zip(left, found, strict=True))
             failed = [number for number in left if isinstance(made[number], InputError)]
             idle = 0 if len(failed) < len(left) else idle + 1
             cut_off = (cut_off and idle > 0) or any(isinstance(one, _CutOffError) for one in found)
-            once_more = trouble != _SLOW and idle <= (2 if cut_off else 1) and (run == 0 or len(left) > 1)
+            once_more = trouble != _SLOW and idle <= (2 if cut_off else 1) and (runs == 1 or len(left) > 1)
             if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
-        if trouble == _BROKEN and len(failed) > 1:
+        if len(failed) > 1 and trouble == _BROKEN:
             for number in sorted(failed, reverse=True):
                 (made[number],), trouble = self._batch([requests[number]])
                 if trouble == _SLOW or not self._has_written:

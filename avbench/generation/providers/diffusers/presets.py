@@ -45,10 +45,16 @@ _WAN_NEGATIVE = (
     "poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy background, three "
     "legs, many people in the background, walking backwards"
 )
+_SANA_NEGATIVE = (
+    "A chaotic sequence with misshapen, deformed limbs in heavy motion blur, sudden disappearance, jump cuts, jerky "
+    "movements, rapid shot changes, frames out of sync, inconsistent character shapes, temporal artifacts, jitter, and "
+    "ghosting effects, creating a disorienting visual experience."
+)
 _LTX_NEGATIVE = "worst quality, inconsistent motion, blurry, jittery, distorted"
 _WAN21 = "Wan2.1 generate.py; flow shift, negative prompt and VAE precision of diffusers' example"
 _WAN22 = "Wan2.2 wan/configs; negative prompt and VAE precision of diffusers' example"
 _EXAMPLE = "the pipeline's example and defaults in diffusers 0.42"
+_DEFAULTS = "the pipeline's defaults in diffusers 0.42; its example is of a distilled model"
 _GUIDE = "the model's page in the documentation of diffusers 0.42"
 _HUNYUAN = "HunyuanVideo sample_video.py; flow shift of its released scheduler"
 _HUNYUAN15 = "diffusers' conversion of HunyuanVideo-1.5; size, flow shift and guidance are in the checkpoint's configs"
@@ -84,6 +90,7 @@ PRESETS: dict[str, Preset] = {
         _LIGHT, 832, 480, 81, 16, 4, 1.0, 1.0, flow_shift=5.0, few_steps=True, **_PRECISE,
     ),
     "ltx-video": Preset(_EXAMPLE, 704, 480, 161, 25, 50, 3.0, **_LTX),
+    "ltx-video-condition": Preset(_EXAMPLE, 768, 512, 161, 25, 40, 3.0, **_LTX),
     "ltx-2": Preset(_EXAMPLE, 768, 512, 121, 24, 30, 3.0, **_LTX),
     "ltx-2-distilled": Preset(
         _GUIDE, 768, 512, 121, 24, 8, 1.0, call={"sigmas": _LTX2_SIGMAS, **_LTX2_UNGUIDED}, few_steps=True,
@@ -103,12 +110,19 @@ PRESETS: dict[str, Preset] = {
     "kandinsky5": Preset(_EXAMPLE, 768, 512, 121, 24, 50, 5.0),
     "kandinsky5-10s": Preset(_GUIDE, 768, 512, 241, 24, 50, 5.0),
     "kandinsky5-distilled": Preset(_GUIDE, 768, 512, 121, 24, 16, 1.0, few_steps=True),
-    "kandinsky6": Preset(_EXAMPLE, 768, 512, 121, 24, 50, 5.0),
+    "kandinsky6": Preset(_DEFAULTS, 768, 512, 121, 24, 50, 5.0),
     "skyreels-v2": Preset(_EXAMPLE, 960, 544, 97, 24, 50, 6.0, flow_shift=8.0, **_PRECISE),
-    "skyreels-v2-df": Preset(_EXAMPLE, 960, 544, 97, 24, 30, 6.0, flow_shift=8.0, **_PRECISE),
+    "skyreels-v2-df": Preset(
+        f"{_EXAMPLE}, but synchronous", 960, 544, 97, 24, 30, 6.0, flow_shift=8.0, **_PRECISE,
+    ),
     "skyreels-v2-i2v": Preset(_EXAMPLE, 960, 544, 97, 24, 50, 5.0, flow_shift=5.0, **_PRECISE),
-    "skyreels-v2-df-i2v": Preset(_EXAMPLE, 960, 544, 97, 24, 30, 5.0, flow_shift=5.0, **_PRECISE),
-    "sana-video": Preset(_EXAMPLE, 832, 480, 81, 16, 50, 6.0, **_PRECISE),
+    "skyreels-v2-df-i2v": Preset(
+        _EXAMPLE, 960, 544, 97, 24, 50, 5.0, flow_shift=5.0, call={"addnoise_condition": 20}, **_PRECISE,
+    ),
+    "sana-video": Preset(
+        f"{_EXAMPLE}, but without its motion score", 832, 480, 81, 16, 50, 6.0, negative_prompt=_SANA_NEGATIVE,
+        **_PRECISE,
+    ),
     "helios": Preset(_GUIDE, 640, 384, 99, 24, 50, 5.0, **_WAN),
     "helios-mid": Preset(
         _GUIDE, 640, 384, 99, 24, None, 5.0, call=_helios(20, use_zero_init=True, zero_steps=1), **_WAN,
@@ -134,7 +148,7 @@ _BY_CLASS = {
     "WanVACE": "wan2.1-vace",
     "LTX": "ltx-video",
     "LTXImageToVideo": "ltx-video",
-    "LTXCondition": "ltx-video",
+    "LTXCondition": "ltx-video-condition",
     "LTX2": "ltx-2",
     "LTX2ImageToVideo": "ltx-2",
     "LTX2Condition": "ltx-2",
