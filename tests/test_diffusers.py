@@ -355,6 +355,13 @@ def test_a_setting_that_is_null_is_refused_because_the_preset_would_decide(built
             generators.build(str(built("wan2.1")), {name: empty})
 
 
+def test_a_preset_for_two_transformers_can_be_given_to_a_model_with_one(built):
+    model = generators.build(str(built("wan2.1")), {**SMALL, "steps": 1, "preset": "wan2.2-a14b"})
+    assert (model.settings["guidance"], model.settings["guidance_2"]) == (4.0, None)
+    assert model.settings["dropped"] == ["guidance_2"]
+    assert len(model.generate([request()])) == 1, "diffusers refuses a second guidance here"
+
+
 def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -365,6 +372,7 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
     for settings, words in (
         ({"guidance_2": 3.0}, "has no argument for guidance_2"),
         ({"call": {"sigma": 1}}, "has no argument 'sigma'"),
+        ({"call": {"frame_rate": 12}}, "frame_rate is the setting fps: give -M fps="),  # the clip would keep its 25
         ({"preset": "wan"}, "preset 'wan' is unknown"),
         ({"dtype": "half"}, "dtype=half"),
         ({"offload": "model"}, "there is only the CPU"),

@@ -146,6 +146,8 @@ def decide(asked: CallSettings, source: Source, added: Sequence[Path]) -> Decide
     embedded = calling.argument(pipeline, "true_cfg_scale") and "guidance" in wanted
     if embedded and part_config(source.folder).get("guidance_embeds") is False:
         dropped.append("guidance")
+    if "guidance_2" in {*wanted} - {*dropped} and "transformer_2" not in parts_of(source.index):
+        dropped.append("guidance_2")
     _refuse_idle(asked, dropped, source)
     scheduler, shift = own_scheduler(source), asked.flow_shift
     if shift is None and (shift := known.get("flow_shift")) is not None and not asked.preset and not _shifts(scheduler):
@@ -187,11 +189,11 @@ def _refuse_idle(asked: CallSettings, dropped: Sequence[str], source: Source) ->
             "(guidance_embeds in its config); -M call= gives true_cfg_scale"
         )
         raise InputError(msg)
+    if asked.guidance_2 is not None and "guidance_2" in dropped and calling.argument(source.pipeline, "guidance_2"):
+        msg = f"-M guidance_2={asked.guidance_2} does nothing: this {name} has no second transformer"
+        raise InputError(msg)
     if mine := [key for key in dropped if key in asked.of_call()]:
         msg = f"{name} has no argument for {', '.join(mine)}"
-        raise InputError(msg)
-    if asked.guidance_2 is not None and "transformer_2" not in parts_of(source.index):
-        msg = f"-M guidance_2={asked.guidance_2} does nothing: this {name} has no second transformer"
         raise InputError(msg)
 
 
@@ -199,7 +201,7 @@ def _refuse_idle_negative_prompt(
     asked: CallSettings, pipeline: type, kept: Mapping[str, Any], call: Mapping[str, Any]
 ) -> None:
     """Raise InputError if the user gave a negative prompt, and no guidance is above 1, from which on one is used."""
-    if asked.negative_prompt is None and "negative_prompt" not in (asked.call or {}):
+    if asked.negative_prompt is None:
         return
     own, of_clip = calling.argument(pipeline, "true_cfg_scale"), calling.argument(pipeline, "guidance")
     names = [own] if own else [name for name in (of_clip, calling.argument(pipeline, "audio_guidance_scale")) if name]
@@ -221,9 +223,9 @@ def _checked_call(asked: CallSettings, pipeline: type) -> Mapping[str, Any]:
     if ours := sorted(call.keys() & _OURS):
         msg = f"-M call: {ours[0]} is set by avbench itself and cannot be given"
         raise InputError(msg)
-    if twice := [name for name in asked.of_call() if calling.argument(pipeline, name) in call]:
-        name = calling.argument(pipeline, twice[0])
-        msg = f"-M {twice[0]}= and {name} in -M call= give the same argument: leave one of them out"
+    named = {calling.argument(pipeline, setting): setting for setting in calling.NAMES}
+    if ours := [name for name in call if name in named]:  # which rounds sizes, and sets the rate of the clip as well
+        msg = f"-M call: {ours[0]} is the setting {named[ours[0]]}: give -M {named[ours[0]]}="
         raise InputError(msg)
     if unknown := [key for key in call if key not in accepted]:
         msg = f"-M call: {pipeline.__name__} has no argument {unknown[0]!r}; {nearest(unknown[0], accepted)}"
