@@ -177,6 +177,18 @@ def test_files_are_matched(folder, identifier, seed, caption, tags, found):
     assert left_out.startswith(f"left out of {folder}: .hidden.mkv (a hidden file); suffixes read: .mp4, ")
 
 
+def test_finished_clips_may_be_black_from_the_first_one_on(tmp_path):
+    """Nothing is lost with them, and which of them come first in a worker is chance."""
+    for name, value in (("a", 0), ("b", 0), ("c", 1), ("d", 50)):
+        write_clip(Clip(np.full((2, 16, 16, 3), value, np.uint8), Fraction(8)), tmp_path / f"{name}.mkv")
+    subset = Subset("s", 1, tuple(Prompt(name, name) for name in "abcd"), None)
+    made = [*sample(RunFolder(tmp_path / "run"), f"clips:{tmp_path}", {}, [subset], [0])[1]]
+    assert all(one.path for one in made)
+    black, unscaled = "every pixel of every frame is black", "all values of its frames are 0 or 1: multiply pictures"
+    assert [one.remark for one in made][:2] == [black, black] and made[2].remark.startswith(unscaled)
+    assert made[3].remark is None
+
+
 def test_ambiguity_absence_and_frames(folder):
     source = generators.build(f"clips:{folder}", {"fps": 8})
     wanted = [Request(Key("s", name, 0), Prompt(name, "c"), None) for name in ("twice", "nowhere", "frames", "by-seed")]

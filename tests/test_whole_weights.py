@@ -870,12 +870,16 @@ class Barren:
         pass
 
     def generate(self, requests):
-        name = requests[0].key.prompt
+        return [self._one(one.key.prompt) for one in requests]
+
+    def _one(self, name):
         self.calls.append(name)
         if "nan" in name:
             Audio(np.full((1, 80), np.nan, np.float32), 8000)
+        if "float" in name:
+            Clip(np.zeros((2, 16, 16, 3)), 8)
         value = 200 if "bright" in name else "unscaled" in name
-        return [Made(Clip(np.full((2, 16, 16, 3), value, np.uint8), 8))]
+        return Made(Clip(np.full((2, 16, 16, 3), value, np.uint8), 8))
 
     def remarks(self, requests):
         return []
@@ -892,6 +896,7 @@ class Barren:
         ),
         (["a-nan", "b-nan", "c"], 2, "waveform holds 80 samples that are NaN"),
         (["a-unscaled", "b-unscaled", "c"], 2, r"all values of its frames are 0 or 1: multiply .* so the run stops$"),
+        (["a-float", "b-float", "c"], 2, r"frames are float64 array; they must be a uint8 .* so the run stops$"),
         (["a", "b-bright", "c"], 1, None),
         (["a-bright", "b", "c", "d"], 0, None),
         (["a"], 1, None),
@@ -911,7 +916,17 @@ def test_a_run_whose_first_clips_hold_nothing_stops(tmp_path, monkeypatch, names
         with pytest.raises(InputError, match=rf"the first 2 clips cannot be used \({stops}"):
             list(made)
         assert list(dict.fromkeys(Barren.calls)) == names[:failed], "the third is not asked for"
+        assert len(Barren.calls) == failed or "nan" in names[0], "only what may pass is tried again"
         assert all(one.failure for one in folder.samples().values())
+
+
+def test_a_clip_that_cannot_be_used_counts_once_also_in_a_batch(tmp_path, monkeypatch):
+    monkeypatch.setitem(generators.GENERATORS, "barren", f"{__name__}:Barren")
+    monkeypatch.setattr(Barren, "batch_size", 3)
+    names = ["a-float", "b-bright", "c-bright"]
+    subset = Subset("s", 1, tuple(Prompt(name, name) for name in names), None)
+    made = [*sample(RunFolder(tmp_path / "run"), "barren:", {}, [subset], (0,))[1]]
+    assert [one.key.prompt for one in made if one.path] == names[1:]
 
 
 def test_code_of_another_library_is_loaded_only_where_it_is_trusted(wan, tmp_path):

@@ -40,7 +40,10 @@ class UnusableError(InputError):
 
 
 class WrongRangeError(UnusableError):
-    """A model's output lies in another range than it must. The message says how to bring it there."""
+    """A model's output has another range, type or shape than it must. The message says how to bring it there.
+
+    Sampling does not try again.
+    """
 
 
 class HopelessError(InputError):

@@ -19,14 +19,15 @@ _UNSCALED = "all values of its frames are 0 or 1: multiply pictures in 0...1 by 
 class FirstClips:
     """Inspects the clips of a process until the first one that is not empty. Threads of the process share it."""
 
-    def __init__(self, *, stops: bool = True, has_dtype: bool = False) -> None:
+    def __init__(self, *, stops: bool = True, has_dtype: bool = False, finished: bool = False) -> None:
         """Nothing is inspected yet.
 
         Args:
             stops: if False, empty clips are replaced by errors, however many there are.
             has_dtype: whether the model has the setting `dtype`, for the advice in the message.
+            finished: whether the clips exist already: nobody's time is lost with them, so none is inspected.
         """
-        self._stops, self._sure = stops, False
+        self._stops, self._sure = stops, finished
         self._precision = f"too low a precision{' (-M dtype=)' if has_dtype else ''}"
         self._nothing = 0
         self._lock = threading.Lock()

@@ -96,6 +96,7 @@ class Generator(typing.Protocol):
       each, are not limited.
     - `concurrency` is the number of calls of `generate` that may run at once, in threads of one process; for a
       generator that waits for others instead of computing.
+    - `finished` is True if the clips exist already. Then the first ones may be black.
     - `source(request)` is for clips that come from something that can change under the same name. It returns the
       present origin of the request's clip: the sha256 of a file that is kept byte for byte, or other text that changes
       with the origin; None if it is unknown. It raises InputError if the origin is gone. When a run is resumed, clips

@@ -17,6 +17,7 @@ from avbench.core import (
     Refused,
     Sample,
     UnusableError,
+    WrongRangeError,
     by_content,
     clip_name,
     field_differences,
@@ -24,7 +25,7 @@ from avbench.core import (
     kind_and_first_line,
     one_line,
 )
-from avbench.generation.first_clips import FirstClips
+from avbench.generation.first_clips import FirstClips, nothing_in
 from avbench.generation.table import Generator, Made, Request, made_by, method_of, ready
 from avbench.storage import worker_pool
 from avbench.storage.media import unequal_lengths, write_clip
@@ -47,7 +48,8 @@ def worker(
     folder = place.opened()
     generator = ready(source)
     source_of = method_of(generator, "source")
-    first = FirstClips(stops=stops, has_dtype="dtype" in generator.settings)
+    finished = getattr(generator, "finished", False)
+    first = FirstClips(stops=stops, has_dtype="dtype" in generator.settings, finished=finished)
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
@@ -59,8 +61,9 @@ def worker(
             raise
         except Exception as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
-            again = again and (not isinstance(error, InputError) or isinstance(error, UnusableError))
-            if not again:
+            passing = isinstance(error, UnusableError) and not isinstance(error, WrongRangeError)
+            again = again and (not isinstance(error, InputError) or passing)
+            if not again and len(requests) == 1:  # of a batch, the other clips may be good
                 first.inspect([error])
             made = None
         if made is None:  # after the except block, because the error keeps GPU memory alive
@@ -160,7 +163,8 @@ def _kept(
             other = None if other in (spec_mismatch or "") else f"not as it was requested: {other}"
         # the reader says it of a file; of a clip in memory nobody has yet
         lengths = [] if isinstance(made.clip, Path) else unequal_lengths(clip.audio, len(clip.frames) / clip.fps)
-        remark = "; ".join(filter(None, dict.fromkeys([*clip.remarks, *lengths, made.remark, other]))) or None
+        empty = nothing_in(clip)
+        remark = "; ".join(filter(None, dict.fromkeys([*clip.remarks, *lengths, empty, made.remark, other]))) or None
         return Sample(
             request.key,
             name,

@@ -26,6 +26,7 @@ class ClipsFolder:
     """A folder of finished clips as a generator."""
 
     batch_size = 1
+    finished = True
 
     def __init__(self, target: str, *, fps: float | str | None = None, by_file: bool = False) -> None:
         """List the clips in the folder.
