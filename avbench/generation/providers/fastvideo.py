@@ -70,6 +70,16 @@ class FastVideo:
                 f"fastvideo has no setting {unknown[0]!r}; {nearest(unknown[0], [*_NAMES, 'caption', 'load', 'call'])}"
             )
             raise InputError(msg)
+        for name, given in (("load", load), ("call", call)):
+            if given is not None and not isinstance(given, Mapping):
+                msg = f"-M {name}={given}: it must be an object of arguments"
+                raise InputError(msg)
+        if not isinstance(settings.get("negative_prompt", ""), str):
+            msg = f"-M negative_prompt={settings['negative_prompt']}: it must be text"
+            raise InputError(msg)
+        if ours := [(name, field) for name, field in _NAMES.items() if field in (call or {})]:
+            msg = f"-M call: {ours[0][1]} is the setting {ours[0][0]}: give -M {ours[0][0]}="
+            raise InputError(msg)
         check_counts(**{one: settings[one] for one in ("width", "height", "frames", "steps") if one in settings})
         check_template(caption, "caption")
         check_finite(**{"guidance": settings["guidance"]} if "guidance" in settings else {})
