@@ -755,6 +755,13 @@ def test_a_script_that_fails_leaves_no_rank_behind(here):
     wait_until(lambda: not written(rank), 30)
 
 
+def test_a_prompt_that_hangs_costs_no_other_clip_of_its_batch_once_the_script_has_written_one(here):
+    folder, made = scripted(here, "a", "b", "slow", "c", batch=2, timeout=4)
+    assert [name for name, one in made.items() if not one.path] == ["slow"]
+    assert made["slow"].failure.startswith("the script did not end within 4 s")
+    assert len([*(folder.path / "jobs").glob("batch-*")]) == 4, "a, b; slow, c; c; slow"
+
+
 def test_a_script_that_hangs_is_ended(here):
     _, made = scripted(here, "slow", timeout=1)
     assert made["slow"].failure == (

@@ -7,9 +7,10 @@ temporary name and rename. Its output is kept in `folder`. With exit code 0, a c
 a failure of that clip. With another exit code it is run again for the clips it did not write, with the first of them
 moved to the end, until one clip is left that it fails to make, or two runs in a row add none (three, if one of them
 wrote a clip that may be cut off), or one that ran out of time; a first run is tried once more. Each clip that is
-missing then is tried alone, the last one first; a script that never wrote a clip is given up after that one. So prompts
-that crash the script do not stop the others. What such a run was writing last, maybe in several processes, may be cut
-off; it is kept only if it is shown to be whole. The command line is recorded, so put secrets in environment variables.
+missing then is tried alone, the last one first, until one runs out of time; a script that never wrote a clip is given
+up after that one, or at once if it ran out of time. So prompts that crash the script, or hang, do not stop the others.
+What such a run was writing last, maybe in several processes, may be cut off; it is kept only if it is shown to be
+whole. The command line is recorded, so put secrets in environment variables.
 
 Everything that the command names is identified by content, so that a changed script or checkpoint is another model:
 the program, unless it is a launcher such as python; every file, and those that a shell script names; the Python files
@@ -141,7 +142,7 @@ class Command:
             if trouble is None or not failed or not (idle == 0 or once_more):
                 break
             left = [*failed[1:], failed[0]]
-        if len(failed) > 1 and trouble == _BROKEN:
+        if len(failed) > 1 and (trouble == _BROKEN or (trouble == _SLOW and self._has_written)):
             for number in sorted(failed, reverse=True):
                 (made[number],), trouble = self._batch([requests[number]])
                 if trouble == _SLOW or not self._has_written:
