@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
 from avbench.metrics.frechet import frechet_distance
 from avbench.statistics import paired, trainings
 from avbench.storage.run_folder import RunFolder
+from avbench.storage.writing import line_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
 MARGINS = Path(__file__).parent.parent / "docs" / "gate.toml"
@@ -69,7 +70,7 @@ class Pool:
         self.table = table[table["metric"].isin(METRICS)]
         self.scores, self.protocols = folder.scores(), folder.score_protocols()
         self.prompts = self.table[["subset", "prompt"]].drop_duplicates()
-        self.seeds = folder.run().seeds
+        self.seeds, self.samples = folder.run().seeds, folder.samples()
 
     def drawn(self, place: Path, chosen: np.ndarray) -> RunFolder:
         """A run that has, of each prompt, the clip under the seed that is chosen for it."""
@@ -77,7 +78,9 @@ class Pool:
         folder.start(replace(self.folder.run(), name=place.name, seeds=(0,)), self.folder.subsets())
         of_prompt = self.prompts.assign(seed=chosen)
         table = self.table.merge(of_prompt, on=["subset", "prompt", "seed"]).assign(seed=0)
-        (folder.path / "samples.jsonl").touch()
+        keys = {*of_prompt.itertuples(index=False, name=None)}
+        made = [replace(one, key=key._replace(seed=0)) for key, one in self.samples.items() if key in keys]
+        (folder.path / "samples.jsonl").write_bytes(b"".join(line_of(asdict(sample)) for sample in made))
         means = table.groupby(["subset", "metric"])["value"].agg(["mean", "count"])
         per_clip = {metric.name for metric in chosen_metrics(METRICS) if metric.per_clip}
         scores = []
