@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avbench.core.errors import InputError, UnusableError, WrongRangeError
+from avbench.core.errors import InputError, UnusableError, WrongFormError
 from avbench.core.text import counted
 
 Rate = Fraction | int | float | str
@@ -80,13 +80,13 @@ class Audio:
                 how = "convert a list with np.array(samples, np.float32)"
             how += _FROM_INTEGERS.get(str(getattr(wave, "dtype", "")).removeprefix("torch."), "")
             msg = f"waveform is {_described(wave)}; it must be a float32 array [channels, samples] in -1...1: {how}"
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         if wave.ndim != 2 or 0 in wave.shape:
             msg = f"waveform has shape {wave.shape}; it must be [channels, samples] with at least one of each"
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         if wave.shape[0] > 32:
             msg = f"waveform has {wave.shape[0]} channels; the order is [channels, samples], so transpose it"
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         peak = float(np.maximum(wave.max(), -wave.min()))  # NaN where there is one; no copy of a long waveform
         if not np.isfinite(peak):
             msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
@@ -96,7 +96,7 @@ class Audio:
             if peak >= _LOUDEST:
                 how = "divide integer samples by their full scale: by 32768 of 16 bits, by 2**31 of 32 bits"
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 ({how})"
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         rate = _as_whole(self.sample_rate)
         if not _whole(rate) or not 0 < rate <= MAX_SAMPLE_RATE:
             msg = f"sample rate is {rate!r}; it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}"
@@ -161,10 +161,10 @@ class Clip:
                 f"frames are {_described(frames)}; they must be a uint8 array [time, height, width, 3]: "
                 f"{_made_frames(frames)}"
             )
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         if frames.ndim != 4 or frames.shape[3] != 3 or 0 in frames.shape:
             msg = f"frames have shape {frames.shape}; they must be [time, height, width, 3] and not empty"
-            raise WrongRangeError(msg)
+            raise WrongFormError(msg)
         if self.audio is not None and not isinstance(self.audio, Audio):
             msg = f"audio is {_described(self.audio)}; it must be an Audio, which carries its sample rate"
             raise InputError(msg)

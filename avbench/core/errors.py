@@ -39,7 +39,7 @@ class UnusableError(InputError):
     """A model's output cannot be used, for example because it holds NaN. Sampling tries once more."""
 
 
-class WrongRangeError(UnusableError):
+class WrongFormError(UnusableError):
     """A model's output has another range, type or shape than it must. The message says how to bring it there.
 
     Sampling does not try again.

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from avbench.core import Clip, HopelessError, InputError, UnusableError, WrongRangeError
+from avbench.core import Clip, HopelessError, InputError, UnusableError, WrongFormError
 from avbench.generation.table import Made
 
 _ENOUGH = 2
@@ -52,7 +52,7 @@ class FirstClips:
             self._nothing += len(faults)
             if self._stops and self._nothing >= _ENOUGH and faults:
                 msg = f"the first {self._nothing} clips cannot be used ({faults[0]}), so the run stops"
-                if not isinstance(faults[0], WrongRangeError):
+                if not isinstance(faults[0], WrongFormError):
                     msg += (
                         ". Possible reasons are pictures in 0...1 that are not multiplied by 255, weights that do not "
                         f"belong together, {self._precision} or a filter in the model"
@@ -74,4 +74,4 @@ def _unless_empty(made: Made) -> Made | InputError:
     except InputError as error:  # a file that cannot be read
         return error
     words = nothing_in(clip)
-    return made if words is None else (WrongRangeError if words == _UNSCALED else UnusableError)(words)
+    return made if words is None else (WrongFormError if words == _UNSCALED else UnusableError)(words)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import Audio, InputError, UnusableError, WrongRangeError
+from avbench.core import Audio, InputError, UnusableError, WrongFormError
 
 _OVERSHOOT = 0.05
 _LOUDEST_CLIPPED = 2
@@ -28,7 +28,7 @@ def pixels_of(frames: np.ndarray) -> np.ndarray:
     """Frames as uint8, of uint8 or of real numbers in 0…1.
 
     Raises:
-        WrongRangeError: they are of another type, or lie outside 0…1 by more than 0.05.
+        WrongFormError: they are of another type, or lie outside 0…1 by more than 0.05.
         UnusableError: they hold NaN.
     """
     if frames.dtype == np.uint8:
@@ -36,13 +36,13 @@ def pixels_of(frames: np.ndarray) -> np.ndarray:
     must = "they must be uint8, or real numbers in 0...1"
     if frames.dtype.kind != "f":
         msg = f"the model's frames are {frames.dtype}; {must}: convert numbers in 0...255 with .astype(np.uint8)"
-        raise WrongRangeError(msg)
+        raise WrongFormError(msg)
     frames = _finite(frames, "frames")
     low, high = float(frames.min(initial=0)), float(frames.max(initial=0))
     if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
         how = "of -1...1, take (x + 1) / 2" if high <= 1 + _OVERSHOOT else "divide pictures in 0...255 by 255"
         msg = f"the model's frames lie in {low:.4g}...{high:.4g}; {must}: {how}"
-        raise WrongRangeError(msg)
+        raise WrongFormError(msg)
     return np.clip(np.round(frames * 255), 0, 255).astype(np.uint8)
 
 
@@ -50,7 +50,7 @@ def audio_of(wave: np.ndarray, rate: int) -> tuple[Audio, tuple[str, ...]]:
     """The sound of a waveform ``[channels, samples]``, and remarks: that it was clipped, where its peak is above 1.
 
     Raises:
-        WrongRangeError: it holds integers, or has a peak above 2 or another shape.
+        WrongFormError: it holds integers, or has a peak above 2 or another shape.
         UnusableError: it holds NaN.
     """
     remarks = ()
@@ -64,7 +64,7 @@ def audio_of(wave: np.ndarray, rate: int) -> tuple[Audio, tuple[str, ...]]:
         return Audio(np.ascontiguousarray(wave), rate), remarks
     except InputError as error:
         msg = f"the model's sound: {error}"
-        raise WrongRangeError(msg) from None
+        raise WrongFormError(msg) from None
 
 
 def _finite(values: np.ndarray, what: str) -> np.ndarray:

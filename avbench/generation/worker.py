@@ -17,7 +17,7 @@ from avbench.core import (
     Refused,
     Sample,
     UnusableError,
-    WrongRangeError,
+    WrongFormError,
     by_content,
     clip_name,
     field_differences,
@@ -61,7 +61,7 @@ def worker(
             raise
         except Exception as error:
             failed = [_failed(requests[0], error, time.perf_counter() - started)]
-            passing = isinstance(error, UnusableError) and not isinstance(error, WrongRangeError)
+            passing = isinstance(error, UnusableError) and not isinstance(error, WrongFormError)
             again = again and (not isinstance(error, InputError) or passing)
             if not again and len(requests) == 1:  # of a batch, the other clips may be good
                 first.inspect([error])
