@@ -345,6 +345,15 @@ def test_unpaired_clips_that_all_differ_by_the_same_do_differ(count, value, p):
     assert found.interval == ((value, value) if count >= 6 else None)
 
 
+@pytest.mark.parametrize("target", [1 / 14, 0.7, 1 / 3])
+def test_unpaired_models_of_one_constant_value_are_equally_near_whatever_the_target(target):
+    """Rounding of values less the target made the first nearer by 1.4e-17, with p 0.03."""
+    found = unpaired_difference(np.zeros(8), range(8), np.zeros(30), range(8, 38), target=target)
+    assert (found.value, found.error, found.p, found.interval) == (0, 0, 1, (0, 0))
+    small = unpaired_difference(np.full(8, 1e-12), range(8), np.full(30, 1e-12), range(8, 38), target=target)
+    assert (small.value, small.p) == (0, 1)
+
+
 @pytest.mark.parametrize("far", [3.0, 0.3])
 def test_unpaired_models_that_are_equally_near_on_either_side_are_rarely_called_different(far):
     """The luck of shared prompts moves both to one side. By Welch's t 13 and 10 of 100 were."""

@@ -183,6 +183,12 @@ def test_equal_arms_have_no_spread_and_p_1():
     assert shifted.constant and shifted.p == shifted.p_exact == 2 / 32, "five pairs cannot show more"
 
 
+@pytest.mark.parametrize("target", [1 / 14, 0.7, 1 / 3])
+def test_arms_of_one_constant_value_are_equally_near_whatever_the_target(target):
+    found = arm_difference(np.zeros((3, 8)), np.zeros((5, 8)), paired_rows=False, target=target)
+    assert abs(found.value) < 1e-15 and found.p == found.p_exact == 1 and found.constant
+
+
 def test_planning_finds_the_numbers_that_power_asks_for():
     parts = Components(training=0.04, prompt=1.0, rest=2.0, sources=1.0, crossed=True)
     trainings, prompts = parts.trainings_needed(0.5, 100), parts.prompts_needed(0.5, 5)

@@ -151,7 +151,7 @@ def paired_difference(
     goal = None if targets is None else strata.means(np.asarray(targets, dtype=np.float64))
     per_clip = _per_clip(x, y, strata, goal)
     value, error, dof = _mean(per_clip, strata)
-    rounding = 1e-9 * max(np.abs(x).max(), np.abs(y).max())
+    rounding = rounding_of(x, y, 0.0 if goal is None else goal)
     interval = None
     if error is not None and strata.prompts >= LEAST_PROMPTS:
         reach = half_width(error, dof)
@@ -175,6 +175,14 @@ def paired_difference(
         constant=bool(np.ptp(per_clip) <= rounding),
         other_side=other_side,
     )
+
+
+def rounding_of(*values: float | np.ndarray) -> float:
+    """How far rounding can move a difference of such values, gaps (NaN) left out; smaller ones count as none.
+
+    A ≈ metric's values are subtracted from the reference's, so that is one of them, too.
+    """
+    return 1e-9 * max(float(np.nanmax(np.abs(one))) for one in values)
 
 
 def nearer(middle: float | np.ndarray, half: float | np.ndarray) -> Any:
@@ -293,16 +301,16 @@ def unpaired_difference(
     value, prompts = 2 * half, min(len({*a_prompts}), len({*b_prompts}))
     if half_error is None:
         return PairedDifference(value, None, 0, None, 1.0, len(a) + len(b), prompts, constant=False)
-    rounding = 1e-9 * max(np.abs(a).max(), np.abs(b).max())
+    rounding = rounding_of(a, b, target or 0.0)
     error = 2 * half_error if half_error > rounding else 0.0
     p = float(t_test(value, error, dof))
     if not error:  # p of swaps, if every prompt differs by the same
-        p = 2.0 ** (1 - prompts) if abs(value) > rounding else 1.0
+        value, p = (value, 2.0 ** (1 - prompts)) if abs(value) > rounding else (0.0, 1.0)
     reach, other_side = half_width(error, dof), None
     low, high = value - reach, value + reach
     if target is not None:
         middle, of_middle, free = _mean(np.concatenate([x, y]), both)
-        other_side = _on_other_side(middle, float(x.mean() - y.mean()) / 2, of_middle, free)
+        other_side = _on_other_side(middle, float(np.mean(a) - np.mean(b)) / 2, of_middle, free)
         low, high, p = (
             min(low, other_side),
             max(high, other_side),

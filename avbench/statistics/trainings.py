@@ -166,7 +166,7 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
     a, b = (_checked(np.where(both, one, np.nan), of) for one in (a, b))
     x, y = (_from_target(one, target) for one in (a, b))
     found = _crossed([x - y] if paired_rows else [x, -y])
-    rounding = 1e-9 * max(np.nanmax(np.abs(a)), np.nanmax(np.abs(b)))
+    rounding = paired.rounding_of(a, b, target or 0.0)
     p_exact, least_p = _relabelled(_means(a), _means(b), target, rounding, paired_rows=paired_rows)
     constant = found.error <= rounding
     interval, p = found.interval, p_exact if constant else found.p
