@@ -204,6 +204,21 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
     assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
 
 
+@pytest.mark.parametrize("harm", ["card.json", "clips.csv", "columns.safetensors"])
+def test_a_damaged_reference_in_the_cache_is_built_again(tmp_path, monkeypatch, harm):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
+    asked = {"reference": real, "metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
+    found = api.score(model, **asked)
+    (card,) = (tmp_path / "cache" / "avbench" / "references").glob("*/card.json")
+    whole = {path.name: path.read_bytes() for path in card.parent.iterdir()}
+    (card.parent / harm).write_bytes(whole[harm][:100])
+    again = api.score(model, **asked)
+    assert {path.name: path.read_bytes() for path in card.parent.iterdir()} == whole
+    assert again.scores.equals(found.scores)
+    assert f"the reference of {real} in the cache is damaged, and is built again" in again.notes
+
+
 def test_an_evaluation_by_one_more_metric_keeps_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
@@ -563,10 +578,34 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         for number, frame in enumerate(noise(ord(clip)).frames[:6]):
             cv2.imwrite(str(tmp_path / "model" / clip / f"{number:03}.png"), frame)
     asked = {"metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
-    with pytest.raises(InputError, match=r"no clip in it; .* has no frame rate; `score --fps` gives one"):
+    lacking = r"no clip in it; .* has no frame rate; --fps of `score` or `reference build` gives one"
+    with pytest.raises(InputError, match=lacking):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)
     assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+
+
+def test_folders_of_frames_are_real_clips_of_the_given_rate(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    model, real = clips(tmp_path / "model", *"ab"), tmp_path / "real"
+    for clip in "xy":
+        (real / clip).mkdir(parents=True)
+        for number, frame in enumerate(noise(ord(clip)).frames[:6]):
+            cv2.imwrite(str(real / clip / f"{number:03}.png"), frame)
+    asked = {"metrics": ["motion_amount"], "workers": 0}
+    slow, fast = (
+        api.score(model, reference=real, fps=rate, out=tmp_path / str(rate), **asked).scores["reference"].item()
+        for rate in (8, 16)
+    )
+    assert fast == pytest.approx(2 * slow), "the same motion in half the time"
+    again = run_avbench("evaluate", tmp_path / "8/model", "--metric", "motion_amount", "--reference", real, code=None)
+    assert again.exit_code == 0, again.output  # by the rate of the run's clips
+    assert RunFolder(tmp_path / "8/model").scores()[0].reference == slow
+    words = ["reference", "build", "real", "--fps", "16", "--out", "refs", "--metric", "motion_amount"]
+    run_avbench(*words, "--work", "w", "--workers", "0")
+    by_itself = api.score(model, reference="refs/real", out=tmp_path / "own", **asked)
+    assert by_itself.scores["reference"].item() == fast
 
 
 def test_a_clip_that_a_folder_lacks_was_not_found(tmp_path):

@@ -1,7 +1,7 @@
 """Builds references from clips, or finds the one that was built before."""
 
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from avbench.core import InputError, Subset, as_typed, clip_name, counted, diges
 from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.requirements import require_ready, require_reference_clips, requires
 from avbench.features.table import Requires, package_of
+from avbench.generation.providers.clips import frames_sha256
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together, scores_so_far
 from avbench.metrics.reference import load, require_any
@@ -25,8 +26,10 @@ from avbench.storage.writing import locked
 from avbench.subsets.loading import from_folder
 
 
-def real_clips_in(path: Path) -> Subset | None:
+def real_clips_in(path: Path, *, frames: bool = False) -> Subset | None:
     """The clips of a folder of which a reference can be built; None if it holds a reference.
+
+    With `frames`, folders of numbered frames are clips, too.
 
     Raises:
         InputError: the folder holds neither.
@@ -43,7 +46,7 @@ def real_clips_in(path: Path) -> Subset | None:
         )
         raise InputError(msg)
     try:
-        return from_folder(path)
+        return from_folder(path, frames=frames)
     except InputError as error:
         msg = f"{path} holds no reference: there is no card.json in it, and no clips to build one of ({error})"
         raise InputError(msg) from None
@@ -55,17 +58,19 @@ def chosen_reference(
     work: Work,
     runs: Sequence[RunFolder],
     subsets: Sequence[Subset],
+    fps: Any = None,
 ) -> tuple[Path | None, str | Path | None]:
     """The one reference that all runs of a call are scored with, and what the user gave for it; None for shipped ones.
 
     If none is given, it is the one that an earlier call scored one of the runs with, and a note names it: runs can be
-    compared only if they were scored with the same reference.
+    compared only if they were scored with the same reference. `fps` is the rate of real clips that are folders of
+    numbered frames.
 
     Raises:
         InputError: see `reference_of`; or the given one is of none of the subsets, or that of the earlier call is gone.
     """
     if given is not None:
-        place = reference_of(Path(given), metrics, work, runs)
+        place = reference_of(Path(given), metrics, work, runs, fps)
         require_any(subsets, reference_to_use((), place))
         return place, given
     if (place := reference_to_use(runs, None)) is None:
@@ -77,7 +82,7 @@ def chosen_reference(
         "shipped ones"
     )
     if Path(earlier).exists():  # of real clips, one may have to be built anew that has these metrics' features
-        place = reference_of(Path(earlier), metrics, work, runs)
+        place = reference_of(Path(earlier), metrics, work, runs, fps)
     return place, earlier
 
 
@@ -92,36 +97,57 @@ def require_built(path: Path) -> None:
         raise InputError(msg)
 
 
-def reference_of(path: Path, metrics: Sequence[Metric], work: Work, runs: Iterable[RunFolder] = ()) -> Path:
+def reference_of(
+    path: Path, metrics: Sequence[Metric], work: Work, runs: Sequence[RunFolder] = (), fps: Any = None
+) -> Path:
     """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
 
     It is built for these metrics, and for those that `runs` were scored by before: `evaluate` computes them again with
     it, and runs can be compared only if they were scored with the same reference.
 
-    A built reference is kept in the cache under a hash of the clips and the protocols, and used again. While another
-    command builds it, this one waits.
+    A built reference is kept in the cache under a hash of the clips and the protocols, and used again; one that is
+    damaged is built again. While another command builds it, this one waits. Folders of numbered frames have the rate
+    `fps`, or where it is not given that of the runs' clips.
 
     Raises:
         InputError: the folder holds neither a reference nor clips, or a clip cannot be read.
     """
-    if (subset := real_clips_in(path)) is None:
+    fps = fps or next(filter(None, map(_frame_rate_given, runs)), None)
+    if (subset := real_clips_in(path, frames=fps is not None)) is None:
         return path
     every = {one.name: one for run in runs for one in scored_together((), run)} | {one.name: one for one in metrics}
     able = [one for one in every.values() if requires(one.feature) is not Requires.REFERENCE_CLIP]
-    content = {prompt.id: content_sha256(path / str(prompt.tags["file"])) for prompt in subset.prompts}
+    clips = {prompt.id: path / str(prompt.tags["file"]) for prompt in subset.prompts}
+    settings = {"fps": fps} if any(clip.is_dir() for clip in clips.values()) else {}
+    content = {name: frames_sha256(clip) if clip.is_dir() else content_sha256(clip) for name, clip in clips.items()}
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
-    key = digest({"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)})[:16]
-    place = cache_folder() / "references" / key
-    if not (place / "card.json").is_file():
+    asked = {"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)}
+    place = cache_folder() / "references" / digest({**asked, **{name: str(of) for name, of in settings.items()}})[:16]
+    if not _is_whole(place):
         with _alone(place, path, work):
-            if not (place / "card.json").is_file():  # another command may have built it meanwhile
-                _build_in_cache(path, subset, able, place, work)
-    ordered = sorted(subset.prompts, key=lambda prompt: prompt.id)
+            if not _is_whole(place):  # another command may have built it meanwhile
+                if (place / "card.json").exists():
+                    work.reporter.note(f"the reference of {path} in the cache is damaged, and is built again")
+                _build_in_cache(RealClips(subset, f"clips:{path}", settings=settings), path, able, place, work)
     with suppress(OSError):  # of a cache that is only read; then a remark says that the forms are not known
-        reference_building.note_first_clips(place, (path / str(prompt.tags["file"]) for prompt in ordered))
+        reference_building.note_first_clips(place, (clips[name] for name in sorted(clips)))
     for sentence in load(place).partial:
         work.reporter.note(sentence)
     return place
+
+
+def _frame_rate_given(run: RunFolder) -> Any:
+    """The frame rate that was given for the frames of a run's clips; None if none was."""
+    with suppress(InputError):  # the run was not begun yet
+        return run.run().settings.get("fps")
+    return None
+
+
+def _is_whole(place: Path) -> bool:
+    """Whether a folder holds a reference that can be read."""
+    with suppress(InputError):
+        return (place / "card.json").is_file() and bool(load(place))
+    return False
 
 
 @contextmanager
@@ -138,13 +164,13 @@ def _alone(place: Path, path: Path, work: Work) -> Iterator[None]:
         yield
 
 
-def _build_in_cache(path: Path, subset: Subset, able: Sequence[Metric], place: Path, work: Work) -> None:
-    making = place.with_name(f"{place.name}.work") / subset.name
-    asked = {"name": subset.name, "metric": [one.name for one in able], "precision": work.precision}
-    about = {"command": shared_command(["avbench", "reference", "build", path], asked)}
+def _build_in_cache(clips: "RealClips", path: Path, able: Sequence[Metric], place: Path, work: Work) -> None:
+    making = place.with_name(f"{place.name}.work") / clips.subset.name
+    asked = {"name": clips.subset.name, "metric": [one.name for one in able], "precision": work.precision}
+    about = {"command": shared_command(["avbench", "reference", "build", path], {**asked, **clips.settings})}
     # with `replace`, as a build of these clips that was stopped may have found them elsewhere
     work = replace(work, replace=True)
-    build_reference(RealClips(subset, f"clips:{path}", about=about), able, making, place, work)
+    build_reference(replace(clips, about=about), able, making, place, work)
     shutil.rmtree(making.parent, ignore_errors=True)
 
 
@@ -160,6 +186,8 @@ class RealClips:
     """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
     rows: int = reference_building.ROWS
     """The most rows to keep; statistics still cover all clips."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the model, such as the `fps` of folders of frames."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the reference's card: how the clips were chosen, and the command."""
 
@@ -186,7 +214,8 @@ def build_reference(
     """
     require_reference_clips(features_of(metrics))
     require_ready(features_of(metrics))
-    view, failed = sampled(making, clips.model, SamplingJob([clips.subset], clips.seeds, placed_by=placed_by), work)
+    job = SamplingJob([clips.subset], clips.seeds, clips.settings, placed_by=placed_by)
+    view, failed = sampled(making, clips.model, job, work)
     if failed:
         one = next(one for one in view.samples().values() if one.failure)
         msg = (

@@ -93,7 +93,7 @@ def score(
         exact = frame_rate(fps)  # which raises InputError
         settings["fps"] = fps if isinstance(fps, int | float | str) else str(exact)  # it is recorded
     if reference is not None:
-        real_clips_in(Path(reference))
+        real_clips_in(Path(reference), frames=fps is not None)
     chosen = wanted_metrics(Wanted(metrics, columns, fetch=fetching(fetch, work)), work.reporter.note)
     require_ready(features_of(chosen))
     require_reference_clips(features_of(chosen))
@@ -101,7 +101,7 @@ def score(
         work.reporter.note(note)
     place = shard_folder(Path(out), part)
     earlier = [RunFolder(place / name) for name in named]
-    real, typed = chosen_reference(reference, chosen, work, earlier, [found.subset])
+    real, typed = chosen_reference(reference, chosen, work, earlier, [found.subset], settings.get("fps"))
     views, failed = [], 0
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)

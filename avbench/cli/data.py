@@ -200,6 +200,7 @@ def reference_build(
     ] = None,
     metric: options.Metrics = None,
     fvd_protocol: options.FVDProtocols = None,
+    fps: options.FrameRate = None,
     name: Annotated[str | None, typer.Option(help="Name of the reference, for a folder of clips.")] = None,
     rows: Rows = None,
     work: Annotated[
@@ -225,16 +226,18 @@ def reference_build(
 
     how = work_of(workers, replace=replace, device=device, precision=precision)
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
-    asked = from_folder(Path(what), name) if bare else load(what)
+    asked = from_folder(Path(what), name, frames=fps is not None) if bare else load(what)
     finished = bare or (model or "").startswith("clips:")
     start = first_seed if first_seed is not None else 0 if finished else reference_building.FIRST_SEED
     count = seeds or (1 if finished else 4)
     source = model or (f"clips:{what}" if bare else "toyworld:")
     settings = {"name": asked.name} if bare else {}
     settings |= {"model": model if bare else source, "seeds": count, "first-seed": start, "licence": licence}
-    settings |= {"metric": metric, "fvd-protocol": fvd_protocol, "rows": rows, "precision": precision}
+    settings |= {"metric": metric, "fvd-protocol": fvd_protocol, "fps": fps, "rows": rows, "precision": precision}
     about = {"command": shared_command(["avbench", "reference", "build", what], settings)}
-    clips = api.RealClips(asked, source, range(start, start + count), licence, rows or reference_building.ROWS, about)
+    of_model = {} if fps is None else {"fps": fps}
+    most_rows = rows or reference_building.ROWS
+    clips = api.RealClips(asked, source, range(start, start + count), licence, most_rows, of_model, about)
     target, metrics = out / asked.name, named_metrics(metric, fvd_protocol)
     sha256 = api.build_reference(clips, metrics, work / asked.name, target, how, placed_by="--work")
     print_notes(reference.remarks(reference.load(target)))
@@ -297,7 +300,7 @@ def reference_for(
         "command": shared_command(["avbench", "reference", "for", asked.name], settings),
     }
     source, stated = f"clips:{opened.folder}", opened.reader.licence
-    clips = api.RealClips(subset, source, (0,), stated, rows or reference_building.ROWS, about)
+    clips = api.RealClips(subset, source, (0,), stated, rows or reference_building.ROWS, about=about)
     sha256 = api.build_reference(clips, metrics, place / "run", out / asked.name, how, placed_by="--work")
     count = counted(len(subset.prompts), "clip")
     print_line(f"{count}: {about['chosen']}; licence: {stated}; look at {place / 'sheet.png'}")

@@ -80,7 +80,7 @@ def score(
         Path | None, typer.Option(help="The prompts of the clips; a file inside or beside the folders is found.")
     ] = None,
     name: Name = None,
-    fps: Annotated[str | None, typer.Option(help="Frame rate of folders of numbered frames: 25, 30000/1001.")] = None,
+    fps: options.FrameRate = None,
     metric: options.Metrics = None,
     columns: options.Columns = None,
     fetch: options.Fetch = False,

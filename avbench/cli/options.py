@@ -145,6 +145,9 @@ Settings = Annotated[
         "-M", callback=with_settings_of_file, help="A setting of the model, name=value; repeat it for several settings."
     ),
 ]
+FrameRate = Annotated[
+    str | None, typer.Option("--fps", help="Frame rate of folders of numbered frames: 25, 30000/1001.")
+]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", help="Only these metrics: a,b.", callback=split_at_commas)
 ]

@@ -60,9 +60,8 @@ class Found:
         """
         left_out = [*self.left_out]
         if frames_too:
-            left_out += [
-                (path, "a folder of images, which has no frame rate; `score --fps` gives one") for path in self.frames
-            ]
+            why = "a folder of images, which has no frame rate; --fps of `score` or `reference build` gives one"
+            left_out += [(path, why) for path in self.frames]
         if not left_out:
             return []
         named = [f"{path.relative_to(self.folder)} ({why})" for path, why in left_out]

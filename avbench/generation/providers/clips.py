@@ -63,7 +63,7 @@ class ClipsFolder:
     def source(self, request: Request) -> str:
         """Return the hash of the file, or of the folder of frames, that is the request's clip."""
         path = self._path(request)
-        return _frames_sha256(path) if path.is_dir() else content_sha256(path)
+        return frames_sha256(path) if path.is_dir() else content_sha256(path)
 
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Report the files that match no request, and those that were skipped."""
@@ -141,7 +141,7 @@ def _named_file(request: Request) -> str:
     return named_file(request.prompt.tags) if request.key.seed == 0 else ""
 
 
-def _frames_sha256(folder: Path) -> str:
+def frames_sha256(folder: Path) -> str:
     """A hash of all files in a folder of frames that are not hidden."""
     files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
     return f"frames:{digest({path.name: content_sha256(path) for path in files})}"
