@@ -17,6 +17,7 @@ from avbench.comparison.clip_remarks import remarks
 from avbench.core import Key, Prompt, Row, Run, Sample, Subset, digest
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
+from avbench.metrics.reference_building import merge
 from avbench.storage.reading import file_sha256, read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_json
@@ -143,6 +144,11 @@ def test_a_reference_of_another_form_or_of_more_prompts_is_said(folders, tmp_pat
     assert said("alike").count(few) == 1
     with mock.patch.object(clip_remarks, "LEAST_CLIPS", 3):
         assert few not in said("alike")
+    (built,) = (tmp_path / "cache/avbench/references").glob("*/card.json")
+    merge([built.parent], tmp_path / "part", rows=2)
+    of_part = {"reference": tmp_path / "part", "metrics": "motion_amount", "workers": 0, "out": tmp_path / "of part"}
+    kept = few.replace("has 3 clips only", "keeps rows of 2 of its 3 clips only")
+    assert "\n".join(avbench.score([*folders], **of_part).verdict).count(kept) == 1
     of_all = "The reference has clips of 3 prompts, of which b has 2: its values are those of all its clips."
     assert of_all in (alike := said("alike")) and "another form" not in alike and "copies" not in alike
     for clip in (tmp_path / "real").iterdir():

@@ -597,6 +597,21 @@ def test_a_reference_of_moments_gives_a_distance_without_a_null(tmp_path, real):
     assert whole["fvd"].reference_clips == less["fvd"].reference_clips == 160 and whole["fvd"].n == 40
 
 
+def test_copies_of_clips_whose_rows_are_not_kept_would_be_missed_so_there_is_no_number(tmp_path, real):
+    reference_building.merge([real], tmp_path / "part", rows=120)
+    dropped = reference.load(tmp_path / "part").clips["i3d-k400"] == reference.COUNTED
+    assert dropped.sum() == 40
+    rows = logits(1, 40, [0])
+    rows[5, 0] = {"logits": reference.load(real).values["i3d-k400"]["logits"][dropped][0].astype(np.float32)}
+    folder = made_up(tmp_path / "run", rows)
+    assert scored(folder, real, "near_copies")["near_copies"].value > 0
+    score = scored(folder, tmp_path / "part", "near_copies")["near_copies"]
+    assert score.value is None and score.missing == (
+        "near_copies needs every row of the reference, which does not keep those of all its 160 clips: build it from "
+        "the clips with --rows 160"
+    )
+
+
 def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
     random = np.random.default_rng(5)
 

@@ -185,7 +185,7 @@ class RealClips:
     licence: str | None = None
     """Licence of the clips; None if their owner gave none. Clips of the embedded world are avbench's own."""
     rows: int = reference_building.ROWS
-    """The most rows to keep; statistics still cover all clips."""
+    """The most rows to keep; mean and covariance of embeddings still cover all clips."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the model, such as the `fps` of folders of frames."""
     about: Mapping[str, Any] = field(default_factory=dict)

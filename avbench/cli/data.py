@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 Rows = Annotated[
     int | None,
-    typer.Option(min=2, help="Keep the rows of at most N clips, 10,000 by default; statistics still cover all clips."),
+    typer.Option(
+        min=2,
+        help="Keep the rows of at most N clips, 10,000 by default. Fréchet distances still count all clips; values "
+        "that ≈ is read against are of these clips, and metrics that need every row have no value.",
+    ),
 ]
 Remeasure = Annotated[
     bool,

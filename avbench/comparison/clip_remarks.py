@@ -188,10 +188,12 @@ def _held(runs: Sequence[RunFolder], made: Sequence[Mapping[Key, Sample]], given
 def _of_reference(held: Sequence[_Held]) -> Iterator[str]:
     """Sentences on references of few clips, and on copies among their clips."""
     for real in {id(one): one for _, _, _, one in held}.values():
-        if 0 < len(real.clips) < LEAST_CLIPS:
+        clips, kept = len(real.clips), real.kept_clips
+        if 0 < kept < LEAST_CLIPS:
+            has = f"has {counted(clips, 'clip')}" if kept == clips else f"keeps rows of {kept} of its {clips} clips"
             yield (
-                f"The reference has {counted(len(real.clips), 'clip')} only, and the values that ≈ is read against are "
-                "taken as exact: of more real clips they may be others, and so may the answer."
+                f"The reference {has} only, and the values that ≈ is read against are taken as exact: of more real "
+                "clips they may be others, and so may the answer."
             )
         if real.copies:
             yield f"{real.copies}, and each counts."

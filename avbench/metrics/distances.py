@@ -69,12 +69,16 @@ def _finite(function: str, found: Any) -> float:
 def value_of_moments(metric: Metric, x: np.ndarray, y: Moments, clips: int) -> float:
     """`value` for a reference with moments of so many clips. Raises the same, and NotMeasurable if it needs rows."""
     if not metric.moments:
-        msg = (
-            f"{metric.name} needs every row of the reference, and it keeps only moments of its {clips} clips: build it "
-            f"from the clips with --rows {clips}"
-        )
-        raise NotMeasurable(msg)
+        raise needs_every_row(metric, clips)
     return _finite(metric.moments, resolve(metric.moments)(Moments.of(_flat(x)), y, **metric.settings))
+
+
+def needs_every_row(metric: Metric, clips: int) -> NotMeasurable:
+    """The reason why a metric has no value, if the reference keeps the rows of a part of its clips."""
+    return NotMeasurable(
+        f"{metric.name} needs every row of the reference, which does not keep those of all its {clips} clips: build it "
+        f"from the clips with --rows {clips}"
+    )
 
 
 def pooled(metric: Metric, *sets: np.ndarray) -> Pooled:

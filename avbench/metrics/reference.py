@@ -103,6 +103,12 @@ class Reference:
         self._require_protocol(protocol)
         return self.known_moments[protocol.name].get(value)
 
+    def drops_rows(self, protocol: Protocol, subset: Subset) -> bool:
+        """Whether clips that `columns` would return were measured, and only their moments were kept."""
+        dropped = self.clips.loc[self.clips[protocol.name] == COUNTED, "prompt"]
+        whole = subset.whole_digest == self.subset_digest
+        return bool((dropped.isin([prompt.id for prompt in subset.prompts]).to_numpy() | (not whole)).any())
+
     @property
     def first_clips(self) -> list[Form]:
         """Forms of its first clips; of shards those of each. None are known if they were conformed to a clip spec."""
@@ -113,6 +119,11 @@ class Reference:
         """The keys of a run's clips that are byte for byte in the reference too."""
         ours = set(self.clips["clip_sha256"])
         return [sample.key for sample in samples if sample.sha256 in ours]
+
+    @property
+    def kept_clips(self) -> int:
+        """How many clips it has, without those of which only moments were kept."""
+        return int((self.clips[[*self.protocols]] != COUNTED).to_numpy().all(axis=1).sum())
 
     @property
     def copies(self) -> str | None:
