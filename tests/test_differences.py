@@ -742,6 +742,15 @@ def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
     assert differences[0, 1] == -differences[1, 0] == pytest.approx(known.value)
 
 
+@pytest.mark.parametrize(("value", "target"), [(0.1, 0.2), (0.1 + 0.2, None)])
+def test_the_leaderboard_does_not_tell_models_apart_by_rounding(value, target):
+    """0.3 and 0.1 are equally near to 0.2, and 0.1 + 0.2 is 0.3, but for 6e-17."""
+    index = pd.MultiIndex.from_product([range(12), [0]], names=["prompt", "seed"])
+    series = {("a", "s"): pd.Series(0.3, index), ("b", "s"): pd.Series(value, index)}
+    differences, p = _Table(series, {"s": target}).compared(micro=False)
+    assert 0 < abs(differences[0, 1]) < 1e-16 and p[0, 1] == 1
+
+
 def test_a_table_of_clips_knows_the_cells_and_each_subsets_target():
     """The last prompt of one subset is the first of the next, and a target of 0 is one."""
     index = [pd.MultiIndex.from_product([of, [0, 1]], names=["prompt", "seed"]) for of in (["p", "q"], ["q", "r"])]

@@ -161,12 +161,12 @@ class _Table:
         """``[models, models]`` each: row less column on the clips of both, and p of no difference; p is NaN where a
         pair has too few prompts in common, and never below what an exact test of as many prompts can show.
         """
-        off = self.off()
+        off, rounding = self.off(), paired.rounding_of(self.values, np.nan_to_num(self.goal))
         differences, p = np.zeros((len(off), len(off))), np.full((len(off), len(off)), np.nan)
         for one in range(len(off) - 1):
             found = self.means(off[one] - off[one + 1 :], micro=micro)
             able = ~np.isnan(found.error) & (found.prompts >= paired.LEAST_PROMPTS)
-            tested = np.where(found.mean == 0, 1.0, paired.t_test(found.mean, found.error, found.dof))
+            tested = np.where(np.abs(found.mean) <= rounding, 1.0, paired.t_test(found.mean, found.error, found.dof))
             tested = np.maximum(tested, 2.0 ** (1 - found.prompts))
             if not np.isnan(self.goal).any():
                 tested = np.maximum(tested, self._on_either_side(one, found, micro=micro))

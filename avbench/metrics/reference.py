@@ -34,6 +34,7 @@ from avbench.core import (
     Protocol,
     Sample,
     Subset,
+    as_typed,
     clip_name,
     counted,
     nearest,
@@ -219,6 +220,9 @@ def require_any(subsets: Sequence[Subset], place: Path | None) -> None:
     if place is not None and not any(holds(place, one) for one in subsets):
         names = " or ".join(one.name for one in subsets)
         msg = f"{place} holds no reference: it has no card.json, nor a folder {names} with one"
+        if others := sorted(card.parent for card in place.glob("*/card.json")):
+            are = ", ".join(map(as_typed, others))
+            msg += f". Other references lie in it ({are}): give one of these, or move them elsewhere if its clips are meant"
         raise InputError(msg)
 
 
