@@ -452,7 +452,7 @@ def test_a_folder_of_references_may_lack_some_of_a_runs_subsets_and_not_all(shar
     asked = ("run", "toyworld:", "--limit", 1, "--reference", "mine", "--metric", "onset_rate", "--workers", 0)
     done = run_avbench(*asked, "--subset", "toy-object-contact", "--out", "none", code=2)
     assert "mine holds no reference: it has no card.json, nor a folder toy-object-contact with one" in done.stderr
-    assert "Other references lie in it (mine/toy-control): give one of these" in done.stderr
+    assert "Other references lie in it (mine/toy-control): give one, or move" in done.stderr
     assert not (tmp_path / "none").exists(), "that is said before clips are made"
     run_avbench(*asked, "--subset", "toy-object-contact", "--subset", "toy-control", "--out", "both")
     without, held = RunFolder(tmp_path / "both" / "toyworld").scores()

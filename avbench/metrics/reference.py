@@ -222,7 +222,7 @@ def require_any(subsets: Sequence[Subset], place: Path | None) -> None:
         msg = f"{place} holds no reference: it has no card.json, nor a folder {names} with one"
         if others := sorted(card.parent for card in place.glob("*/card.json")):
             are = ", ".join(map(as_typed, others))
-            msg += f". Other references lie in it ({are}): give one of these, or move them elsewhere if its clips are meant"
+            msg += f". Other references lie in it ({are}): give one, or move them elsewhere if its clips are meant"
         raise InputError(msg)
 
 
