@@ -602,6 +602,12 @@ def test_folders_of_frames_are_real_clips_of_the_given_rate(tmp_path, monkeypatc
     again = run_avbench("evaluate", tmp_path / "8/model", "--metric", "motion_amount", "--reference", real, code=None)
     assert again.exit_code == 0, again.output  # by the rate of the run's clips
     assert RunFolder(tmp_path / "8/model").scores()[0].reference == slow
+    (tmp_path / "prompts.jsonl").write_text('{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "y"}\n')
+    words = ["run", "clips:model", "-M", "fps=16", "--prompts", "prompts.jsonl", "--metric", "motion_amount"]
+    run_avbench(*words, "--reference", "real", "--out", "made", "--workers", "0")
+    assert RunFolder(tmp_path / "made/model").scores()[0].reference == fast
+    said = run_avbench("compare", "made/model", "--reference", "real", code=2).stderr
+    assert "real is a folder of clips and no reference" in said
     words = ["reference", "build", "real", "--fps", "16", "--out", "refs", "--metric", "motion_amount"]
     run_avbench(*words, "--work", "w", "--workers", "0")
     by_itself = api.score(model, reference="refs/real", out=tmp_path / "own", **asked)

@@ -88,7 +88,7 @@ def chosen_reference(
 
 def require_built(path: Path) -> None:
     """Raise InputError unless a folder holds a reference; clips of which one could be built do not suffice."""
-    if real_clips_in(path) is not None:
+    if real_clips_in(path, frames=True) is not None:
         msg = (
             f"{path} is a folder of clips and no reference, which has a card.json: leave reference (--reference) out, "
             "because a run remembers the one that it was scored with (`avbench evaluate RUN --reference FOLDER` scores "
@@ -139,7 +139,8 @@ def reference_of(
 def _frame_rate_given(run: RunFolder) -> Any:
     """The frame rate that was given for the frames of a run's clips; None if none was."""
     with suppress(InputError):  # the run was not begun yet
-        return run.run().settings.get("fps")
+        if of_finished_clips(run.run().model):
+            return run.run().settings.get("fps")
     return None
 
 
@@ -148,6 +149,11 @@ def _is_whole(place: Path) -> bool:
     with suppress(InputError):
         return (place / "card.json").is_file() and bool(load(place))
     return False
+
+
+def of_finished_clips(model: str) -> bool:
+    """Whether a model is a folder of finished clips; the `fps` of any other is that of clips it makes."""
+    return model.startswith("clips:")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from avbench.api.choices import (
     texts_of,
 )
 from avbench.api.comparing import compared
-from avbench.api.references import chosen_reference, real_clips_in
+from avbench.api.references import chosen_reference, of_finished_clips, real_clips_in
 from avbench.api.results import Comparison
 from avbench.api.stages import early_look_at, evaluated, measurable, measured, measured_as_made, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, work_of
@@ -131,8 +131,6 @@ def run(
         raise InputError(msg)
     # what can be wrong at once is looked at before weights are fetched and clips are made
     beside = None if against is None else opened(against, work)
-    if reference is not None:
-        real_clips_in(Path(reference))
     if names is None and prompts is None:
         require_no_clips(given)
     file = None if prompts is None else Path(prompts)
@@ -145,6 +143,9 @@ def run(
     }
     for model, asked in asked_of.items():
         generators.known_as(model, asked)
+    fps = next((asked.get("fps") for model, asked in asked_of.items() if of_finished_clips(model)), None)
+    if reference is not None:
+        real_clips_in(Path(reference), frames=fps is not None)
     wanted_now = Wanted(metrics, columns, fvd_metrics(fvd_protocols), fetching(fetch, work))
     if chosen and not metrics and not columns:
         wanted_now = _of_paper(chosen, wanted_now, work.reporter.note)
@@ -155,7 +156,7 @@ def run(
     for model, asked in asked_of.items():
         generators.check(model, asked)
     typed = paper_presets.Given(asked_subsets, file, views, limit, seeds, metrics, own_settings)
-    real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)], wanted)
+    real, real_given = chosen_reference(reference, computed, work, [*map(RunFolder, folders)], wanted, fps)
     records = [chosen and paper_presets.record(chosen, model, typed, wanted) for model in folders.values()]
     if chosen:
         wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds
