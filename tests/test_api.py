@@ -204,6 +204,15 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
     assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
 
 
+def test_copies_of_clips_do_not_stay_in_the_cache_if_one_is_broken(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")
+    (real / "b.mkv").write_bytes((real / "b.mkv").read_bytes()[:500])
+    with pytest.raises(InputError, match="1 clip could not be made, for example b "):
+        api.score(model, reference=real, metrics=["motion_amount"], out=tmp_path / "out", workers=0)
+    assert not [*(tmp_path / "cache/avbench/references").glob("*.work")]
+
+
 @pytest.mark.parametrize("harm", ["card.json", "clips.csv", "columns.safetensors"])
 def test_a_damaged_reference_in_the_cache_is_built_again(tmp_path, monkeypatch, harm):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

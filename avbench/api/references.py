@@ -176,8 +176,19 @@ def _build_in_cache(clips: "RealClips", path: Path, able: Sequence[Metric], plac
     about = {"command": shared_command(["avbench", "reference", "build", path], {**asked, **clips.settings})}
     # with `replace`, as a build of these clips that was stopped may have found them elsewhere
     work = replace(work, replace=True)
-    build_reference(replace(clips, about=about), able, making, place, work)
+    try:
+        build_reference(replace(clips, about=about), able, making, place, work)
+    except InputError:
+        if _has_failures(RunFolder(making)):  # repaired clips are another reference, and nobody would use these copies
+            shutil.rmtree(making.parent, ignore_errors=True)
+        raise
     shutil.rmtree(making.parent, ignore_errors=True)
+
+
+def _has_failures(run: RunFolder) -> bool:
+    with suppress(InputError):
+        return any(sample.failure for sample in run.samples().values())
+    return False
 
 
 @dataclass(frozen=True)
