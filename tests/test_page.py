@@ -22,7 +22,8 @@ from made_runs import evaluated, made_run, unsealed, values_of
 
 import avbench
 from avbench import cli
-from avbench.comparison.differences import TO_TARGET
+from avbench.comparison.differences import COLUMNS, TO_TARGET
+from avbench.comparison.differences import differences as tested
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.core import Key
@@ -39,6 +40,7 @@ RUNS = ("toyworld", "toyworld-flickering", "toyworld-noisy")
 METRICS = ("motion_amount", "warping_error", "motion_frechet", "onset_rate", "event_rate")
 ATTACK = "<img src=x onerror=\"document.title='broken'\"></script><script>document.title='broken'</script>{{ 7*7 }}"
 SVG = "{http://www.w3.org/2000/svg}"
+NOTHING_COMPARED = pd.DataFrame(columns=[*COLUMNS])
 
 
 @pytest.fixture(scope="module")
@@ -703,7 +705,7 @@ def test_a_clip_that_is_missing_is_a_sentence(out, browser, tmp_path):
     list(clips.prepare(both, tmp_path / "media")[1])
     path = tmp_path / "report.html"
     with mock.patch.object(page, "_contacts", lambda *_: None):
-        path.write_text(page.render(both, leaderboard(both), over_motion(both), tmp_path / "media"))
+        path.write_text(page.render(both, leaderboard(both), over_motion(both), tmp_path / "media", NOTHING_COMPARED))
     opened = Opened(browser, path)
     tab = opened.page
     assert "contact" not in tab.locator("#player .marks").text_content(), "nobody knows of contacts here"
@@ -889,7 +891,7 @@ def test_a_run_has_a_tile_for_each_clip_that_it_was_asked_for_and_a_table_or_plo
     with mock.patch.object(clips, "card", lambda *_: gone), mock.patch.object(page, "_times", lambda *_: unmarked):
         shown, _ = page._clips(runs, tmp_path, explain.NOTHING)
         only = frame[frame["metric"] == "onset_rate"]
-        html = page.render(runs, only, over_motion(runs), tmp_path)
+        html = page.render(runs, only, over_motion(runs), tmp_path, tested(runs, metrics=["onset_rate"]))
     counts = [sum(of_runs[k] is not None for of_runs in shown.values()) for k in range(2)]
     assert counts == [24, 48], "of 24 prompts, with one seed and with two"
     lost = [
@@ -932,6 +934,13 @@ def test_a_number_of_an_axis_is_not_cut_off(values):
         assert half <= float(one.get("x")) <= 440 - half
 
 
+def to_target(metric, *pairs):
+    """Differences of these pairs of runs, which are of distances from the reference's value."""
+    return pd.DataFrame(pairs, columns=["run", "against"]).assign(
+        subset="s", metric=metric, kind=TO_TARGET, difference=-9.0, low=-10.0, high=-8.0
+    )
+
+
 def test_a_paired_figure_has_the_differences_of_the_prompts():
     rows = [
         ("s", f"p{k}", seed, "fvd", run, value * k + seed)
@@ -941,7 +950,7 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     ]
     values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
     values.loc[len(values)] = ("s", "alone", 0, "fvd", "a", 7.0)
-    (figure,) = plots.paired(values, ["a", "b"], "s")
+    (figure,) = plots.paired(values, ["a", "b"], "s", to_target("fvd", ("b", "a")))
     drawn = ET.fromstring(figure.drawing)
     dots = {one.get("data-prompt"): float(one.get("cx")) for one in drawn.iter(f"{SVG}circle")}
     assert [*dots] == ["p0", "p1", "p2"]
@@ -953,10 +962,7 @@ def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
     slopes = {"a": 1.0, "b": 2.0, "c": 4.0}
     rows = [("s", f"p{k}", 0, "motion_amount", run, slope * k) for k in range(3) for run, slope in slopes.items()]
     values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
-    pairs = [("b", "a"), ("c", "a"), ("c", "b")]
-    made = pd.DataFrame(pairs, columns=["run", "against"]).assign(
-        subset="s", metric="motion_amount", kind=TO_TARGET, difference=-9.0, low=-10.0, high=-8.0
-    )
+    made = to_target("motion_amount", ("b", "a"), ("c", "a"), ("c", "b"))
     (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
     told = ET.fromstring(figure.drawing).get("aria-label")
     assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
@@ -978,7 +984,7 @@ def test_long_names_leave_room_for_the_rest_of_their_line():
     names = ["a" * 60 + "-1", "b" * 60 + "-2"]
     rows = [("s", f"p{k}", 0, "fvd", name, float(k)) for k in range(3) for name in names]
     values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
-    (figure,) = plots.paired(values, names, "s")
+    (figure,) = plots.paired(values, names, "s", to_target("fvd", (names[1], names[0])))
     (told,) = [one.text for one in ET.fromstring(figure.drawing).iter(f"{SVG}text") if "−" in one.text]
     assert re.fullmatch(r"b+…b+-2 − a+…a+-1", told) and 40 < len(told) < 65
     numbers = {"value": 1234.5, "null": 200.0, "null_sd": 5.0, "floor": 190.0, "n": 24, "p": 0.001, "too_few": None}
@@ -1040,7 +1046,7 @@ def test_a_page_of_one_run_sorts_its_clips_and_has_no_vote(out, browser, tmp_pat
     (run,) = folders(out)[:1]
     list(clips.prepare([run], tmp_path / "media")[1])
     path = tmp_path / "report.html"
-    path.write_text(page.render([run], leaderboard([run]), over_motion([run]), tmp_path / "media"))
+    path.write_text(page.render([run], leaderboard([run]), over_motion([run]), tmp_path / "media", NOTHING_COMPARED))
     opened = Opened(browser, path)
     tab = opened.page
     tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from avbench.comparison.differences import COLUMNS
 from avbench.comparison.leaderboard import _best
 from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.metrics.table import METRICS
@@ -39,6 +40,7 @@ ROWS = [
     ("onset_rate", "band", "a", 1.8, 1.0, 2.6, None, None, None),
     ("onset_rate", "band", "b", None, None, None, None, None, "the clip has no | sound"),
 ]
+NOTHING_COMPARED = pd.DataFrame(columns=[*COLUMNS])
 
 
 @pytest.fixture
@@ -131,17 +133,17 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     output = " ".join(text.split())
     assert "--all shows" in output and "more metrics: " in output and STAR in output
     whole = Console(width=1000, record=True, file=io.StringIO())
-    whole.print(compact(wide, None, 1000))
+    whole.print(compact(wide, NOTHING_COMPARED, 1000))
     text = whole.export_text()
     assert "4 more metrics" in text, "eight columns at most, however wide"
     assert "*" not in text, "without comparisons nothing is shown to be better, whatever the ranks say"
     unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
-    whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), None, 1000))
+    whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), NOTHING_COMPARED, 1000))
     assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
     failed = unmeasured.assign(missing="the light is out.")
-    whole.print(compact(pd.concat([frame, failed], ignore_index=True), None, 1000))
+    whole.print(compact(pd.concat([frame, failed], ignore_index=True), NOTHING_COMPARED, 1000))
     assert ": the light is out.\n" in re.sub(" +\n", "\n", whole.export_text()), "with one full stop"
-    whole.print(compact(wide, None, 1000, every=True))
+    whole.print(compact(wide, NOTHING_COMPARED, 1000, every=True))
     assert "more metrics" not in whole.export_text()
 
 
@@ -150,7 +152,7 @@ def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame)
     text = []
     for rows in (frame.assign(unmeasured=0), parts):
         screen = Console(width=1000, record=True, file=io.StringIO())
-        screen.print(compact(rows, None, 1000))
+        screen.print(compact(rows, NOTHING_COMPARED, 1000))
         text.append(screen.export_text())
     assert "‡" not in text[0] and text[1].count("‡") == 2 and "‡ rests on a part of the clips" in text[1]
 
@@ -177,7 +179,7 @@ def test_a_column_whose_head_differs_between_subsets_keeps_its_numbers(frame, or
     motion = frame[frame["metric"] == "motion_amount"].assign(unit="u")
     parts = {"with": motion, "without": motion.assign(subset="t", reference=np.nan, value=0.77)}
     screen = Console(width=200, record=True, file=io.StringIO())
-    screen.print(compact(pd.concat([parts[name] for name in order], ignore_index=True), None, 200))
+    screen.print(compact(pd.concat([parts[name] for name in order], ignore_index=True), NOTHING_COMPARED, 200))
     text = screen.export_text()
     assert text.count("0.410") == 1 and text.count("0.770") == 2 and "≈" in text
     assert papers(pd.concat([parts[name] for name in order], ignore_index=True)).columns == ["motion amount ≈ (u)"]
@@ -189,7 +191,7 @@ def test_the_compact_table_says_why_a_value_is_missing(frame):
     unlike = lost.assign(metric=["precision", "recall"], missing="other precision")
     rows = pd.concat([frame, unlike, lost.assign(metric="vendi", missing=f"s {NO_REFERENCE}")], ignore_index=True)
     screen = Console(width=1000, record=True, file=io.StringIO())
-    screen.print(compact(rows, None, 1000))
+    screen.print(compact(rows, NOTHING_COMPARED, 1000))
     text = screen.export_text()
     assert "precision and recall have no value in a and b: other precision." in text and NO_REFERENCE not in text
 
@@ -198,7 +200,7 @@ def test_the_compact_table_says_why_a_value_is_missing(frame):
 def test_long_names_are_folded_and_numbers_never_cut(frame, width):
     names = {"a": "base-model-of-a-long-name-finetuned-v2", "b": "b_" + 40 * "x"}
     long = frame.replace({"model": names})
-    for table in (compact(long, None, width), long_tables(long, width)):
+    for table in (compact(long, NOTHING_COMPARED, width), long_tables(long, width)):
         screen = Console(width=width, record=True, file=io.StringIO())
         screen.print(table)
         text = screen.export_text()
@@ -279,7 +281,8 @@ def test_where_references_differ_no_table_has_one_for_all(frame):
     for rows, shown in ((one, True), (two, False)):
         assert ("| reference |" in markdown(rows)) == ("| reference |" in paper.as_markdown(papers(rows))) == shown
     screen = Console(width=1000, record=True, file=io.StringIO())
-    screen.print(compact(pd.concat([two, two.assign(subset="t", mark=None), two.assign(subset="macro")]), None, 1000))
+    several = pd.concat([two, two.assign(subset="t", mark=None), two.assign(subset="macro")])
+    screen.print(compact(several, NOTHING_COMPARED, 1000))
     text = screen.export_text()
     assert "180" not in text and text.count("made differently") == 1
     assert "s, b: made differently: the reference (1a against 2b)." in text

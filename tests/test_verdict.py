@@ -79,8 +79,8 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
 
 
 def test_nothing_is_said_of_differences_where_there_is_one_run():
-    scores, _ = frames([OPEN, ALONE])
-    without = verdict(scores[scores["model"] == "a"], None)[-1]
+    scores, found = frames([OPEN, ALONE])
+    without = verdict(scores[scores["model"] == "a"], found[:0])[-1]
     assert "kvd has no value: give one by --reference" in without and "difference" not in without
 
 
@@ -333,8 +333,8 @@ def test_neighbours_that_win_some_metrics_each_have_no_order():
 
 
 def test_one_run_is_not_compared():
-    scores, _ = frames([WON])
-    (sentence,) = verdict(scores[scores["model"] == "b"], None)
+    scores, found = frames([WON])
+    (sentence,) = verdict(scores[scores["model"] == "b"], found[:0])
     assert sentence == "b on s: the table has its numbers. Give a second model to compare it with."
 
 
@@ -399,14 +399,14 @@ def test_few_prompts_are_no_comparison_whatever_their_p():
 
 
 def test_one_run_without_a_value_says_so():
-    scores, _ = frames([WON])
-    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=0), None)
+    scores, found = frames([WON])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=0), found[:0])
     assert sentence == "b on s: no metric has a value."
 
 
 def test_one_run_is_judged_by_the_metric_that_has_most_clips():
-    scores, _ = frames([WON, OPEN])
-    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=[0, 6]), None)
+    scores, found = frames([WON, OPEN])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=[0, 6]), found[:0])
     assert sentence == "b on s: the table has its numbers. Give a second model to compare it with."
 
 
@@ -421,8 +421,8 @@ def test_an_early_look_at_six_prompts_says_what_is_seen():
 
 
 def test_one_run_of_few_clips_allows_no_conclusion():
-    scores, _ = frames([WON])
-    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=4), None)
+    scores, found = frames([WON])
+    (sentence,) = verdict(scores[scores["model"] == "b"].assign(n=4), found[:0])
     assert sentence == (
         "b on s: the table has its numbers. Numbers of 4 clips allow no conclusion: at least 6 prompts are needed."
     )
@@ -440,8 +440,8 @@ def test_a_table_marks_what_the_verdict_calls_better_and_nothing_else():
     assert marks([WORSE]) == {"a"}
     alike = (*WON[:8], None, None)
     assert marks([WON], frames([alike], run="b", against="c")) == {"b"}, "not told apart from c, so worse than none"
-    scores, _ = frames([WON])
-    assert not ahead(scores, None).any()
+    scores, found = frames([WON])
+    assert not ahead(scores, found[:0]).any()
 
 
 def test_one_reason_of_several_runs_is_said_once():

@@ -43,12 +43,12 @@ EARLY = (
 """Stands behind every preliminary verdict."""
 
 
-def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
+def verdict(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     """The answer, one sentence or two for each finding.
 
     Args:
         frame: `score_table.scores_frame` or `leaderboard.leaderboard` of the runs.
-        differences: `differences.differences` of the same runs, or None where they were not compared.
+        differences: `differences.differences` of the same runs.
 
     Returns:
         Of two runs: what is shown better and by how much, what is open and the number of prompts that would settle the
@@ -57,16 +57,13 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame | None) -> list[str]:
     """
     frame = frame.loc[~frame["subset"].isin(POOLS)]
     models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
-    if differences is None or differences.empty:
-        where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
-        if len(models) == 1:
-            alone = f"{models[0]} on {where}: {_of_one(frame)}"
-            return [alone, *_in_reference(frame), *_without_reference(frame)]
-        if differences is None:
-            alone = f"{', '.join(models)} on {where}: the table has their numbers; differences are not tested here."
-            return [alone, *_without_reference(frame)]
-        return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     own = of_answer(differences)
+    if len(models) == 1:
+        where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
+        alone = f"{models[0]} on {where}: {_of_one(frame)}"
+        return [alone, *_in_reference(frame), *_without_reference(frame, own)]
+    if own.empty:
+        return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     pairs = [_Pair(run, against, rows, frame) for (run, against), rows in by_pair(differences).items()]
     if len(pairs) == 1:
         found = [*_of_two(pairs[0])]
@@ -174,10 +171,8 @@ def effect(row: Any) -> float:
     return float(size / row.detectable) if row.detectable > 0 else float(np.copysign(np.inf, size))
 
 
-def ahead(frame: pd.DataFrame, differences: pd.DataFrame | None) -> pd.Series:
+def ahead(frame: pd.DataFrame, differences: pd.DataFrame) -> pd.Series:
     """Which rows of a score table the verdict calls better than another run, and worse than none: True or False."""
-    if differences is None or differences.empty:
-        return pd.Series(False, frame.index)
     rows: list[Any] = [*differences.itertuples()]
     shown = [row for row in rows if isinstance(row.better, str)]
     won = {(row.subset, row.metric, row.better) for row in shown}
@@ -509,7 +504,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
-def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = None) -> list[str]:
+def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
     """Which metrics have no value because a subset has no reference, and how many are compared all the same: a sentence
     for all such subsets, or none. Where no metric needs a reference, which ones lack its value.
     """
@@ -518,10 +513,8 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = N
     if lacking.empty:
         return _without_target(differences, how)
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
-    compared: set[str] = set()
-    if differences is not None:
-        bands = differences["subset"].isin(subsets) & (differences["direction"] == Direction.BAND.value)
-        compared = {*differences.loc[bands & could_be_made(differences), "metric"]}
+    bands = differences["subset"].isin(subsets) & (differences["direction"] == Direction.BAND.value)
+    compared = {*differences.loc[bands & could_be_made(differences), "metric"]}
     aimless = (
         f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
         "side is better"
@@ -534,10 +527,8 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame | None = N
     return [f"{where} no reference of real clips, so {lack}{aimless}: give one {how}"]
 
 
-def _without_target(differences: pd.DataFrame | None, how: str) -> list[str]:
+def _without_target(differences: pd.DataFrame, how: str) -> list[str]:
     """A sentence on the ≈ metrics that are compared without the reference's value, though none lacks a value."""
-    if differences is None:
-        return []
     bands = (differences["direction"] == Direction.BAND.value) & (differences["kind"] != TO_TARGET)
     asked = could_be_made(differences) & differences["primary"].astype(bool)
     rows: list[Any] = [*differences.loc[bands & asked].itertuples()]

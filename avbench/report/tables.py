@@ -149,8 +149,8 @@ def _by_rank(of_subset: pd.DataFrame) -> list[Any]:
 
 def compact(
     frame: pd.DataFrame,
-    differences: pd.DataFrame | None = None,
-    width: int = 80,
+    differences: pd.DataFrame,
+    width: int,
     *,
     every: bool = False,
     every_by: str = "--all",
@@ -168,7 +168,7 @@ def compact(
     tables = [table for table in subset_tables(marked) if table.subset not in POOLED]
     several = len(tables) > 1
     names = dict.fromkeys(name for table in tables for name in table.metrics)
-    rows_of_pairs: list[Any] = [] if differences is None else [*differences.itertuples()]
+    rows_of_pairs: list[Any] = [*differences.itertuples()]
     shown = {row.metric for row in rows_of_pairs if row.shown}
     measured = {*frame.loc[frame["value"].notna() & frame["too_few"].isna(), "metric"]}
     order = sorted(names, key=lambda name: (name not in shown, name not in measured))
@@ -199,8 +199,7 @@ def compact(
     if left_out:
         more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
         message += f" {every_by} shows {more}: {', '.join(left_out)}."
-    compared = differences is not None and not differences.empty  # then the verdict has the reasons
-    sentences = [] if compared else [*_without_value(frame)]
+    sentences = [*_without_value(frame)] if differences.empty else []  # else the verdict has the reasons
     sentences += [ended(one) for one in collected(frame.loc[~frame["subset"].isin(POOLED)], _allowed)]
     notes = [Text(sentence, style="dim") for sentence in sentences]
     return Group(*parts, *notes, Text(message, style="dim"))

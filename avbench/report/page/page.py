@@ -56,7 +56,7 @@ def render(
     frame: pd.DataFrame,
     over: pd.DataFrame,
     place: Path,
-    differences: pd.DataFrame | None = None,
+    differences: pd.DataFrame,
     media: str = "inside",
     explained: Explained = NOTHING,
     votes: pd.DataFrame | None = None,
@@ -70,7 +70,7 @@ def render(
         over: their `score_table.over_motion`.
         place: the folder of encoded clips that `clips.prepare` wrote; with ``beside`` it must be `media/` beside the
             page.
-        differences: the paired comparisons of the runs, where they were made.
+        differences: their `differences.differences`.
         media: one of MEDIA.
         explained: what explains metrics; `clips.prepare` must have made its pictures.
         votes: blind votes of `votes.read`, where there are some.
@@ -82,7 +82,7 @@ def render(
     values, over = (one.loc[one["metric"].isin(frame["metric"])] for one in (every, over))
     subsets = [_subset(index, subset, folders) for index, subset in enumerate(_subsets(folders))]
     shown, cards = _clips(folders, place, explained)
-    pairs = {} if differences is None else by_pair(differences)
+    pairs = by_pair(differences)
     colours = {name: plots.colour(index) for index, name in enumerate(runs)}
     data = {
         "version": __version__,
@@ -110,7 +110,7 @@ def render(
         title=" · ".join(runs),
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
-        compared=[] if differences is None else _compared(differences),
+        compared=_compared(differences),
         columns=comparison_tables.DIFFERENCE_COLUMNS,
         minor=_MINOR,
         pooled={}
@@ -161,10 +161,8 @@ def _has_distances(frame: pd.DataFrame) -> bool:
     return bool((~frame["metric"].isin([*per_clip]) & frame["value"].notna()).any())
 
 
-def _differences(differences: pd.DataFrame | None) -> list[dict[str, Any]]:
+def _differences(differences: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of the paired comparisons, with their effect (finite, as JSON needs it) and whether it is shown."""
-    if differences is None:
-        return []
     rows = [*differences.itertuples()]
     effects = [None if pd.isna(one := effect(row)) else min(max(one, -1e6), 1e6) for row in rows]
     return _records(differences.assign(effect=pd.Series(effects, differences.index, dtype=object)))

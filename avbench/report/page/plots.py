@@ -45,23 +45,19 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def paired(
-    values: pd.DataFrame, runs: Sequence[str], subset: str, differences: pd.DataFrame | None = None
-) -> Iterator[Figure]:
+def paired(values: pd.DataFrame, runs: Sequence[str], subset: str, differences: pd.DataFrame) -> Iterator[Figure]:
     """One figure per metric of a subset: every prompt's difference as a dot, the mean with its 95 % interval.
 
-    The pairs are those of `differences`, the paired comparisons; without it every later run is shown against the
-    first. Intervals are its own where it compares the values themselves; of distances from the reference's value, and
-    without it, they are those of the mean over prompts.
+    The pairs are those of `differences.differences`. Intervals are its own where it compares the values themselves; of
+    distances from the reference's value they are those of the mean over prompts.
     """
     of_subset = values[values["subset"] == subset]
     for metric, of_metric in of_subset.groupby("metric", sort=False):
         wide: Any = of_metric.pivot_table(index=["prompt", "seed"], columns="model", values="value", sort=False)
-        tested = _tested(differences, subset, str(metric))
         rows = []
-        for run, against in tested or ((run, runs[0]) for run in runs[1:]):
+        for (run, against), tested in _tested(differences, subset, str(metric)).items():
             if run in wide and against in wide and len(dots := _by_prompt(wide[run] - wide[against])):
-                rows.append((run, against, dots, *(tested.get((run, against)) or _mean(dots))))
+                rows.append((run, against, dots, *(tested or _mean(dots))))
         if rows:
             yield _paired_figure(str(metric), rows, runs)
 
@@ -174,12 +170,8 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
         yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
-def _tested(
-    differences: pd.DataFrame | None, subset: str, metric: str
-) -> dict[tuple[str, str], tuple[Any, ...] | None]:
+def _tested(differences: pd.DataFrame, subset: str, metric: str) -> dict[tuple[str, str], tuple[Any, ...] | None]:
     """(Run, against) → mean, low, high; None where what was compared is distances from the reference's value."""
-    if differences is None:
-        return {}
     made = differences[(differences["kind"] != "distance") & differences["difference"].notna()]
     here: list[Any] = [*made.loc[(made["subset"] == subset) & (made["metric"] == metric)].itertuples()]
     return {
@@ -211,8 +203,6 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
         heights = y + 25 + 22 * (dots.rank(method="first").to_numpy() * 0.618034 % 1)
         marks = (_dot(axis(value), at, prompt) for (prompt, value), at in zip(dots.items(), heights, strict=True))
         parts.append(svg.group(marks, fill=look, fill_opacity="0.55", data_run=run, data_against=against))
-        if pd.isna(mean):
-            continue
         parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
         interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
         texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {counted(len(dots), 'prompt')}")
