@@ -13,13 +13,13 @@ from avbench.metrics.frechet import Frechet, frechet_distance
 from avbench.metrics.kernel import Kernel
 from avbench.metrics.neighbours import Neighbours
 from avbench.metrics.table import METRICS
+from avbench.statistics.clustered import numbered
 from avbench.statistics.uncertainty import (
     ENOUGH_EXTREME,
     GROUPS,
     _evenly,
     _exchanged,
     _jackknife,
-    _numbered,
     _signed_sums,
     _swaps,
     floor,
@@ -483,7 +483,7 @@ def test_equal_models_differ_by_nothing():
 
 
 def test_clips_change_places_within_their_prompt():
-    strata = _numbered(["a", "b", "a", "c", "c", "b", "a", "c"])
+    strata = numbered(["a", "b", "a", "c", "c", "b", "a", "c"])
     random = np.random.default_rng(0)
     seen = set()
     for _ in range(200):
@@ -522,7 +522,7 @@ def test_a_floor_by_prompts_is_that_of_a_run_with_a_clip_of_each_prompt():
     evenly, anyhow = (floor(Frechet(clips), given, 60) for given in (prompts, range(240)))
     assert abs(evenly - score) < abs(anyhow - score)
     assert evenly < anyhow
-    order = _evenly(_numbered(prompts), random)
+    order = _evenly(numbered(prompts), random)
     assert len(set(prompts[order[:60]])) == 60
 
 

@@ -9,6 +9,7 @@ and make the interval far too narrow. Over several strata the variance is that o
 prompt that several strata have are one cluster.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +93,13 @@ def quantile(dof: float | np.ndarray, level: float = LEVEL) -> Any:
 def weights(clips: np.ndarray, *, micro: bool) -> np.ndarray:
     """Weights of strata ``[..., strata]`` by their numbers of clips, or equal ones; their sum is 1."""
     return clips / clips.sum(-1, keepdims=True) if micro else np.full(clips.shape, 1 / clips.shape[-1])
+
+
+def numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
+    """Number labels in the order of their first appearance; equal labels get equal numbers."""
+    numbers: dict[Hashable, int] = {}
+    listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
 
 
 def _sums(of_cells: np.ndarray, label: np.ndarray) -> np.ndarray:

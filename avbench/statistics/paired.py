@@ -527,14 +527,12 @@ def _letter(place: int) -> str:
 def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None = None, *, micro: bool = False) -> _Strata:
     subset = subsets if subsets is not None else [""] * len(prompts)
     pairs = [*zip(subset, prompts, strict=True)]
-    cells = {pair: number for number, pair in enumerate(dict.fromkeys(pairs))}
-    subset_numbers = {name: number for number, name in enumerate(dict.fromkeys(subset))}
-    prompt_numbers = {name: number for number, name in enumerate(dict.fromkeys(prompts))}
-    cell = np.array([cells[pair] for pair in pairs], dtype=np.intp)
-    stratum = np.array([subset_numbers[name] for name, _ in cells], dtype=np.intp)
-    prompt = np.array([prompt_numbers[name] for _, name in cells], dtype=np.intp)
+    cells = dict.fromkeys(pairs)
+    cell = clustered.numbered(pairs)
+    stratum = clustered.numbered([name for name, _ in cells])
+    prompt = clustered.numbered([name for _, name in cells])
     clips = np.bincount(stratum[cell]).astype(np.float64)
-    return _Strata(cell, stratum, prompt, len(prompt_numbers), clips, micro)
+    return _Strata(cell, stratum, prompt, int(prompt.max()) + 1, clips, micro)
 
 
 def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:

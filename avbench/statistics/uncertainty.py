@@ -114,7 +114,7 @@ def _clustered_error(x: np.ndarray, clusters: Sequence[Hashable] | np.ndarray) -
     """The number of clusters, and the standard error of the mean and its degrees of freedom; 0 with fewer than two
     clusters.
     """
-    group = _numbered(clusters)
+    group = clustered.numbered(clusters)
     counts = np.bincount(group)
     if len(counts) < 2:
         return len(counts), 0.0, 0.0
@@ -151,7 +151,7 @@ def permutation_null(
     """
     n, count = len(prompts), len(prompts) + len(real_prompts)
     permutations = min(permutations, max(_LEAST_PERMUTATIONS, MOST_EXCHANGED // count))
-    strata = _numbered([*prompts, *real_prompts])
+    strata = clustered.numbered([*prompts, *real_prompts])
     within = bool(np.isin(strata[:n], strata[n:]).mean() >= 0.5)
     if not within:
         if len(np.unique(strata[:n])) < n or len(np.unique(strata[n:])) < count - n:
@@ -227,7 +227,7 @@ def swap_test(
     Raises:
         NotMeasurable: there are fewer than 2 pairs, or fewer than 2 clips of the reference.
     """
-    pairs, real, number = len(prompts), len(real_prompts), _numbered(prompts)
+    pairs, real, number = len(prompts), len(real_prompts), clustered.numbered(prompts)
     if min(pairs, real) < 2:
         needs = "comparing two distances needs at least 2 clips that both models have, and 2 real ones"
         msg = f"{needs}; there are {pairs} and {real}"
@@ -257,7 +257,7 @@ def swap_test(
     drawn, extreme = _drawn(swaps, len(set(number)), least, enough, permutations)
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
     sd = float(drawn.std(ddof=1))
-    error, dof = _jackknife(pooled, number, _numbered(real_prompts))
+    error, dof = _jackknife(pooled, number, clustered.numbered(real_prompts))
     known = error > rounding
     if measured and known:
         by_error = 2 * stats.t.sf(abs(measured) / error, dof)
@@ -375,7 +375,7 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
         msg = f"a floor at {n} clips needs n of at least 2 and a reference of at least {2 * n}; it has {len(prompts)}"
         raise NotMeasurable(msg)
     random = np.random.default_rng(_SEED)
-    strata = _numbered(prompts)
+    strata = clustered.numbered(prompts)
     order = np.stack([_evenly(strata, random) for _ in range(draws)])
     return float(_each(pooled, order[:, :n], order[:, n:]).mean())
 
@@ -386,13 +386,6 @@ def _each(pooled: Pooled, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     parts = [slice(start, start + size) for start in range(0, len(first), size)]
     with threadpool_limits(1), ThreadPoolExecutor(default_workers()) as threads:
         return np.concatenate(list(threads.map(lambda part: pooled(first[part], second[part]), parts)))
-
-
-def _numbered(labels: Sequence[Hashable] | np.ndarray) -> np.ndarray:
-    """Number labels in the order of their first appearance; equal labels get equal numbers."""
-    numbers: dict[Hashable, int] = {}
-    listed = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    return np.array([numbers.setdefault(label, len(numbers)) for label in listed], dtype=np.intp)
 
 
 def _exchanged(strata: np.ndarray, n: int, random: np.random.Generator) -> np.ndarray:
