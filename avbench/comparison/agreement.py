@@ -14,7 +14,7 @@ Intervals and tests are clustered by prompt: they say what other prompts could g
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +201,7 @@ def table(votes: pd.DataFrame, choice: np.ndarray, preferred: Mapping[str, np.nd
                 continue
             share = 1 - np.abs(chosen - side[kept])
             rows.append(accuracy(subset, name, clear, share, tested=True))
-    frame = pd.DataFrame([asdict(row) for row in rows], columns=list(Agreement.__dataclass_fields__))
-    frame = frame.astype(dict.fromkeys(("accuracy", "low", "high", "p", "p_holm"), float))
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(("accuracy", "low", "high", "p", "p_holm"), float))
     tested = frame["p"].notna()
     frame.loc[tested, "p_holm"] = paired.holm(frame.loc[tested, "p"].to_numpy())
     order = frame["subset"].map([ALL, *subsets].index)

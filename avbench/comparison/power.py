@@ -55,16 +55,16 @@ def planned(
         check_comparable(made(folders[0]), made(folders[1]))
     rows = []
     for subset, metric in values[0]:
-        if len(folders) == 2 and (subset, metric) not in values[1]:
+        if (subset, metric) not in values[-1]:
             continue
-        own = values[0][subset, metric]
-        one = join(own, own if len(folders) == 1 else values[1][subset, metric])
+        one = join(values[0][subset, metric], values[-1][subset, metric])
         if len(set(one.prompts)) < 2:
             continue
-        apart = paired.spreads(one.a if len(folders) == 1 else one.a - one.b, one.prompts)
-        together = apart if len(folders) == 1 else paired.spreads(one.a + one.b, one.prompts)
-        if len(folders) == 1:  # of the difference, and of the sum, of two such runs that share nothing of a prompt
-            apart = together = apart[0] * np.sqrt(2), apart[1] and apart[1] * np.sqrt(2)
+        if len(folders) == 2:
+            apart, together = (paired.spreads(both, one.prompts) for both in (one.a - one.b, one.a + one.b))
+        else:  # of the difference, and of the sum, of two such runs that share nothing of a prompt
+            between, within = paired.spreads(one.a, one.prompts)
+            apart = together = between * np.sqrt(2), within and within * np.sqrt(2)
         middle = _middle(folders, (subset, metric), one)
         for count in seeds if apart[1] is not None else [1]:
             spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from avbench.core import InputError, Moments, counted, nearest
+from avbench.core import InputError, Moments, counted, require_known
 from avbench.storage.pickles import read_pickle, read_torch_file
 from avbench.storage.reading import read_npz, require_memory
 
@@ -45,9 +45,7 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
         InputError: an unknown kind, a file of another kind or one that would run code, a missing n, or statistics that
             no features can have: NaN, different sizes, fewer than 2 clips, or an invalid covariance.
     """
-    if kind not in FORMATS:
-        msg = f"format {kind!r} is unknown; {nearest(kind, FORMATS)}"
-        raise InputError(msg)
+    require_known("format", kind, FORMATS)
     try:
         found_n, mean, covariance, ddof = FORMATS[kind](path)
     except KeyError as error:

@@ -44,11 +44,12 @@ class Section:
         columns = [
             {"column": one.name, "table": one.table, "metric": one.metric, "here": here} for one, here in self.columns
         ]
+        names = [column.name for column in self.preset.table_columns]
         return {
             **{"kind": "printed", "preset": self.preset.name, "paper": self.preset.paper, "source": self.preset.cited},
             **{"runs": self.runs, "caveat": self.preset.caveat, "columns": columns, "overridden": self.overridden},
             "printed": [
-                {"on": row.on, "model": row.model, **dict(zip(_names(self.preset), row.values, strict=True))}
+                {"on": row.on, "model": row.model, **dict(zip(names, row.values, strict=True))}
                 for row in self.preset.printed
             ],
         }
@@ -119,7 +120,3 @@ def _here(column: Column, kept: dict[str, dict[str, Any]]) -> str:
         return column.description
     reasons_given = [f"not computed for {', '.join(run for run in why if why[run] == one)}: {one}" for one in reasons]
     return f"{column.description} {'; '.join(reasons_given)}"
-
-
-def _names(preset: Preset) -> list[str]:
-    return [column.name for column in preset.table_columns]
