@@ -23,6 +23,7 @@ from avbench.report.tables import (
     SubsetTable,
     collected,
     escaped,
+    heads_of,
     remarks,
     subset_tables,
 )
@@ -53,21 +54,15 @@ def paper_table(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> Pa
     """
     own = frame.loc[~frame["subset"].isin(POOLED)].astype({"best": bool})
     names = [*dict.fromkeys(metrics or own["metric"])]
-    heads: dict[str, str] = {}
-    subsets, standard = [], ""
-    for table in subset_tables(own):
-        standard = table.standard
-        places = {name: place for place, name in enumerate(table.metrics)}
-        for name, place in places.items():  # with its sign, if it has one on any subset
-            heads[name] = max(heads.get(name, ""), table.columns[place], key=len)
-        marked = _marked(table, own.loc[own["subset"] == table.subset], places)
-        rows = [
-            (model, [cells[places[name]] if name in places else Cell("") for name in names]) for model, cells in marked
-        ]
+    tables, subsets = [*subset_tables(own)], []
+    for table in tables:
+        marked = _marked(table, own.loc[own["subset"] == table.subset])
+        rows = [(model, [cells.get(name, Cell("")) for name in names]) for model, cells in marked.items()]
         subsets.append((table.subset, rows))
+    heads = heads_of(tables)
     columns = [_head(heads[name]) for name in names]
     footnote = _footnote(own.loc[own["metric"].isin(names)], columns, subsets)
-    return PaperTable(columns, subsets, footnote, standard)
+    return PaperTable(columns, subsets, footnote, tables[0].standard)
 
 
 def _head(column: str) -> str:
@@ -81,28 +76,28 @@ def _words(metric: str) -> str:
     return " ".join(word.upper() if word in _ACRONYMS else word for word in metric.split("_"))
 
 
-def _marked(table: SubsetTable, frame: pd.DataFrame, places: dict[str, int]) -> list[tuple[str, list[Cell]]]:
-    """Only the best numbers of a column stay bold; the others to which none is shown to be better get a dagger."""
+def _marked(table: SubsetTable, frame: pd.DataFrame) -> dict[str, dict[str, Cell]]:
+    """The cells of each model by metric. Only the best numbers of a column stay bold; the others to which none is shown
+    to be better get a dagger.
+    """
     best = frame.loc[frame["best"]]
     first: list[Any] = [*best.loc[best["rank"] == best.groupby("metric")["rank"].transform("min")].itertuples()]
-    leaders = {(places[row.metric], row.model) for row in first}
+    leaders = {(row.metric, row.model) for row in first}
+    rows = {model: dict(zip(table.metrics, cells, strict=True)) for model, cells in table.rows}
     bold = {
-        (place, _value(cell))
-        for model, cells in table.rows
-        for place, cell in enumerate(cells)
-        if cell.best and (place, model) in leaders
+        (name, _value(cell))
+        for model, cells in rows.items()
+        for name, cell in cells.items()
+        if cell.best and (name, model) in leaders
     }
     sentences = {*frame["too_few"].dropna()}  # a table for a paper has no room for them
-    found = []
-    for model, cells in table.rows:
-        row = []
-        for place, cell in enumerate(cells):
-            first_of_all = cell.best and (place, _value(cell)) in bold
+    for cells in rows.values():
+        for name, cell in cells.items():
+            first_of_all = cell.best and (name, _value(cell)) in bold
             short = "–" if cell.short in sentences else cell.short
             signs = (PART if cell.partial else "") + (DAGGER if cell.best and not first_of_all else "")
-            row.append(Cell(short + signs, first_of_all))
-        found.append((model, row))
-    return found
+            cells[name] = Cell(short + signs, first_of_all)
+    return rows
 
 
 def _value(cell: Cell) -> str:

@@ -175,18 +175,15 @@ def compact(
     if not every:  # a column of dashes says nothing that the verdict does not say
         has_values = {*frame.loc[frame["value"].notna(), "metric"]}
         order = [name for name in order if name in has_values] or order
-    heads: dict[str, str] = {}
-    for name, column in (pair for table in tables for pair in zip(table.metrics, table.columns, strict=True)):
-        heads[name] = max(heads.get(name, ""), column, key=len)  # with its sign, if it has one on any subset
+    heads = heads_of(tables)
     rows: list[tuple[str, list[Cell]]] = []
     for table in tables:
         if several:
             rows.append((table.subset, [Cell("")] * len(order)))
-        at = {name: place for place, name in enumerate(table.metrics)}
-        places = [at.get(name) for name in order]
-        for name, cells in table.rows:
-            row = [Cell("") if place is None else cells[place] for place in places]
-            rows.append((f"  {name}" if several else name, [_starred(cell) for cell in row]))
+        for model, cells in table.rows:
+            of_metric = dict(zip(table.metrics, cells, strict=True))
+            row = [_starred(of_metric.get(name, Cell(""))) for name in order]
+            rows.append((f"  {model}" if several else model, row))
     whole = SubsetTable("", [heads[name] for name in order], rows, [], standard=tables[0].standard)
     blocks = [*_fitting(whole, width)]
     if not every:
@@ -203,6 +200,15 @@ def compact(
     sentences += [ended(one) for one in collected(frame.loc[~frame["subset"].isin(POOLED)], _allowed)]
     notes = [Text(sentence, style="dim") for sentence in sentences]
     return Group(*parts, *notes, Text(message, style="dim"))
+
+
+def heads_of(tables: Iterable[SubsetTable]) -> dict[str, str]:
+    """Metric → the head of its column: with its sign, if it has one on any subset."""
+    heads: dict[str, str] = {}
+    for table in tables:
+        for name, column in zip(table.metrics, table.columns, strict=True):
+            heads[name] = max(heads.get(name, ""), column, key=len)
+    return heads
 
 
 def _without_value(frame: pd.DataFrame) -> Iterator[str]:
