@@ -107,14 +107,24 @@ def test_rows_with_ranks_are_sorted_by_the_columns_that_all_have(frame):
     assert [name for name, _ in table.rows] == ["b", "a", "c", "reference"], "as given"
 
 
+def printed(table, width):
+    """The text of a table for rich on a console of this width."""
+    screen = Console(width=width, record=True, file=io.StringIO())
+    screen.print(table)
+    return screen.export_text()
+
+
+def printed_alone(rows, width=1000, **options):
+    """The text of the compact table where nothing was compared."""
+    return printed(compact(rows, NOTHING_COMPARED, width, **options), width)
+
+
 def long_tables(frame, width=80):
     return set_for_console(subset_tables(frame), LEGEND, width)
 
 
 def test_the_console_shows_every_number_at_eighty_columns(frame):
-    screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(long_tables(frame))
-    text = screen.export_text()
+    text = printed(long_tables(frame), 80)
     assert "1234" in text and "± 0.060" in text and "…" not in text
     assert text.count("model") == 1
 
@@ -123,37 +133,27 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     wide = pd.concat([frame, *(frame[:2].assign(metric=f"metric_number_{k}") for k in range(8))], ignore_index=True)
     row = {"subset": "s", "run": "b", "against": "a", "difference": 0.5, "shown": True, "too_few": None}
     found = pd.DataFrame([row | {"metric": name, "better": "a"} for name in ("onset_rate", "metric_number_3")])
-    screen = Console(width=60, record=True, file=io.StringIO())
-    screen.print(compact(wide, found, 60))
-    text = screen.export_text()
+    text = printed(compact(wide, found, 60), 60)
     assert text.count("model") == 1 and max(map(len, text.splitlines())) <= 60
     lines = text.splitlines()
     assert text.count("200*") == 1 and "(+10" not in text, "numbers and half-widths alone; a star where a run is better"
     assert next(line for line in lines if "onset_" in line).index("onset_") < 20, "what differs comes first"
     output = " ".join(text.split())
     assert "--all shows" in output and "more metrics: " in output and STAR in output
-    whole = Console(width=1000, record=True, file=io.StringIO())
-    whole.print(compact(wide, NOTHING_COMPARED, 1000))
-    text = whole.export_text()
+    text = printed_alone(wide)
     assert "4 more metrics" in text, "eight columns at most, however wide"
     assert "*" not in text, "without comparisons nothing is shown to be better, whatever the ranks say"
     unmeasured = frame[:2].assign(metric="kvd", value=np.nan, low=np.nan, high=np.nan, missing="no reference")
-    whole.print(compact(pd.concat([frame, unmeasured], ignore_index=True), NOTHING_COMPARED, 1000))
-    assert "1 more metric: kvd." in whole.export_text(), "a column without a value is not shown"
-    failed = unmeasured.assign(missing="the light is out.")
-    whole.print(compact(pd.concat([frame, failed], ignore_index=True), NOTHING_COMPARED, 1000))
-    assert ": the light is out.\n" in re.sub(" +\n", "\n", whole.export_text()), "with one full stop"
-    whole.print(compact(wide, NOTHING_COMPARED, 1000, every=True))
-    assert "more metrics" not in whole.export_text()
+    text = printed_alone(pd.concat([frame, unmeasured], ignore_index=True))
+    assert "1 more metric: kvd." in text, "a column without a value is not shown"
+    text = printed_alone(pd.concat([frame, unmeasured.assign(missing="the light is out.")], ignore_index=True))
+    assert ": the light is out.\n" in re.sub(" +\n", "\n", text), "with one full stop"
+    assert "more metrics" not in printed_alone(wide, every=True)
 
 
 def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame):
     parts = frame.assign(unmeasured=[3, *[0] * (len(frame) - 1)])
-    text = []
-    for rows in (frame.assign(unmeasured=0), parts):
-        screen = Console(width=1000, record=True, file=io.StringIO())
-        screen.print(compact(rows, NOTHING_COMPARED, 1000))
-        text.append(screen.export_text())
+    text = [printed_alone(rows) for rows in (frame.assign(unmeasured=0), parts)]
     assert "‡" not in text[0] and text[1].count("‡") == 2 and "‡ rests on a part of the clips" in text[1]
 
 
@@ -165,9 +165,7 @@ def test_the_legend_explains_the_last_row(frame):
 
 
 def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):
-    screen = Console(width=200, record=True, file=io.StringIO())
-    screen.print(set_for_console(subset_tables(frame.assign(best=frame["model"] == "b")), LEGEND, 200))
-    text = screen.export_text()
+    text = printed(set_for_console(subset_tables(frame.assign(best=frame["model"] == "b")), LEGEND, 200), 200)
     rows = [line for line in text.splitlines() if line.strip().startswith(("a ", "b "))]
     assert len(rows) == 2 and "•" not in rows[0] and "•" in rows[1]
     assert "Bold with a dot (•): no other" in text.replace("\n", " ")
@@ -178,11 +176,10 @@ def test_a_column_whose_head_differs_between_subsets_keeps_its_numbers(frame, or
     """A band metric has a sign on a subset with a reference, and none on one without."""
     motion = frame[frame["metric"] == "motion_amount"].assign(unit="u")
     parts = {"with": motion, "without": motion.assign(subset="t", reference=np.nan, value=0.77)}
-    screen = Console(width=200, record=True, file=io.StringIO())
-    screen.print(compact(pd.concat([parts[name] for name in order], ignore_index=True), NOTHING_COMPARED, 200))
-    text = screen.export_text()
+    both = pd.concat([parts[name] for name in order], ignore_index=True)
+    text = printed_alone(both)
     assert text.count("0.410") == 1 and text.count("0.770") == 2 and "≈" in text
-    assert papers(pd.concat([parts[name] for name in order], ignore_index=True)).columns == ["motion amount ≈ (u)"]
+    assert papers(both).columns == ["motion amount ≈ (u)"]
 
 
 def test_the_compact_table_says_why_a_value_is_missing(frame):
@@ -190,9 +187,7 @@ def test_the_compact_table_says_why_a_value_is_missing(frame):
     lost = frame[:2].assign(value=np.nan, low=np.nan, high=np.nan)
     unlike = lost.assign(metric=["precision", "recall"], missing="other precision")
     rows = pd.concat([frame, unlike, lost.assign(metric="vendi", missing=f"s {NO_REFERENCE}")], ignore_index=True)
-    screen = Console(width=1000, record=True, file=io.StringIO())
-    screen.print(compact(rows, NOTHING_COMPARED, 1000))
-    text = screen.export_text()
+    text = printed_alone(rows)
     assert "precision and recall have no value in a and b: other precision." in text and NO_REFERENCE not in text
 
 
@@ -201,9 +196,7 @@ def test_long_names_are_folded_and_numbers_never_cut(frame, width):
     names = {"a": "base-model-of-a-long-name-finetuned-v2", "b": "b_" + 40 * "x"}
     long = frame.replace({"model": names})
     for table in (compact(long, NOTHING_COMPARED, width), long_tables(long, width)):
-        screen = Console(width=width, record=True, file=io.StringIO())
-        screen.print(table)
-        text = screen.export_text()
+        text = printed(table, width)
         assert "…" not in text and "1234" in text and "± 0.060" in text and "finetuned-v2" in text
         assert max(map(len, text.splitlines())) <= width
 
@@ -280,10 +273,8 @@ def test_where_references_differ_no_table_has_one_for_all(frame):
     two = one.assign(floor=one["floor"].add(own == "q"), reference=one["reference"].add(own == "q"))
     for rows, shown in ((one, True), (two, False)):
         assert ("| reference |" in markdown(rows)) == ("| reference |" in paper.as_markdown(papers(rows))) == shown
-    screen = Console(width=1000, record=True, file=io.StringIO())
     several = pd.concat([two, two.assign(subset="t", mark=None), two.assign(subset="macro")])
-    screen.print(compact(several, NOTHING_COMPARED, 1000))
-    text = screen.export_text()
+    text = printed_alone(several)
     assert "180" not in text and text.count("made differently") == 1
     assert "s, b: made differently: the reference (1a against 2b)." in text
 
@@ -386,9 +377,7 @@ def test_numbers_in_latex(short, best, text):
 
 
 def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
-    screen = Console(width=30, record=True, file=io.StringIO())
-    screen.print(long_tables(frame, 30))
-    text = screen.export_text()
+    text = printed(long_tables(frame, 30), 30)
     assert text.count("model") > 1
     assert "1234" in text and "± 0.060" in text and "(+1044" in text and "…" not in text
 
@@ -396,10 +385,8 @@ def test_a_narrow_console_gets_more_tables_and_no_less_text(frame):
 def test_protocols_stand_in_rows_with_what_they_span(frame):
     rows = frame[frame["metric"] == "fvd"]
     other = rows.assign(metric="fvd_other", value=[300.0, None], missing=[None, "the clip is too short"])
-    screen = Console(width=80, record=True, file=io.StringIO())
     pooled = frame[frame["metric"] == "onset_rate"].assign(subset="macro")
-    screen.print(protocols(pd.concat([rows, other, pooled]), {"ours": "fvd", "theirs": "fvd_other"}))
-    text = screen.export_text()
+    text = printed(protocols(pd.concat([rows, other, pooled]), {"ours": "fvd", "theirs": "fvd_other"}), 80)
     assert "× 1.50" in text and "fvd_other: the clip is too short" in text and "macro" not in text
     assert "200 (+10, p 0.20)" in text
 
@@ -407,9 +394,8 @@ def test_protocols_stand_in_rows_with_what_they_span(frame):
 def test_a_run_without_a_score_by_a_protocol_has_a_dash(frame):
     rows = frame[frame["metric"] == "fvd"]
     other = rows[:1].assign(metric="fvd_other", value=300.0)
-    screen = Console(width=80, record=True, file=io.StringIO())
-    screen.print(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}))
-    lines = {line.split()[0]: line.split()[1:] for line in screen.export_text().splitlines() if line.strip()}
+    text = printed(protocols(pd.concat([rows, other]), {"ours": "fvd", "theirs": "fvd_other"}), 80)
+    lines = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
     assert lines["theirs"][-1] == "–" and lines["largest"][-3:] == ["×", "1.50", "–"]
 
 
@@ -483,9 +469,7 @@ def test_a_distance_of_too_few_clips_is_a_sentence_in_every_form(frame):
         text = set_as_markdown(subset_tables(few, ranks=ranks), "")
         assert "| a | n = 6: too few for FVD |" in text and "200" not in text
     assert "n = 6: too few for FVD" in set_as_latex(subset_tables(few), "")
-    screen = Console(width=200, record=True, file=io.StringIO())
-    screen.print(long_tables(few, 200))
-    assert "n = 6: too few for FVD" in screen.export_text()
+    assert "n = 6: too few for FVD" in printed(long_tables(few, 200), 200)
 
 
 @pytest.mark.parametrize(
