@@ -42,6 +42,7 @@ def frames(rows, subset="s", run="b", against="a"):
             "metric": row.metric,
             "model": model,
             "value": NAN if isinstance(row.missing, str) else VALUES[model],
+            "n": 23,
             "missing": row.missing if model == "a" else None,
             "direction": row.direction,
         }

@@ -15,7 +15,8 @@ from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.features.table import Requires, package_of
 from avbench.generation.providers.clips import frames_sha256
 from avbench.metrics import reference_building
-from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together, scores_so_far
+from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together
+from avbench.metrics.kept import scores_so_far
 from avbench.metrics.reference import load, require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins

@@ -15,7 +15,8 @@ from avbench.features.measure import measure as measure_clips
 from avbench.features.measure import measure_as_made
 from avbench.features.requirements import needs_sound
 from avbench.generation import sample as sampling
-from avbench.metrics.evaluate import evaluate, features_of, scores_so_far, worth_measuring
+from avbench.metrics.evaluate import evaluate, features_of, worth_measuring
+from avbench.metrics.kept import scores_so_far
 from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
 from avbench.storage.features_cache import from_environment

@@ -92,8 +92,7 @@ def read(path: Path | None) -> Plan:
         return Plan()
     plain = read_toml(path)
     with naming(path):
-        plan = from_plain(plain)
-    return plan
+        return from_plain(plain)
 
 
 def from_plain(plain: Mapping[str, Any]) -> Plan:

@@ -85,7 +85,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
 
 def _of_one(frame: pd.DataFrame) -> str:
     """What the table has of one run, and what the run lacks for a verdict."""
-    clips = int(np.nanmax(frame["n"].to_numpy(float))) if "n" in frame else LEAST_PROMPTS
+    clips = int(frame["n"].to_numpy().max())
     if clips == 0:
         return "no metric has a value."
     lacks = "Give a second model to compare it with."

@@ -44,7 +44,7 @@ from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires
 from avbench.metrics import distances, neighbours, reference
-from avbench.metrics.kept import kept_scores, rows_of
+from avbench.metrics.kept import kept_scores, rows_of, scores_so_far
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
@@ -360,14 +360,6 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
     return None
 
 
-def scores_so_far(folder: RunFolder) -> list[Score]:
-    """The scores of a run's last evaluation; none if there is none or its file is damaged."""
-    try:
-        return folder.scores()
-    except InputError:
-        return []
-
-
 def _scored_with(folder: RunFolder) -> dict[str, str]:
     """The paths that a run's last evaluation used; none if its file is damaged."""
     try:
@@ -434,14 +426,14 @@ class _Task:
 
     def reference_columns(self) -> tuple[Columns, np.ndarray]:
         """Columns and prompts of the reference. Raises NotMeasurable without one, InputError if it does not fit."""
-        return self.known.columns(self.feature, self.subset)
+        return self.required_reference.columns(self.feature, self.subset)
 
     def reference_embedding(self) -> np.ndarray:
         """The column that the metric compares the run's with. Raises the same errors."""
-        return distances.real_embedding(self.metric, self.known, self.feature, self.subset)
+        return distances.real_embedding(self.metric, self.required_reference, self.feature, self.subset)
 
     @property
-    def known(self) -> reference.Reference:
+    def required_reference(self) -> reference.Reference:
         """The reference. Raises NotMeasurable if there is none."""
         if self.real is None:
             msg = (
@@ -505,7 +497,7 @@ def _described(metric: Metric, feature: Protocol, subset: Subset, real: referenc
 def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFrame | None]:
     metric = task.metric
     # A metric without its reference has that reason, and not that no clip was measured for it.
-    real = task.known if metric.column else task.real
+    real = task.required_reference if metric.column else task.real
     keys, measured = task.measured.columns
     if not keys:
         reasons = task.measured.reasons
@@ -522,10 +514,10 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
         if metric.name == NEAR_COPIES:
             neighbours.require_siblings([key.prompt for key in keys], task.reference_columns()[1].tolist())
         return _mean(task, keys, distances.value(metric, x, y), shared)
-    if moments := task.known.moments(task.feature, metric.reference_column or metric.column, task.subset):
-        clips = task.known.card["clips"][task.feature.name]  # the moments count every window of a clip
+    if moments := task.required_reference.moments(task.feature, metric.reference_column or metric.column, task.subset):
+        clips = task.required_reference.card["clips"][task.feature.name]  # the moments count every window of a clip
         value = distances.value_of_moments(metric, x, moments, clips)
-        kept = int((task.known.clips[task.feature.name] == reference.KEPT).to_numpy().sum())
+        kept = int((task.required_reference.clips[task.feature.name] == reference.KEPT).to_numpy().sum())
         why = f"the reference keeps rows of {kept} of its {clips} clips; build it from the clips with --rows {clips}"
         return task.scored(value=value, n=len(keys), reference_clips=clips, no_null=why, shared=shared), None
     y, prompts = task.reference_embedding(), task.reference_columns()[1]
@@ -579,7 +571,7 @@ def target(metric: Metric, feature: Protocol, real: reference.Reference | None, 
 def _near_copies(task: _Task) -> pd.DataFrame:
     """Each clip with its nearest reference clip: one row per clip, the nearest first."""
     keys, measured = task.measured.columns
-    real, apart = distances.nearest_real(task.metric, measured, task.known, task.feature, task.subset)
+    real, apart = distances.nearest_real(task.metric, measured, task.required_reference, task.feature, task.subset)
     nearness = neighbours.nearness(apart, task.reference_embedding())
     table = pd.DataFrame(keys).assign(
         nearest_prompt=[key.prompt for key in real],

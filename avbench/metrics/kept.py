@@ -45,10 +45,7 @@ def kept_scores(
         against: the run of reference clips that they are scored with.
     """
     kept = Kept()
-    try:
-        earlier = [score for score in folder.scores() if score.metric not in computed and score.value is not None]
-    except InputError:  # there is none, or its file is damaged
-        earlier = []
+    earlier = [one for one in scores_so_far(folder) if one.metric not in computed and one.value is not None]
     if not earlier:
         return kept
     protocols = folder.score_protocols()
@@ -67,6 +64,14 @@ def kept_scores(
             of_score = (values["subset"] == score.subset) & (values["metric"] == score.metric)
             kept.values.append(values.loc[of_score])
     return kept
+
+
+def scores_so_far(folder: RunFolder) -> list[Score]:
+    """The scores of a run's last evaluation; none if there is none or its file is damaged."""
+    try:
+        return folder.scores()
+    except InputError:
+        return []
 
 
 def rows_of(folder: RunFolder, protocols: Iterable[Mapping[str, Any]]) -> dict[str, str]:

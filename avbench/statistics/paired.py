@@ -403,7 +403,7 @@ def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float
 
 
 def detectable_to_target(
-    apart: float, together: float, middle: float, prompts: int, *, family: int = 1, alpha: float = ALPHA
+    apart: float, together: float, middle: float, prompts: int, *, family: int = 1
 ) -> float | None:
     """The same for a difference of two distances from the reference's value, by both tests of `paired_difference`.
 
@@ -417,12 +417,11 @@ def detectable_to_target(
         middle: how far the middle of A and B lies from the reference's value, at least.
         prompts: their number.
         family: number of comparisons in Holm's correction.
-        alpha: accepted rate of false alarms.
     """
-    least = detectable(apart / np.sqrt(prompts), prompts - 1, family=family, alpha=alpha)
+    least = detectable(apart / np.sqrt(prompts), prompts - 1, family=family)
     if least is None:
         return None
-    root, level = np.sqrt(prompts), alpha / family
+    root, level = np.sqrt(prompts), ALPHA / family
     error, error_of_both = apart / root, max(together, 1e-9 * apart) / root
 
     def lacking(size: float) -> float:

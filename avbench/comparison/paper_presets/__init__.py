@@ -176,8 +176,7 @@ def load(name: str) -> Preset:
         raise InputError(msg)
     plain = read_toml(path)
     with naming(path):
-        preset = from_plain(plain)
-    return preset
+        return from_plain(plain)
 
 
 def from_plain(plain: Mapping[str, Any]) -> Preset:
