@@ -23,7 +23,7 @@ from made_runs import evaluated, made_run, unsealed, values_of
 import avbench
 from avbench import cli
 from avbench.comparison.differences import COLUMNS, TO_TARGET
-from avbench.comparison.differences import differences as tested
+from avbench.comparison.differences import differences as differences_of
 from avbench.comparison.leaderboard import leaderboard
 from avbench.comparison.score_table import over_motion
 from avbench.core import Key
@@ -891,7 +891,7 @@ def test_a_run_has_a_tile_for_each_clip_that_it_was_asked_for_and_a_table_or_plo
     with mock.patch.object(clips, "card", lambda *_: gone), mock.patch.object(page, "_times", lambda *_: unmarked):
         shown, _ = page._clips(runs, tmp_path, explain.NOTHING)
         only = frame[frame["metric"] == "onset_rate"]
-        html = page.render(runs, only, over_motion(runs), tmp_path, tested(runs, metrics=["onset_rate"]))
+        html = page.render(runs, only, over_motion(runs), tmp_path, differences_of(runs, metrics=["onset_rate"]))
     counts = [sum(of_runs[k] is not None for of_runs in shown.values()) for k in range(2)]
     assert counts == [24, 48], "of 24 prompts, with one seed and with two"
     lost = [

@@ -73,9 +73,9 @@ def sampled(
     if refused := sum(one.refused for one in samples):
         work.reporter.note(f"the model refused {counted(refused, 'clip')}; {path}/samples.jsonl says why")
     failed = {one.key: one.failure for one in samples if one.failure and not one.refused}
-    told = {key: why for key, why in failed.items() if key not in noted}
-    for what in dict.fromkeys(lacking(model, why) for why in told.values()):
-        _list(what, {key: why for key, why in told.items() if lacking(model, why) == what}, view, work)
+    new = {key: why for key, why in failed.items() if key not in noted}
+    for what in dict.fromkeys(lacking(model, why) for why in new.values()):
+        _list(what, {key: why for key, why in new.items() if lacking(model, why) == what}, view, work)
     return view, len(failed)
 
 

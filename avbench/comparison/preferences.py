@@ -128,9 +128,9 @@ class _Clips:
 
     def pair(self, row: dict[str, str]) -> dict[str, Any] | str:
         """The columns subset, prompt, seed, left and right of a row; or the reason why it cannot be mapped."""
-        fitting = []
+        prompt, fitting = _plain(row["prompt"]), []
         for side in ("clip_a", "clip_b"):
-            found = self._named(row[side].strip(), _plain(row["prompt"]))
+            found = self._named(row[side].strip(), prompt)
             if isinstance(found, str):
                 return found
             for column in ("subset", "seed"):
@@ -140,20 +140,16 @@ class _Clips:
         if not all(fitting):
             return "there is no clip of the row's subset and seed"
         ones, others = fitting
-        alike = [(one, other) for one, key in ones for other, its_key in others if key == its_key]
+        alike = [(key, one, other) for one, key in ones for other, its_key in others if key == its_key]
         if not alike:
             return "the clips are not of the same prompt and seed"
-        pairs = [
-            {**key._asdict(), "left": one, "right": other}
-            for one, key in ones
-            for other, its_key in others
-            if key == its_key and one != other and self._is_of(key, _plain(row["prompt"]))
-        ]
+        pairs = [(key, one, other) for key, one, other in alike if one != other and self._is_of(key, prompt)]
         if len(pairs) == 1:
-            return pairs[0]
+            key, one, other = pairs[0]
+            return {**key._asdict(), "left": one, "right": other}
         if pairs:
             return "several pairs of clips fit; write run/file, and add the columns subset and seed"
-        same = all(one == other for one, other in alike)
+        same = all(one == other for _, one, other in alike)
         return "both clips are of one run" if same else "the clips are of another prompt than the row"
 
     def _is_of(self, key: Key, prompt: str) -> bool:

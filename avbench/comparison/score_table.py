@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from avbench.core import (
-    Direction,
     InputError,
     Key,
     Score,
@@ -252,10 +251,9 @@ def scores_frame(
         earlier = one.beside(earlier) if earlier else one
         for score in asked_scores(folder, metrics):
             metric = scored_by(folder, score.metric)
-            row = _row(folder.name, score, metric.direction, metric.unit)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
-            told = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
-            rows.append(row | told)
+            of_run = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
+            rows.append(_row(folder.name, score, metric) | of_run)
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
@@ -346,7 +344,7 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
 
 
-def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str, Any]:
+def _row(model: str, score: Score, metric: Metric) -> dict[str, Any]:
     low, high = score.interval or (None, None)
     null = score.null
     return {
@@ -371,7 +369,7 @@ def _row(model: str, score: Score, direction: Direction, unit: str) -> dict[str,
         "floor": score.floor,
         "reference": score.reference,
         "missing": score.missing,
-        "direction": direction.value,
-        "unit": unit,
+        "direction": metric.direction.value,
+        "unit": metric.unit,
         "protocol": score.protocol,
     }

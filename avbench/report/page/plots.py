@@ -81,9 +81,9 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
             parts += _standard(axis, row.floor, y, y + 44)
             low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
             kind = (" within prompts" if row.null_within_prompts else " across prompts") if several_kinds else ""
-            told = f": {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
+            message = f": {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
             parts += [
-                svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(told)) + told),
+                svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(message)) + message),
                 svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
@@ -160,8 +160,8 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
             look, y = colour(arms.index(row.model)), 60.0 * place
             parts += _standard(axis, row.reference, y, y + 60)
             dots: list[Any] = [*here.loc[here["arm"] == row.model].itertuples()]
-            told = f", {row.trainings} trainings"
-            parts.append(svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(told)) + told))
+            message = f", {row.trainings} trainings"
+            parts.append(svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(message)) + message))
             parts.append(
                 svg.group((_training(axis(dot.value), y + 29, dot) for dot in dots), fill=look, opacity="0.75")
             )
