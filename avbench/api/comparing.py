@@ -100,10 +100,9 @@ def compare_arms(
         raise InputError(msg)
     how = "give the run folders of an arm, or a pattern such as 'runs/a-*'"
     opened = opened_arms({name: paths_of(given, f"run of {name}", how) for name, given in arms.items()})
-    pairs = pairs_of(len(opened), all_pairs=all_pairs)
     found = arm_differences(
         opened,
-        pairs=pairs,
+        all_pairs=all_pairs,
         plan=plan,
         allow=texts_of(allow, "allow"),
         metrics=metrics,

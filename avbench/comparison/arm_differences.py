@@ -9,7 +9,7 @@ training; what is said of it is about other trainings on the same prompts.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ class ArmTables:
 def arm_differences(
     arms: Sequence[Arm],
     *,
-    pairs: Iterable[tuple[int, int]] | None = None,
+    all_pairs: bool = False,
     plan: Plan | None = None,
     allow: Sequence[str] = (),
     metrics: Sequence[str] | None = None,
@@ -84,7 +84,7 @@ def arm_differences(
 
     Args:
         arms: at least two.
-        pairs: (arm, against) as places in `arms`; where not given, each later arm against the first.
+        all_pairs: whether every arm is compared with every other, instead of each with the first.
         plan: primary questions and margins.
         allow: fields in which runs may differ all the same; such rows carry a mark.
         metrics: names of the metrics to compare by, which are then the family; all for None.
@@ -101,7 +101,7 @@ def arm_differences(
     read = [_Read(arm, metrics, allow) for arm in arms]
     rows, notes = [], [*map(trainings_of, arms), *(sentence for arm in arms if (sentence := unlike_models(arm)))]
     notes += unknown_metrics([folder for arm in arms for folder in arm.trainings], metrics)
-    for one, other in pairs_of(len(arms)) if pairs is None else pairs:
+    for one, other in pairs_of(len(arms), all_pairs=all_pairs):
         order, sentence = pairing(arms[one], arms[other], paired_trainings)
         notes.append(sentence)
         rows += _rows(read[one], read[other], order, plan, allow)

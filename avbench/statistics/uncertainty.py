@@ -47,6 +47,7 @@ CHUNK = 50
 GROUPS = 30
 """Groups of prompts that the jackknife leaves out, one after another."""
 _SWAPS_AT_ONCE = 500
+_FLOOR_DRAWS = 20
 _HELD = 2**23
 """Random values of swaps that are held at a time."""
 
@@ -354,7 +355,7 @@ def _apart(pooled: Pooled, a: np.ndarray, b: np.ndarray, reference: np.ndarray) 
     return _each(pooled, a, reference) - _each(pooled, b, reference)
 
 
-def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, draws: int = 20) -> float:
+def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int) -> float:
     """The score of n perfect clips: the distance of n of the reference's own clips to the rest of the reference.
 
     It is the mean over seeded draws without replacement. Each draw takes clips as evenly from the prompts as n allows,
@@ -366,7 +367,6 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
         pooled: the distance over the reference's rows.
         prompts: the prompt of each of them.
         n: clips of the model.
-        draws: their number.
 
     Raises:
         NotMeasurable: n is below 2, or the reference has fewer than 2 n clips.
@@ -376,7 +376,7 @@ def floor(pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, n: int, *, d
         raise NotMeasurable(msg)
     random = np.random.default_rng(_SEED)
     strata = clustered.numbered(prompts)
-    order = np.stack([_evenly(strata, random) for _ in range(draws)])
+    order = np.stack([_evenly(strata, random) for _ in range(_FLOOR_DRAWS)])
     return float(_each(pooled, order[:, :n], order[:, n:]).mean())
 
 
