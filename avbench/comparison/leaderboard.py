@@ -86,12 +86,11 @@ def leaderboard(
         scored = board.loc[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
-            boards.append(_with_ranks(board, scored, metric, _table(scored, values)))
-        else:
-            if test_distances and len(scored) > 1:
-                compared = _distances_compared(scored, folders, allow, place)
-                board = _ranked(board, scored, metric, *compared, scored["value"].to_numpy())
-            boards.append(board)
+            board = _with_ranks(board, scored, metric, _table(scored, values))
+        elif test_distances and len(scored) > 1:
+            compared = _distances_compared(scored, folders, allow, place)
+            board = _ranked(board, scored, metric, *compared, scored["value"].to_numpy())
+        boards.append(board)
     for name in dict.fromkeys(frame["metric"]):
         of_metric = frame.loc[(frame["metric"] == name) & frame["value"].notna()]
         if known[name].per_clip and len({*of_metric["subset"]}) > 1:

@@ -335,12 +335,11 @@ def over_motion(folders: Sequence[RunFolder]) -> pd.DataFrame:
                 of_metric.set_index([*Key._fields])["value"].to_frame("value").join(amounts.rename("amount")).dropna()
             )
             bins = np.digitize(known["amount"], MOTION_BINS) - 1
-            for index in np.unique(bins):
-                in_bin = known["value"].to_numpy()[bins == index]
+            for index, in_bin in known["value"].groupby(bins):
                 if len(in_bin) >= LEAST_IN_BIN:
                     edges = {"low": MOTION_BINS[index], "high": MOTION_BINS[index + 1]}
-                    made = {"subset": subset, "metric": name, "model": folder.name, "bin": int(index)}
-                    rows.append({**made, **edges, "n": len(in_bin), "mean": in_bin.mean()})
+                    made = {"subset": subset, "metric": name, "model": folder.name, "bin": index}
+                    rows.append({**made, **edges, "n": len(in_bin), "mean": in_bin.to_numpy().mean()})
     return pd.DataFrame(rows, columns=["subset", "metric", "model", "bin", "low", "high", "n", "mean"])
 
 

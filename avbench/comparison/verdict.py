@@ -56,9 +56,9 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         that are open, one sentence for each pair, and the rest for all pairs together.
     """
     frame = frame.loc[~frame["subset"].isin(POOLS)]
-    models, subsets = list(dict.fromkeys(frame["model"])), list(dict.fromkeys(frame["subset"]))
-    own = of_answer(differences)
+    models, own = list(dict.fromkeys(frame["model"])), of_answer(differences)
     if len(models) == 1:
+        subsets = list(dict.fromkeys(frame["subset"]))
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         alone = f"{models[0]} on {where}: {_of_one(frame)}"
         return [alone, *_in_reference(frame), *_without_reference(frame, own)]
