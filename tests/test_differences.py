@@ -400,6 +400,16 @@ def test_a_question_has_no_row_of_its_own_where_it_is_answered_or_was_not_asked_
     assert found["missing"].isna().all() and found["primary"].tolist() == (found["subset"] == "macro").tolist()
     found = differences(two, plan=declared, only=[("toy-control", "onset_rate")], pooled=False)
     assert found["metric"].tolist() == ["onset_rate"]
+    assert {*differences(two, plan=declared, metrics=["lpips_consecutive"])["metric"]} == {"lpips_consecutive"}
+
+
+def test_a_question_over_several_subsets_is_unanswered_for_each_pair_without_two(tmp_path, runs):
+    one = evaluated(made_run(tmp_path / "one", seed=8, names=["toy-control"]))
+    asked = plan.from_plain({"question": [{"name": "q", "subset": "macro", "metric": "onset_rate"}]})
+    found = differences([runs["good"], one, runs["same"]], pairs=[(1, 0), (2, 0), (2, 1)], plan=asked)
+    macro = found[found["subset"] == "macro"].set_index(["run", "against"])["missing"]
+    why = "no two subsets have it on clips of both"
+    assert macro[macro.notna()].to_dict() == {("one", "good"): why, ("same", "one"): why}
 
 
 def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):

@@ -104,6 +104,7 @@ def differences(
     sides = [Side(folder, metrics) for folder in rescored(folders, place, metrics)]
     plan, place = plan or Plan(), reference_to_use(folders, place)
     known = known_metrics()
+    asked = [one for one in plan.asked if (metrics is None or one[1] in metrics) and (only is None or one in only)]
     rows = []
     for one, other in pairs_of(len(folders)) if pairs is None else pairs:
         run, against = sides[one], sides[other]
@@ -115,9 +116,8 @@ def differences(
             row = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
             remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
             rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
-        for where in plan.asked:
-            asked = metrics is None or where[1] in metrics
-            if asked and where[0] not in POOLS and where not in both and (only is None or where in only):
+        for where in asked:
+            if where[0] not in POOLS and where not in both:
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
                 row = {"kind": kind_of(known[where[1]]), "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
@@ -127,9 +127,9 @@ def differences(
                     known[name], [subset for subset, metric in both if metric == name], run, against, plan
                 )
                 rows += [{"metric": name, **names, **row} for row in over_all]
-        answered = {(row["subset"], row["metric"]) for row in rows if row["run"] == names["run"]}
-        for pool, name in plan.asked:
-            if pooled and only is None and pool in POOLS and (pool, name) not in answered:
+        answered = {(row["subset"], row["metric"]) for row in rows if names.items() <= row.items()}
+        for pool, name in asked:
+            if pooled and pool in POOLS and (pool, name) not in answered:
                 why = "no two subsets have it on clips of both" if known[name].per_clip else "distances have no pool"
                 rows.append({"subset": pool, "metric": name, **names, "kind": kind_of(known[name]), "missing": why})
     return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan))
