@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import shutil
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from scipy import stats
 from threadpoolctl import threadpool_limits
 
+from avbench import api
 from avbench.comparison import score_table
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
@@ -29,6 +31,7 @@ from avbench.metrics.evaluate import (
     evaluate,
     features_of,
     fvd_metrics,
+    read_values,
     reference_to_use,
     worth_measuring,
 )
@@ -41,7 +44,8 @@ from avbench.report.page import plots
 from avbench.report.tables import Cell, protocols, subset_tables
 from avbench.storage import run_folder as folder_stage
 from avbench.storage import writing
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.run_status import status
 from avbench.subsets import loading
 
 PROTOCOL = I3DLogits.protocol
@@ -315,6 +319,48 @@ def test_an_earlier_metric_is_computed_again_only_of_all_clips_by_both_of_its_fe
     assert [one.metric for one in evaluate(run, chosen_metrics(["onset_rate"]))] == ["onset_rate"], (
         "motion is not there"
     )
+
+
+@pytest.mark.parametrize("left", [1, 24], ids=["a part", "all"])
+def test_scores_from_before_the_rows_of_some_clips_are_refused(tmp_path, left):
+    """As where a part of a run was measured late and merged: its clips must not count as not measured."""
+    run, onsets = made_run(tmp_path / "run", names=["toy-control"]), protocol_of("onsets")
+    lines = (run.path / "features" / onsets.folder_name / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    rows = [*run.rows(onsets).values()]
+    shutil.rmtree(run.path / "features" / onsets.folder_name)
+    for row in rows[left:]:
+        run.add_row(onsets, row)
+    evaluated(run)
+    found = {one.metric: one.n for one in scores_of(run)}
+    assert (
+        found == {"lpips_consecutive": 24, "onset_rate": 24 - left} and api.compare([run.path]).scores["n"].max() == 24
+    )
+    for row in rows[:left]:
+        run.add_row(onsets, row)
+    again = f"`avbench evaluate {run.path} --metric lpips_consecutive,onset_rate`"
+    with pytest.raises(InputError, match=f"evaluated before some of its clips were measured.*run {re.escape(again)}"):
+        api.compare([run.path])
+    assert (status(run).stage, status(run).next) == ("measured", f"avbench evaluate {run.path}")
+    evaluated(run)
+    assert {one.metric: one.n for one in scores_of(run)} == {"lpips_consecutive": 24, "onset_rate": 24}
+    assert api.compare([run.path]).scores["n"].tolist() == [24, 24] and status(run).stage == "evaluated"
+
+    rows_file = run.path / "features" / onsets.folder_name / "rows.jsonl"
+    rows_file.write_bytes(b"".join(lines))
+    assert read_values(run).shape[0] == 48, "the same rows in another order, as after a merge"
+    shutil.rmtree(run.path / "features")
+    assert read_values(run).shape[0] == 48, "of rows that were deleted to save space the scores stay"
+
+
+def scores_of(run):
+    return RunFolder(run.path).scores()
+
+
+def test_scores_of_an_earlier_avbench_that_recorded_no_rows_are_read(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]))
+    parts = {VALUES_FILE: (run.path / VALUES_FILE).read_bytes()}
+    run.write_scores(run.scores(), run.score_protocols(), parts)
+    assert not run.scored_rows() and read_values(run).shape[0] == 48
 
 
 def test_a_table_of_near_copies_goes_with_its_score(tmp_path, real, monkeypatch):

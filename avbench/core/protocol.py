@@ -84,6 +84,11 @@ def folder_name(described: Mapping[str, Any]) -> str:
     return f"{values['name']}@{digest(values)[:12]}"
 
 
+def features_in(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The described protocols of the features that a score of this described protocol came from."""
+    return [one for one in (described.get("feature"), described.get("beside")) if isinstance(one, Mapping)]
+
+
 def without_notes(described: Mapping[str, Any]) -> dict[str, Any]:
     """Remove the notes from a described protocol, or from a mapping of several; the rest is hashed and compared."""
     return {

@@ -44,7 +44,7 @@ from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires
 from avbench.metrics import distances, neighbours, reference
-from avbench.metrics.kept import kept_scores, rows_of, scores_so_far
+from avbench.metrics.kept import kept_scores, scores_so_far
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
 from avbench.storage.conform import ClipForm
@@ -166,7 +166,7 @@ def evaluate(
         parts[NEAR_FILE] = (folder.path / NEAR_FILE).read_bytes()
     else:  # the result of an earlier evaluation does not belong to this one
         (folder.path / NEAR_FILE).unlink(missing_ok=True)
-    folder.write_scores(scores, protocols, parts, asked, named, rows_of(folder, protocols.values()))
+    folder.write_scores(scores, protocols, parts, asked, named, folder.digests_of_rows(protocols.values()))
     return scores
 
 
@@ -393,9 +393,11 @@ def read_values(folder: RunFolder) -> pd.DataFrame:
     """The values that `evaluate` found: one row per (subset, prompt, seed, metric), NaN where a clip has no value.
 
     Raises:
-        InputError: the file is missing or damaged, or belongs to another evaluation than scores.json.
+        InputError: the file is missing or damaged, or belongs to another evaluation than scores.json; or rows were
+            added after the evaluation.
     """
     folder.require_one_evaluation(VALUES_FILE)
+    folder.require_rows_as_scored()
     return folder.values()
 
 

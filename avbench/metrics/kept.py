@@ -12,11 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.core import InputError, Score, folder_name
+from avbench.core import InputError, Score, features_in, folder_name
 from avbench.features.protocols import protocol_in, reference_clips_of
 from avbench.metrics.reference import Reference
 from avbench.metrics.table import known_metrics, problems
-from avbench.storage.row_lines import digest_of_rows
 from avbench.storage.run_folder import VALUES_FILE, RunFolder
 
 
@@ -74,13 +73,6 @@ def scores_so_far(folder: RunFolder) -> list[Score]:
         return []
 
 
-def rows_of(folder: RunFolder, protocols: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Folder of a feature → digest of the rows in it, for the features that these protocols of scores name."""
-    there = {place.name: place / "rows.jsonl" for place in folder.feature_folders()}
-    named = {name for protocol in protocols for name in _feature_folders(protocol)}
-    return {name: digest_of_rows(there[name]) for name in sorted(named & there.keys())}
-
-
 def why_unknown(metric: str) -> str:
     """Why there is no metric of a name here."""
     return problems().get(metric) or f"avbench does not know {metric}: is its package installed?"
@@ -101,16 +93,6 @@ def _why_not_computed(folder: RunFolder, name: str, against: RunFolder | None) -
     )
 
 
-def _feature_folders(protocol: Mapping[str, Any]) -> Iterator[str]:
-    """Names of the folders that hold the rows which a score of this protocol came from."""
-    for described in _features(protocol):
-        yield folder_name(described)
-
-
-def _features(protocol: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [one for one in (protocol.get("feature"), protocol.get("beside")) if isinstance(one, Mapping)]
-
-
 class _Changed:
     """Says what has changed of what scores came from."""
 
@@ -122,7 +104,7 @@ class _Changed:
         against: RunFolder | None,
     ) -> None:
         self._reals = reals
-        self._rows, self._recorded = rows_of(folder, protocols), folder.scored_rows()
+        self._rows, self._recorded = folder.digests_of_rows(protocols), folder.scored_rows()
         self._subsets = {subset.name: subset.digest for subset in folder.subsets()}
         self._asked = Counter(key.subset for key in folder.planned_keys())
         self._reference_clips = against and reference_clips_of(against)
@@ -140,7 +122,7 @@ class _Changed:
         same_prompts = isinstance(subset, Mapping) and subset.get("digest") == self._subsets[score.subset]
         if not same_prompts or score.n + score.unmeasured != self._asked[score.subset]:
             yield "other clips were asked for then"
-        for name in _feature_folders(protocol):
+        for name in map(folder_name, features_in(protocol)):
             if name not in self._recorded:
                 yield "an earlier avbench computed it, which did not record from which rows"
             elif self._rows.get(name) != self._recorded[name]:
@@ -149,5 +131,5 @@ class _Changed:
         if used and used != (real and real.card["sha256"]):
             yield "it was computed with another reference"
         clips = self._reference_clips
-        if clips and any(one.get("reference_clips", clips) != clips for one in _features(protocol)):
+        if clips and any(one.get("reference_clips", clips) != clips for one in features_in(protocol)):
             yield "it was computed with other reference clips"

@@ -51,7 +51,9 @@ from avbench.core import (
     as_typed,
     checked_id,
     digest,
+    features_in,
     field_differences,
+    folder_name,
     is_sha256,
     planned_keys,
     require_ids,
@@ -59,7 +61,7 @@ from avbench.core import (
 from avbench.storage import reading
 from avbench.storage.object_storage import address_in, require_no_address
 from avbench.storage.reading import file_sha256, read_json, read_lines, stream_lines
-from avbench.storage.row_lines import RowLine, row_of, row_to_json, stored_rows
+from avbench.storage.row_lines import RowLine, digest_of_rows, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import (
     append_line,
@@ -487,11 +489,10 @@ class RunFolder:
             return
         found = self._scores()
         if found.clips != self._clips_digest():
-            metrics = ",".join(dict.fromkeys(one.metric for one in found.scores))
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
                 f"belong to its clips: run `avbench measure {self.typed}` and `avbench evaluate {self.typed}`, each "
-                f"with --metric {metrics}"
+                f"with --metric {self._scored_metrics()}"
             )
             raise InputError(msg)
         if found.files.get(name) != file_sha256(path):
@@ -500,6 +501,35 @@ class RunFolder:
                 f"`avbench evaluate {self.typed}` again"
             )
             raise InputError(msg)
+
+    def digests_of_rows(self, protocols: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+        """Folder of a feature → digest of the rows in it, for the features that these protocols of scores name."""
+        there = {place.name: place / "rows.jsonl" for place in self.feature_folders()}
+        named = {folder_name(one) for protocol in protocols for one in features_in(protocol)}
+        return {name: digest_of_rows(there[name]) for name in sorted(named & there.keys())}
+
+    def require_rows_as_scored(self) -> None:
+        """Raise InputError if rows were measured, or merged, after the evaluation, which does not count them.
+
+        Rows that were deleted raise nothing: the scores still belong to the clips.
+        """
+        if not (self.path / "scores.json").exists():
+            return
+        scores, protocols, recorded = self.scores(), self.score_protocols(), self.scored_rows()
+        # an earlier avbench recorded no rows, so of its scores only those without a clip show that there were none
+        counted = [protocols[one.protocol] for one in scores if one.n]
+        known = {folder_name(one) for protocol in counted for one in features_in(protocol)} - recorded.keys()
+        for name, sha256 in self.digests_of_rows(protocols.values()).items():
+            if name not in known and sha256 != recorded.get(name):
+                msg = (
+                    f"{self.path} was evaluated before some of its clips were measured, or measured again, so its "
+                    f"scores do not count all rows of {name}: run `avbench evaluate {self.typed} --metric "
+                    f"{self._scored_metrics()}`"
+                )
+                raise InputError(msg)
+
+    def _scored_metrics(self) -> str:
+        return ",".join(dict.fromkeys(one.metric for one in self.scores()))
 
     def _clips_digest(self) -> str:
         """Digest of the run's clips: their keys and hashes."""

@@ -154,6 +154,7 @@ def _stage(
         return "measured", f"when all shards are there: avbench runs merge OUT {folder.typed} …"
     try:
         folder.require_one_evaluation(VALUES_FILE)
+        folder.require_rows_as_scored()
     except InputError:
         return "measured", f"avbench evaluate {folder.typed}"
     return "evaluated", f"avbench report {folder.typed} --out report"

@@ -99,6 +99,7 @@ class RunView(RunFolder):
     samples = _remembered(RunFolder.samples)
     _scores = _remembered(RunFolder._scores)
     values = _remembered(RunFolder.values)
+    require_rows_as_scored = _remembered(RunFolder.require_rows_as_scored)
     start = _forgetting(RunFolder.start)
     add_sample = _forgetting(RunFolder.add_sample)
     write_scores = _forgetting(RunFolder.write_scores)
