@@ -81,6 +81,45 @@ def test_clips_that_were_moved_are_the_same_run_unless_one_has_changed(mine):
     assert RunFolder(Path("run")).run() == held
 
 
+def test_a_copy_of_all_clips_of_a_run_is_the_same_model(mine):
+    """As on a faster disk. Of a run that is not finished the other clips may be other ones, so that is refused."""
+    asked, folder = [loading.from_prompts_file(Path("p.jsonl"))], RunFolder(Path("run"))
+    _, made, _ = sample(folder, "clips:gen", {}, asked, [0])
+    next(made)
+    shutil.copytree("gen", "copy")
+    with pytest.raises(InputError, match=r"holds another run .*folder: .*--replace"):
+        run(model="clips:copy")
+    before, rows = run(), next(Path("run/features").glob("*/rows.jsonl"))
+    measured = rows.read_bytes()
+    assert run(model="clips:copy") == before and rows.read_bytes() == measured, "nothing is measured again"
+    assert folder.run().settings["folder"] == f"{mine}/copy"
+    Path("fewer.jsonl").write_text(Path("p.jsonl").read_text().splitlines()[0])
+    Path("fewer.jsonl").replace("p.jsonl")
+    with pytest.raises(InputError, match="holds another run"):
+        run()
+    assert folder.run().settings["folder"] == f"{mine}/copy", "what is refused changes nothing"
+
+
+def test_parts_of_copies_on_several_disks_are_merged_once_they_name_one_folder(mine):
+    asked = [loading.from_prompts_file(Path("p.jsonl"))]
+
+    def part(number, folder):
+        place = RunFolder(Path(f"{number}-of-3/run"))
+        list(sample(place, f"clips:{folder}", {}, asked, [0], shard=Shard(number, 3))[1])
+        list(measure(place, ["flow-dis"])[1])
+        return place.path
+
+    shutil.copytree("gen", "copy")
+    parts = [part(1, "gen"), part(2, "gen"), part(3, "copy")]
+    with pytest.raises(InputError, match=r"in 1-of-3/run\. If both have the same clips, give the command of each part"):
+        merge(Path("merged"), parts)
+    rows = next(Path("3-of-3/run/features").glob("*/rows.jsonl")).read_bytes()
+    part(3, "gen")
+    assert next(Path("3-of-3/run/features").glob("*/rows.jsonl")).read_bytes() == rows
+    assert merge(Path("merged"), parts).made == 3
+    assert evaluate(RunFolder(Path("merged")), MOVES) == [run()]
+
+
 def test_new_clips_under_the_same_names_are_not_the_old_ones(mine):
     before = run()
     assert run() == before, "nothing has changed"
@@ -290,9 +329,9 @@ def test_a_clip_that_is_gone_is_told_and_its_rows_are_kept(mine, monkeypatch):
 def test_another_run_in_the_folder_is_thrown_away_when_asked(mine):
     run()
     shutil.copytree("gen", "gen2")
+    Path("gen2/p0.mkv").unlink()
     with pytest.raises(InputError, match=r"holds another run .*folder: .*--replace"):
         run(model="clips:gen2")
-    Path("gen2/p0.mkv").unlink()
     assert run(model="clips:gen2", replace=True).n == 2
     assert len(Path("run/samples.jsonl").read_text().splitlines()) == 3, "nothing of the other run is left"
     assert {one.name for one in Path("run/clips/p").iterdir()} == {"p1-0.mkv", "p2-0.mkv"}

@@ -1,6 +1,7 @@
 """Merging is the union of parts: exact, in any order, any number of times, killed at any moment, or refused."""
 
 import errno
+import hashlib
 import itertools
 import os
 import random
@@ -22,7 +23,7 @@ from avbench.core import ClipSpec, InputError, Key, Protocol, Row, Sample, Shard
 from avbench.features.current import all_seen
 from avbench.features.protocols import forms_of
 from avbench.features.table import Requires
-from avbench.storage.content import UNREADABLE
+from avbench.storage.content import UNREADABLE, altered
 from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge, take_share
@@ -373,6 +374,31 @@ def test_a_share_is_taken_of_a_whole_unchanged_run_and_into_its_own_folder(tmp_p
     next(source.path.glob("clips/*/*.mkv")).write_bytes(b"other")
     with pytest.raises(InputError, match=r"1 of 16 clips of .* is not what was sampled"):
         take_share(source, half, tmp_path / "new")
+
+
+def test_a_share_follows_its_run_that_was_extended_or_has_a_new_clip(tmp_path):
+    """The share keeps what it measured of the clips that stayed."""
+    half, share = Shard(1, 2), tmp_path / "share"
+    shorter = tuple(one.limited(2) for one in SUBSETS)
+    first = part(tmp_path / "run", planned_keys(shorter, (0,)), rows=False, subsets=shorter, seeds=(0,))
+    take_share(first, half, share)
+    kept = [*RunFolder(share).samples()]
+    for key, sample in RunFolder(share).samples().items():
+        RunFolder(share).add_row(PROTOCOLS[1], Row(key, sample.sha256, {"of": 0.5}))
+    source = part(tmp_path / "run", KEYS, rows=False)
+    take_share(source, half, share)
+    assert [*RunFolder(share).samples()] == planned_keys(SUBSETS, SEEDS, half) and len(kept) == 2
+    assert sorted(RunFolder(share).rows(PROTOCOLS[1])) == sorted(kept)
+
+    clip = source.path / str(source.samples()[kept[0]].path)
+    clip.unlink()  # the share has a hard link to it
+    clip.write_bytes(b"made again")
+    source.add_sample(replace(source.samples()[kept[0]], sha256=hashlib.sha256(b"made again").hexdigest()))
+    take_share(source, half, share)
+    assert (share / clip.relative_to(source.path)).read_bytes() == b"made again"
+    assert RunFolder(share).samples()[kept[0]] == source.samples()[kept[0]] and not altered(RunFolder(share)).changed
+    assert merge(source.path, [share]).made == len(KEYS)
+    assert RunFolder(source.path).row_hashes(PROTOCOLS[1])[kept[1]] == source.samples()[kept[1]].sha256
 
 
 def test_what_another_command_adds_before_the_merge_has_the_lock_is_kept(tmp_path, monkeypatch):

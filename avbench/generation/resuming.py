@@ -31,18 +31,21 @@ def as_held(folder: RunFolder, run: Run) -> Run:
 
 
 def follow_moved_clips(folder: RunFolder, run: Run, generator: Generator, requests: Sequence[Request]) -> None:
-    """Record where finished clips lie now, if their folder is no longer where the folder's run found it.
+    """Record where finished clips lie now, if their folder is no longer where the folder's run found it, or is a copy.
 
-    Nothing is recorded if one of the clips is another one now, or if there is none.
+    Nothing is recorded if one of the clips is another one now, or if there is none. While the old folder is there, the
+    new one must hold all clips of the run: of a run that is not finished, the rest may be other clips.
     """
     if not run.model.startswith("clips:") or not (folder.path / "run.json").exists():
         return
     held = folder.run()
-    if not held.model.startswith("clips:") or Path(str(held.settings.get("folder"))).exists():
+    place = str(held.settings.get("folder"))
+    if not held.model.startswith("clips:") or place == run.settings.get("folder"):
         return
     samples = folder.samples()
-    made = any(one.key in samples and samples[one.key].path is not None for one in requests)
-    if made and stale_clips(folder, generator, requests, samples) == ({}, {}):
+    made, asked = {key for key, one in samples.items() if one.path is not None}, {one.key for one in requests}
+    known = made == asked if Path(place).exists() else made & asked
+    if known and stale_clips(folder, generator, requests, samples) == ({}, {}):
         settings = {**held.settings, "folder": run.settings.get("folder")}
         folder.write_run(dataclasses.replace(held, model=run.model, settings=settings))
 

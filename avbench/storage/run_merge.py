@@ -28,6 +28,7 @@ from avbench.core import (
     Subset,
     checked_name,
     dealt_prompts,
+    different_fields,
     digest,
     field_differences,
     planned_keys,
@@ -102,6 +103,8 @@ def merge(out: Path, parts: Sequence[Path]) -> Merged:
 def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
     """Make `out` the run folder of one shard of a whole run, with its clips and rows, or bring it up to date.
 
+    The clips are those of `source`, which may ask for more by now, or have made some again; rows are of both.
+
     Raises:
         InputError: `source` is itself a shard, `out` holds another run, or a clip was changed since it was made.
     """
@@ -116,9 +119,11 @@ def take_share(source: RunFolder, shard: Shard, out: Path) -> None:
     with _locked(into):
         if into is not None:
             held = RunFolder(into)
-            _require_equal(held, held.run().identity(), run.identity(), source.path)
+            extended = _extended(held.run(), held, source.subsets(), run.seeds)
+            _require_equal(held, extended.identity(), run.identity(), source.path)
             folders = [held, source]
-        _write(out, run, folders, planned_keys(source.subsets(), run.seeds, shard), new=into is None)
+        keys = planned_keys(source.subsets(), run.seeds, shard)
+        _write(out, run, folders, keys, new=into is None, clips_of=[source])
 
 
 def _locked(into: Path | None) -> AbstractContextManager[None]:
@@ -180,6 +185,11 @@ def _require_equal(folder: RunFolder, ours: Mapping[str, Any], theirs: Mapping[s
     """Raise InputError where the folder's fields, `ours`, are not those of `others`."""
     if differing := field_differences(ours, theirs, lambda one, other: f"{one} there, {other} in {others}"):
         msg = f"{folder.path} belongs to another run and cannot be merged: {'; '.join(differing)}"
+        if {"settings.folder"} <= {*different_fields(ours, theirs)} <= {"model", "settings.folder"}:
+            msg += (
+                ". If both have the same clips, give the command of each part again with one of the folders: it "
+                "measures nothing again, and then the parts can be merged"
+            )
         raise InputError(msg)
 
 
@@ -199,12 +209,20 @@ def _absent(folders: Sequence[RunFolder], subsets: Sequence[Subset], missing: Se
     return tuple(str(shard) for shard in others if lacking & {*dealt_prompts(subsets, shard)})
 
 
-def _write(out: Path, run: Run, folders: Sequence[RunFolder], keys: Sequence[Key], *, new: bool) -> dict[Key, Sample]:
+def _write(
+    out: Path,
+    run: Run,
+    folders: Sequence[RunFolder],
+    keys: Sequence[Key],
+    *,
+    new: bool,
+    clips_of: Sequence[RunFolder] | None = None,
+) -> dict[Key, Sample]:
     """Write the union of folders, restricted to these keys, and return its samples in the order of the keys.
 
-    A run folder `out` that is not `new` is locked.
+    A run folder `out` that is not `new` is locked. Clips are those of `clips_of` alone, if it is given.
     """
-    samples, homes = _samples(folders, keys)
+    samples, homes = _samples(clips_of or folders, keys)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
     with _putting_together(place, out) if new else nullcontext():
         place.require_distinct([subset for folder in folders for subset in folder.subsets()])
@@ -269,7 +287,10 @@ def _samples(folders: Sequence[RunFolder], keys: Sequence[Key]) -> tuple[dict[Ke
             clips = {sample.sha256: folder.path for sample, folder in found[key] if sample.sha256 is not None}
             if len(clips) > 1:
                 one, other = [*clips.values()][:2]
-                msg = f"{one} and {other} hold different clips of {_named(key)}, so they are not parts of one run"
+                msg = (
+                    f"{one} and {other} hold different clips of {_named(key)}, so they are not parts of one run. If "
+                    "the clip was made again in one of them, leave the other out, or merge the parts into a new folder"
+                )
                 raise InputError(msg)
             samples[key], homes[key] = min(found[key], key=_rank)
     return samples, homes
