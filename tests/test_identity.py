@@ -18,6 +18,7 @@ from avbench.api.hook import training_hook
 from avbench.avfulldit import checkpoint
 from avbench.core import Clip, InputError, Prompt, Shard, Subset
 from avbench.features.measure import measure
+from avbench.features.protocols import protocol_of
 from avbench.generation.identity import named_paths, source_files
 from avbench.generation.names import run_name, same_place, split_name
 from avbench.generation.sample import sample
@@ -98,6 +99,37 @@ def test_a_copy_of_all_clips_of_a_run_is_the_same_model(mine):
     with pytest.raises(InputError, match="holds another run"):
         run()
     assert folder.run().settings["folder"] == f"{mine}/copy", "what is refused changes nothing"
+
+
+@pytest.mark.parametrize("left", [["p0", "p2"], ["p0", "other", "p2"]], ids=["deleted", "renamed"])
+def test_a_run_that_is_begun_anew_without_a_clip_measures_only_what_is_new(mine, left):
+    """p2 gets another caption, which some features read."""
+    run()
+    rows = RunFolder(Path("run")).rows(protocol_of("flow-dis"))
+    Path("gen/p1.mkv").rename("gen/other.mkv")
+    captions = {"p2": "another caption"}
+    Path("p.jsonl").write_text("".join(f'{{"id": "{one}", "prompt": "{captions.get(one, "clip")}"}}\n' for one in left))
+    with pytest.raises(InputError, match=r"holds another run .*--replace\) to delete .*clips that stay is kept"):
+        run()
+    folder, asked = RunFolder(Path("run")), [loading.from_prompts_file(Path("p.jsonl"))]
+    list(sample(folder, "clips:gen", {}, asked, [0], replace=True)[1])
+    assert {*folder.rows(protocol_of("flow-dis"))} == {key for key in rows if key.prompt == "p0"}
+    assert not Path("run/scores.json").exists() and {key.prompt for key in folder.samples()} == {*left}
+    count, tasks = measure(folder, ["flow-dis"])
+    assert {one.key.prompt for task in tasks for one in task.samples} == {*left} - {"p0"} and count == len(left) - 1
+    assert run() == run(place="fresh")
+
+
+def test_a_shorter_run_names_a_prompt_that_it_lacks(mine):
+    run()
+    Path("p.jsonl").write_text("".join(Path("p.jsonl").read_text().splitlines(keepends=True)[::2]))
+    with pytest.raises(
+        InputError, match=r"run holds more prompts than were asked for, such as p1 \(prompts: 3 of p"
+    ):
+        run()
+    assert run(replace=True).n == 2
+    rows = next(Path("run/features").glob("*/rows.jsonl"))
+    assert len(rows.read_text().splitlines()) == 2, "no other rows are left, and none was measured twice"
 
 
 def test_parts_of_copies_on_several_disks_are_merged_once_they_name_one_folder(mine):

@@ -2,7 +2,8 @@
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
@@ -71,12 +72,38 @@ def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> boo
     return (folder.path / "run.json").exists() and folder.objection(run, subsets) is not None
 
 
-def throw_away(folder: RunFolder) -> None:
-    """Delete everything that a run made.
+def unchanged_clips(folder: RunFolder, generator: Generator, requests: Sequence[Request]) -> set[Key]:
+    """The keys of finished clips that a run has and would get again, byte for byte, for the same prompts.
+
+    There are none if the folder's run is not of finished clips, or cannot be read.
+    """
+    source_of = method_of(generator, "source")
+    try:
+        if source_of is None or not folder.run().model.startswith("clips:"):
+            return set()
+        prompts = {(one.name, prompt.id): prompt.to_json() for one in folder.subsets() for prompt in one.prompts}
+        samples = folder.samples()
+    except InputError:
+        return set()
+    found = set()
+    for request in requests:
+        sample = samples.get(request.key)
+        if sample and sample.path and prompts.get(request.key[:2]) == request.prompt.to_json():
+            with suppress(InputError):  # the clip is gone
+                if source_of(request) == (sample.source or sample.sha256):
+                    found.add(request.key)
+    return found
+
+
+def throw_away(folder: RunFolder, measured: Collection[Key] = ()) -> None:
+    """Delete everything that a run made, but for the rows of the clips `measured`.
 
     samples.jsonl is deleted first and run.json last, so that the folder stays consistent if the process is killed.
     """
-    for name in ("samples.jsonl", *SCORED, "features", "clips", JOURNAL, "run.json"):
+    if measured:
+        folder.keep_rows(measured)
+    every = ("samples.jsonl", *SCORED, "features", "clips", JOURNAL, "run.json")
+    for name in (one for one in every if one != "features" or not measured):
         path = folder.path / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 

@@ -30,6 +30,7 @@ from avbench.generation.resuming import (
     is_damaged,
     stale_clips,
     throw_away,
+    unchanged_clips,
 )
 from avbench.generation.table import Generator, Request
 from avbench.generation.worker import after_crash, as_recorded, disk_full, no_space, put_whole, worker
@@ -84,7 +85,7 @@ def sample(
         generator: an object in memory, which stays in this process.
         preset: the record of a paper preset, for run.json.
         replace: delete the folder's run if it is of another model, settings or prompts, or its run.json is damaged or
-            gone, and make single clips again that have changed.
+            gone, and make single clips again that have changed. What was measured of finished clips that stay is kept.
         renew: make single clips again whose origin has changed, with a remark; for clips of which the folder holds
             only copies.
         shard: make only this part of the run; all of it where not given.
@@ -115,7 +116,7 @@ def sample(
         follow_moved_clips(folder, run, generator, requests)
         run = as_held(folder, run)
     if damaged or (replace and holds_another(folder, run, subsets)):
-        throw_away(folder)
+        throw_away(folder, unchanged_clips(folder, generator, requests))
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()

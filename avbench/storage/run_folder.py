@@ -72,6 +72,7 @@ from avbench.storage.writing import (
     write_json,
     write_sealed,
     write_whole,
+    writing_whole,
     written_alone,
 )
 
@@ -243,7 +244,10 @@ class RunFolder:
             self.write_run(run)
             return
         if why := self.objection(run, subsets):
-            advice = f"{self.or_elsewhere}, or give replace=True (--replace) to delete it and start again"
+            again = "to delete it and start again"
+            if run.model.startswith("clips:"):
+                again += "; what was measured of clips that stay is kept"
+            advice = f"{self.or_elsewhere}, or give replace=True (--replace) {again}"
             if (self.path / MIRROR_FILE).is_file():
                 advice = (
                     "; it has a mirror, and may just have come from there: give another mirror (--mirror), or the "
@@ -285,9 +289,12 @@ class RunFolder:
         if (not fewer_seeds or {*run.seeds} <= {*there.seeds}) and (not fewer_prompts or _all_in(asked, held)):
             counts = ", ".join(f"{len(one.prompts)} of {name}" for name, one in held.items())
             more = " and ".join(what for what, fewer in (("prompts", fewer_prompts), ("seeds", fewer_seeds)) if fewer)
+            ids = {(name, prompt.id) for name, one in asked.items() for prompt in one.prompts}
+            extra = (prompt.id for name, one in held.items() for prompt in one.prompts if (name, prompt.id) not in ids)
+            example = f", such as {first}" if (first := next(extra, None)) else ""
             return (
-                f"{self.path} holds more {more} than were asked for (prompts: {counts}; seeds: {len(there.seeds)}), "
-                "and a run cannot shrink. Ask for at least as many prompts and seeds"
+                f"{self.path} holds more {more} than were asked for{example} (prompts: {counts}; seeds: "
+                f"{len(there.seeds)}), and a run cannot shrink. Ask for at least as many prompts and seeds"
             )
         return another
 
@@ -431,6 +438,18 @@ class RunFolder:
         if not (place / "protocol.json").exists():
             write_json(place / "protocol.json", protocol.describe())
         append_line(place / "rows.jsonl", row_to_json(row))
+
+    def keep_rows(self, keys: Collection[Key]) -> None:
+        """Delete the rows of all other clips; of a feature whose rows cannot be read, all."""
+        for place in self.feature_folders():
+            path, kept = place / "rows.jsonl", []
+            with suppress(InputError):
+                kept = [row for key, row in stored_rows(path).items() if key in keys]
+            if not kept:
+                shutil.rmtree(place)
+                continue
+            with reading.opened(path) as file, writing_whole(path) as new:
+                new.writelines(reading.with_checksum(row.line(file)) + b"\n" for row in kept)
 
     def feature_folders(self) -> list[Path]:
         """The folders ``features/<feature>@<protocol>`` of the run, by name."""
