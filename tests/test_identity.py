@@ -123,9 +123,7 @@ def test_a_run_that_is_begun_anew_without_a_clip_measures_only_what_is_new(mine,
 def test_a_shorter_run_names_a_prompt_that_it_lacks(mine):
     run()
     Path("p.jsonl").write_text("".join(Path("p.jsonl").read_text().splitlines(keepends=True)[::2]))
-    with pytest.raises(
-        InputError, match=r"run holds more prompts than were asked for, such as p1 \(prompts: 3 of p"
-    ):
+    with pytest.raises(InputError, match=r"run holds more prompts than were asked for, such as p1 \(prompts: 3 of p"):
         run()
     assert run(replace=True).n == 2
     rows = next(Path("run/features").glob("*/rows.jsonl"))
