@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -226,6 +226,29 @@ def test_another_protocol_under_the_same_name_is_refused(tmp_path):
     (place / "protocol.json").write_text("null")
     with pytest.raises(InputError, match=r"protocol\.json: the whole is None"):
         merge(tmp_path / "whole", [one, other])
+
+
+@dataclass(frozen=True)
+class Halved(Protocol):
+    precision: str = "float32"
+
+
+def test_parts_that_were_measured_in_two_precisions_are_refused(tmp_path):
+    """Of such a run one precision would be read, and the clips of the other part would count as not measured."""
+    parts = [part(tmp_path / "a", KEYS[:6]), part(tmp_path / "b", KEYS[6:])]
+    for folder, precision in zip(parts, ("float32", "bfloat16"), strict=True):
+        for key, sample in folder.samples().items():
+            folder.add_row(Halved("network", 1, precision=precision), Row(key, sample.sha256, {"of": 0.5}))
+    places = [folder.path for folder in parts]
+    with pytest.raises(
+        InputError, match=r"a has rows of network in float32, and \S+b in bfloat16, .*: delete"
+    ) as error:
+        merge(tmp_path / "whole", places)
+    assert not (tmp_path / "whole").exists()
+    (wrong,) = (places[1] / "features").glob("network@*")
+    assert f"delete {wrong}, and" in str(error.value)
+    shutil.rmtree(wrong)
+    assert merge(tmp_path / "whole", places).made == len(KEYS)
 
 
 def test_a_clip_that_was_changed_is_refused(tmp_path):

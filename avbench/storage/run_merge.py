@@ -222,6 +222,7 @@ def _write(
 
     A run folder `out` that is not `new` is locked. Clips are those of `clips_of` alone, if it is given.
     """
+    _require_one_precision(folders)
     samples, homes = _samples(clips_of or folders, keys)
     place = RunFolder(out.with_name(f".{out.name}.merging") if new else out)
     with _putting_together(place, out) if new else nullcontext():
@@ -352,6 +353,24 @@ def _write_rows(place: Path, folders: Sequence[RunFolder], samples: Mapping[Key,
             for key, sample in samples.items():
                 if key in rows:
                     file.write(reading.with_checksum(_one_line(sample, rows[key], seen.get(key, set()))) + b"\n")
+
+
+def _require_one_precision(folders: Sequence[RunFolder]) -> None:
+    """Raise InputError where folders have rows of one network in two precisions: a run's numbers would lack a part."""
+    known: dict[str, tuple[str, Path]] = {}
+    for folder in folders:
+        for place in folder.feature_folders():
+            protocol = reading.read_json(place / "protocol.json", dict)
+            if "precision" in protocol:
+                apart = digest({name: one for name, one in protocol.items() if name not in ("precision", "notes")})
+                kind, first = known.setdefault(apart, (protocol["precision"], folder.path))
+                if kind != protocol["precision"]:
+                    msg = (
+                        f"{first} has rows of {protocol.get('name')} in {kind}, and {folder.path} in "
+                        f"{protocol['precision']}, but a run holds rows of one precision: delete {place}, and measure "
+                        "that part again with the --precision of the other"
+                    )
+                    raise InputError(msg)
 
 
 def _seen(folders: Sequence[RunFolder], samples: Mapping[Key, Sample]) -> dict[Key, set[str | None]]:
