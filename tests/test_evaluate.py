@@ -340,7 +340,7 @@ def test_scores_from_before_the_rows_of_some_clips_are_refused(tmp_path, left):
     again = f"`avbench evaluate {run.path} --metric lpips_consecutive,onset_rate`"
     with pytest.raises(InputError, match=f"evaluated before some of its clips were measured.*run {re.escape(again)}"):
         api.compare([run.path])
-    assert (status(run).stage, status(run).next) == ("measured", f"avbench evaluate {run.path}")
+    assert (status(run).stage, f"`{status(run).next}`") == ("measured", again)
     evaluated(run)
     assert {one.metric: one.n for one in scores_of(run)} == {"lpips_consecutive": 24, "onset_rate": 24}
     assert api.compare([run.path]).scores["n"].tolist() == [24, 24] and status(run).stage == "evaluated"

@@ -104,7 +104,7 @@ def test_shards_put_together_are_one_run_byte_for_byte(one_run, tmp_path):
     for number in (3, 1, 2):
         words = ("--seeds", 2, "--workers", 1, "--out", tmp_path, "--shard", f"{number}/3")
         place = run_avbench("sample", "toyworld:", *TOY, *words).stdout.strip()
-        run_avbench("measure", place, *TOGETHER)
+        assert run_avbench("measure", place, *TOGETHER).stdout.endswith("; `avbench runs merge` joins the shards\n")
     parts = sorted((tmp_path / "shards").glob("*/toyworld"))
     output = run_avbench("runs", "merge", tmp_path / "toyworld", *reversed(parts)).stdout
     assert "12 of 12 clips" in output and "missing" not in output

@@ -91,11 +91,14 @@ def measure(
     work = work_of(chosen_workers(workers, engine, address, item_timeout), device=device, precision=precision)
     metrics = named_metrics(metric, fvd_protocol, columns, allowed_to_fetch(fetch, accept_licence))
     places, beside = [share_of(path, parsed_shard(shard)) for path in runs], opened_beside(against)
-    if lost := sum([measured(opened_run(path, reads_clips=True), metrics, work, beside) for path in places]):
+    views = [opened_run(path, reads_clips=True) for path in places]
+    if lost := sum([measured(view, metrics, work, beside) for view in views]):
         refuse(f"{counted(lost, 'clip')} could not be measured; the same command tries again", code=1)
     named, chosen = as_typed(*places), metric or columns or fvd_protocol
     following = f"`avbench evaluate {named}` computes the scores" + (", given the same metrics" if chosen else "")
-    print_line(f"measured {named}; {following if shard is None else '`avbench runs merge` joins the shards'}")
+    if all(view.run().shard for view in views):
+        following = "`avbench runs merge` joins the shards"
+    print_line(f"measured {named}; {following}")
 
 
 @app.command()

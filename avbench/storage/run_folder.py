@@ -511,7 +511,7 @@ class RunFolder:
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
                 f"belong to its clips: run `avbench measure {self.typed}` and `avbench evaluate {self.typed}`, each "
-                f"with --metric {self._scored_metrics()}"
+                f"with --metric {self.scored_metrics()}"
             )
             raise InputError(msg)
         if found.files.get(name) != file_sha256(path):
@@ -543,11 +543,12 @@ class RunFolder:
                 msg = (
                     f"{self.path} was evaluated before some of its clips were measured, or measured again, so its "
                     f"scores do not count all rows of {name}: run `avbench evaluate {self.typed} --metric "
-                    f"{self._scored_metrics()}`"
+                    f"{self.scored_metrics()}`"
                 )
                 raise InputError(msg)
 
-    def _scored_metrics(self) -> str:
+    def scored_metrics(self) -> str:
+        """The names of the metrics that the run was scored by, as ``--metric`` takes them."""
         return ",".join(dict.fromkeys(one.metric for one in self.scores()))
 
     def _clips_digest(self) -> str:

@@ -156,5 +156,13 @@ def _stage(
         folder.require_one_evaluation(VALUES_FILE)
         folder.require_rows_as_scored()
     except InputError:
-        return "measured", f"avbench evaluate {folder.typed}"
+        return "measured", f"avbench evaluate {folder.typed}{_of_earlier_metrics(folder)}"
     return "evaluated", f"avbench report {folder.typed} --out report"
+
+
+def _of_earlier_metrics(folder: RunFolder) -> str:
+    """The option that names the metrics of an earlier evaluation; empty if there is none that can be read."""
+    try:
+        return f" --metric {folder.scored_metrics()}"
+    except InputError:
+        return ""
