@@ -511,8 +511,8 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
     x = distances.embedding(measured, metric.column, "the run")
     if metric.per_clip:
         y = task.reference_embedding()
-        if task.known.drops_rows(task.feature, task.subset):  # copies of these clips would not be found
-            raise distances.needs_every_row(metric, task.known.card["clips"][task.feature.name])
+        if task.required_reference.drops_rows(task.feature, task.subset):  # copies of these clips would not be found
+            raise distances.needs_every_row(metric, task.required_reference.card["clips"][task.feature.name])
         if metric.name == NEAR_COPIES:
             neighbours.require_siblings([key.prompt for key in keys], task.reference_columns()[1].tolist())
         return _mean(task, keys, distances.value(metric, x, y), shared)
