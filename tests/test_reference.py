@@ -350,10 +350,10 @@ def test_the_command_builds_a_reference_of_silent_clips_and_stops_early_at_a_bro
 )
 def test_an_error_about_the_run_folder_names_the_option_that_decides_it(tmp_path, monkeypatch, words, option, said):
     monkeypatch.chdir(tmp_path)
-    for folder in ("real", "other/real"):
+    for folder, lighter in (("real", 0), ("other/real", 9)):
         (tmp_path / folder).mkdir(parents=True)
         for number in range(2):
-            write_clip(grey(number), tmp_path / folder / f"c{number}.mkv")
+            write_clip(grey(number + lighter), tmp_path / folder / f"c{number}.mkv")
     how = ("--metric", "motion_amount", "--workers", 0, option, "w")
     run_avbench(*words, "real", *how)
     with RunFolder(tmp_path / "w/real").writing():
