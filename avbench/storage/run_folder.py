@@ -528,9 +528,9 @@ class RunFolder:
         return {name: digest_of_rows(there[name]) for name in sorted(named & there.keys())}
 
     def require_rows_as_scored(self) -> None:
-        """Raise InputError if rows were measured, or merged, after the evaluation, which does not count them.
+        """Raise InputError if rows were measured, merged or lost after the evaluation.
 
-        Rows that were deleted raise nothing: the scores still belong to the clips.
+        A feature whose rows were deleted altogether raises nothing: the scores still belong to the clips.
         """
         if not (self.path / "scores.json").exists():
             return
@@ -541,9 +541,8 @@ class RunFolder:
         for name, sha256 in self.digests_of_rows(protocols.values()).items():
             if name not in known and sha256 != recorded.get(name):
                 msg = (
-                    f"{self.path} was evaluated before some of its clips were measured, or measured again, so its "
-                    f"scores do not count all rows of {name}: run `avbench evaluate {self.typed} --metric "
-                    f"{self.scored_metrics()}`"
+                    f"{self.path} was evaluated from other rows of {name} than it has now, because clips were measured "
+                    f"later, or rows were lost: run `avbench evaluate {self.typed} --metric {self.scored_metrics()}`"
                 )
                 raise InputError(msg)
 
