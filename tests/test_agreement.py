@@ -18,7 +18,7 @@ from avbench.core import Direction, InputError, Key, Prompt, Run, Sample, Subset
 from avbench.metrics.table import known_metrics
 from avbench.report.agreements import agreement_tables
 from avbench.statistics import paired, uncertainty
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.run_folder import RunFolder, named_apart
 from avbench.storage.run_view import RunView
 
 ROOT = Path(__file__).parents[1]
@@ -356,6 +356,18 @@ def test_a_row_means_the_clip_that_its_path_subset_and_seed_name(tmp_path):
     assert list(found.votes["left"].unique()) == ["near"]
     for sentence, expected in zip(found.left_out, [one for _, one in rows if isinstance(one, str)], strict=True):
         assert f"1 of 7, because {expected}" in sentence
+
+
+def test_the_folders_of_a_path_tell_runs_of_one_name_apart(tmp_path):
+    runs = [drawn_run(tmp_path / place / "a") for place in ("new", "old")]
+    named_apart(runs)
+    path = tmp_path / "study.csv"
+    path.write_text(
+        f"{HEAD.strip()},subset,seed\n,new/a/v1.2-0.mkv,x/old/a/clips/v1.2-0.mkv,a,u,,\nv1.2,a/v1.2,a/v1.2,a,u,,0"
+    )
+    found = preferences.read([path], runs)
+    assert found.votes[["left", "right"]].to_numpy().tolist() == [["new-a", "old-a"]]
+    assert "1 of 2, because several pairs of clips fit; write run/file (the runs: new-a, old-a), " in found.left_out[0]
 
 
 def test_rows_that_cannot_be_mapped_are_counted_with_the_reason(runs, tmp_path):

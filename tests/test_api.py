@@ -628,13 +628,24 @@ def test_a_clip_that_a_folder_lacks_was_not_found(tmp_path):
     (other / "b.mkv").write_bytes(b"no clip")
     found = api.score([one, other], metrics=["motion_amount"], out=tmp_path / "out", workers=0)
     notes = [one.partition(": clips ")[::2] for one in found.notes if ": clips " in one]
-    assert [(what, why[:2]) for what, why in notes] == [("not read", "b:"), ("not found", "c:")]
+    assert [(what, why[:2]) for what, why in notes] == [("not read in other", "b:"), ("not found in other", "c:")]
     told = run_avbench("status", tmp_path / "out" / "other").stdout
     assert "not found: 1 clip: no file matches" in told and "not read: 1 clip" in told and "failed" not in told
     text = found.save_report(tmp_path / "report").read_text()
     assert "<th>without a clip</th>" in text and "other: 2 without a clip, " in text
     assert "<b>motion_amount</b>: 2 of 3 clips without a number: no clip</li>" in text
     assert "rests on 1 clip; 2 could not be measured: no clip" in text
+
+
+def test_each_folder_says_how_many_more_clips_it_lacks(tmp_path):
+    folders = [clips(tmp_path / name, *"ab") for name in ("one", "two")]
+    captions = tmp_path / "prompts.jsonl"
+    captions.write_text("".join(json.dumps({"id": one, "prompt": one}) + "\n" for one in "ahgfedcb"))
+    asked = {"metrics": ["onset_rate"], "prompts": captions, "out": tmp_path / "out", "workers": 0}
+    notes = [one for one in api.score(folders, **asked).notes if one.startswith("not found")]
+    assert [one.split(": ")[0] for one in notes] == ["not found in one"] * 6 + ["not found in two"] * 6
+    assert [one.split(": ")[1].split()[-1] for one in notes[:5]] == [*"cdefg"], "in the same order for each"
+    assert notes[5::6] == ["not found in one: 1 more clip", "not found in two: 1 more clip"]
 
 
 def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, monkeypatch):

@@ -113,7 +113,9 @@ def test_clips_that_changed_places_are_said(folders, tmp_path):
         shutil.copy(a / f"{one}.mkv", b / f"{other}.mkv")
     same, moved = remarks(sampled(folders, tmp_path))
     assert same == "1 of the 3 clips that a and b share are the same file in both."
-    assert moved == "2 clips are the same file in a and b, but of another prompt or seed: c1 is c0 in the second."
+    assert (
+        moved == "2 clips are the same file in a and b, but of another subset, prompt or seed: c1 is c0 in the second."
+    )
 
 
 def test_a_clip_that_is_the_same_in_both_has_not_changed_places(folders, tmp_path):

@@ -719,8 +719,12 @@ def test_the_leaderboard_ranks_what_the_data_separate(tmp_path, runs):
     made_run(tmp_path / "better", seed=9, lpips=-0.0001)
     evaluated(find([tmp_path / "better"])[0])
     assert len(leaderboard(find([tmp_path]))["model"].unique()) == 4, "adding a run is dropping a folder"
-    with pytest.raises(InputError, match="no run folder in"):
+    with pytest.raises(InputError, match=r"no run folder in \S+: a run folder has a run\.json$"):
         find([tmp_path / "good" / "features"])
+    with pytest.raises(InputError, match=rf"; give a folder that holds some: {tmp_path}/deep/score$"):
+        (tmp_path / "deep" / "score" / "a").mkdir(parents=True)
+        (tmp_path / "deep" / "score" / "a" / "run.json").write_text("{}")
+        find([tmp_path / "deep"])
 
 
 @pytest.mark.parametrize("micro", [False, True])

@@ -386,7 +386,9 @@ def test_distances_are_worth_measuring_where_there_are_real_clips(tmp_path):
     assert worth_measuring(folder, asked, None) == chosen_metrics(["onset_rate"])
     assert worth_measuring(folder, asked, tmp_path) == asked
     reasons = {score.metric: score.missing for score in evaluate(folder, asked)}
-    assert reasons["fvd"].startswith("mine has no reference statistics to compare with"), "that can be mended first"
+    assert reasons["fvd"].startswith("the subset mine has no reference statistics to compare"), (
+        "that can be mended first"
+    )
     assert reasons["onset_rate"] == "the clip was not sampled (1 of 1 clips)"
     toy = SUBSETS["toy-control"]
     both = RunFolder(tmp_path / "both")

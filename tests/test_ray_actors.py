@@ -184,7 +184,7 @@ def test_a_clip_that_kills_its_actor_is_named_and_the_rest_is_measured(one_proce
         patch.setattr(stage, "worker", dying_workers.measuring)
         patch.setenv(dying_workers.VICTIM, f"{victim.path} onsets")
         said = run_avbench(*asked, code=1).stderr
-    assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in said
+    assert f"not measured in {folder.name}: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in said
     rows = current_rows(folder, "onsets")
     assert rows[victim.key].missing == CRASHED and all(rows[one.key].values for one in others)
     assert all(row.values for row in current_rows(folder, "flow-dis").values()), "only one feature is lost"

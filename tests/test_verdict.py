@@ -234,7 +234,7 @@ def test_a_subset_that_one_run_lost_is_named():
     scores, found = frames([WON])
     lost = pd.DataFrame([{"subset": "t", "metric": "fvd", "model": "a", "value": 1.0, "missing": None}])
     sentences = verdict(pd.concat([scores, lost], ignore_index=True), found)
-    assert sentences[-1] == "b has no clips of t: nothing is compared there."
+    assert sentences[-1] == "b has no clips of the subset t: nothing is compared there."
 
 
 def test_a_metric_that_one_run_was_not_scored_by_is_named():

@@ -61,7 +61,7 @@ def test_a_clip_that_crashes_a_measuring_worker_loses_one_features_values_and_is
         asked = ["--metric", "onset_rate", "--metric", "av_align", "--workers", workers]
         result = run_avbench("measure", folder.path, *asked, code=None)
     assert result.exit_code == 1 and "1 clip could not be measured; the same command tries again" in result.stderr
-    assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in result.stderr
+    assert f"not measured in {folder.name}: toy-object-contact {victim.key.prompt}: onsets: {CRASHED}" in result.stderr
     rows = current_rows(folder, "onsets")
     assert rows[victim.key].missing == CRASHED and rows[other.key].values
     assert all(row.missing != CRASHED for row in current_rows(folder, "av-align").values()), "that one went well"
@@ -88,7 +88,7 @@ def test_a_clip_that_cannot_be_read_for_a_while_loses_its_values_and_is_tried_ag
         result = run_avbench("measure", folder.path, "--metric", "onset_rate", "--workers", 0, code=None)
     why = "the clip cannot be read now: resource temporarily unavailable"
     assert result.exit_code == 1
-    assert f"not measured: toy-object-contact {victim.key.prompt}: onsets: {why}" in result.stderr
+    assert f"not measured in {folder.name}: toy-object-contact {victim.key.prompt}: onsets: {why}" in result.stderr
     rows = current_rows(folder, "onsets")
     assert rows[victim.key].missing == why and rows[other.key].values
     count, tasks = measure(folder, ["onsets"])

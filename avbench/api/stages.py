@@ -282,8 +282,11 @@ def early_look_at(
 
 
 def _list(what: str, clips: Mapping[Key, str], run: RunFolder, work: Work) -> None:
-    """Note the first MOST_LISTED clips with their reasons, and how many more there are."""
-    for key, why in [*clips.items()][:MOST_LISTED]:
-        work.reporter.note(f"{what}: {key.subset} {clip_name(key, run.run().seeds)}: {why}")
+    """Note the first MOST_LISTED clips with their reasons, and how many more there are.
+
+    Each note names the run: an equal note on another run would not be printed.
+    """
+    for key, why in sorted(clips.items())[:MOST_LISTED]:
+        work.reporter.note(f"{what} in {run.name}: {key.subset} {clip_name(key, run.run().seeds)}: {why}")
     if len(clips) > MOST_LISTED:
-        work.reporter.note(f"{what}: {len(clips) - MOST_LISTED} more")
+        work.reporter.note(f"{what} in {run.name}: {counted(len(clips) - MOST_LISTED, 'more clip')}")

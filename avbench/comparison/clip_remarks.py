@@ -129,14 +129,14 @@ def _copies(name: str, clips: Mapping[Key, Sample], named: _Named) -> Iterator[s
 
 
 def _moved(names: str, first: Mapping[Key, Sample], clips: Mapping[Key, Sample], named: _Named) -> Iterator[str]:
-    """A sentence on files that another prompt or seed has in the first run, unless it has them in both."""
+    """A sentence on files that another subset, prompt or seed has in the first run, unless it has them in both."""
     owners = {sample.sha256: key for key, sample in first.items()}
     in_both = {key for key in first.keys() & clips.keys() if first[key].sha256 == clips[key].sha256}
     found = [(owners[sample.sha256], key) for key, sample in clips.items() if sample.sha256 in owners]
     if moved := [(owner, key) for owner, key in found if not in_both & {owner, key}]:
         one, other = map(named, moved[0])
         are = f"{counted(len(moved), 'clip')} {'is' if len(moved) == 1 else 'are'}"
-        yield f"{are} the same file in {names}, but of another prompt or seed: {one} is {other} in the second."
+        yield f"{are} the same file in {names}, but of another subset, prompt or seed: {one} is {other} in the second."
 
 
 def _forms(

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from avbench.comparison.differences import MACRO, MICRO, differences
 from avbench.comparison.score_table import Where, clip_values, scores_frame
-from avbench.core import Direction, InputError
+from avbench.core import Direction, InputError, listed
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import clustered, paired
@@ -48,7 +48,9 @@ def find(places: Sequence[Path]) -> list[RunFolder]:
     """
     runs = [path for place in places for path in (place, *sorted(place.glob("*/"))) if (path / "run.json").is_file()]
     if not runs:
+        deeper = dict.fromkeys(str(one.parent.parent) for place in places for one in sorted(place.glob("*/*/run.json")))
         msg = f"no run folder in {', '.join(map(str, places))}: a run folder has a run.json"
+        msg += f"; give a folder that holds some: {listed([*deeper])}" if deeper else ""
         raise InputError(msg)
     return [RunFolder(path) for path in dict.fromkeys(runs)]
 

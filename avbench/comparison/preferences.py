@@ -148,7 +148,8 @@ class _Clips:
             key, one, other = pairs[0]
             return {**key._asdict(), "left": one, "right": other}
         if pairs:
-            return "several pairs of clips fit; write run/file, and add the columns subset and seed"
+            runs = ", ".join(self.runs)
+            return f"several pairs of clips fit; write run/file (the runs: {runs}), and add the columns subset and seed"
         same = all(one == other for _, one, other in alike)
         return "both clips are of one run" if same else "the clips are of another prompt than the row"
 
@@ -161,11 +162,18 @@ class _Clips:
             found = [(text, key) for key in self._by_prompt.get((text, prompt), [])]
             return found or "the run has no clip of the prompt"
         path = PurePosixPath(text.replace("\\", "/"))
-        runs = next(([part] for part in reversed(path.parts[:-1]) if part in self.runs), self.runs)
+        runs = next(([name] for name in _names_in(path) if name in self.runs), self.runs)
         known = [self._by_file.get(name, []) for name in (path.stem, path.name)]  # .2 of v1.2 is no suffix
         found = [one for one in known[0] or known[1] if one[0] in runs]
         inside = [one for one in found if one[1].subset in path.parts[:-1]]
         return inside or found or f"a name is neither a run ({', '.join(self.runs)}) nor a clip of one"
+
+
+def _names_in(path: PurePosixPath) -> Iterator[str]:
+    """The names that the folders of a path can give a run, the last folder first: of x/a/c.mp4 a, x-a and x."""
+    folders = path.parts[:-1]
+    for end in range(len(folders), 0, -1):
+        yield from ("-".join(folders[start:end]) for start in range(end - 1, -1, -1))
 
 
 def _plain(text: str | None) -> str:

@@ -548,7 +548,7 @@ def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
         lacking = [model for model in dict.fromkeys(frame["model"]) if model not in models]
         if lacking:
             has = "has" if len(lacking) == 1 else "have"
-            yield f"{all_of(lacking)} {has} no clips of {subset}: nothing is compared there."
+            yield f"{all_of(lacking)} {has} no clips of the subset {subset}: nothing is compared there."
 
 
 def _unscored(frame: pd.DataFrame) -> Iterator[str]:

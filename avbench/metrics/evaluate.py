@@ -439,8 +439,8 @@ class _Task:
         """The reference. Raises NotMeasurable if there is none."""
         if self.real is None:
             msg = (
-                f"{self.subset.name} {NO_REFERENCE} to compare with (see `avbench reference build`, and give "
-                "reference, --reference FOLDER)"
+                f"the subset {self.subset.name} {NO_REFERENCE} to compare with (see `avbench reference build`, and "
+                "give reference, --reference FOLDER)"
             )
             raise NotMeasurable(msg)
         return self.real
