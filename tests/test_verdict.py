@@ -507,6 +507,8 @@ def test_clips_that_are_the_reference_itself_are_said_with_the_answer():
     assert (
         "7 of 23 clips of b are in the reference itself, which brings it nearer to the reference by that alone." in part
     )
+    one = verdict(frame.assign(shared=[0, 1, 0, 0], n=23), found)
+    assert any(sentence.startswith("1 of 23 clips of b is in the reference itself, ") for sentence in one)
 
 
 def test_only_metrics_that_are_compared_can_show_a_difference():

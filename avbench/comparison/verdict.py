@@ -422,8 +422,8 @@ def _in_reference(frame: pd.DataFrame) -> Iterator[str]:
             )
         else:
             yield (
-                f"{row['shared']:.0f} of {row['n']:.0f} clips of {model} are {there}, which brings it nearer to the "
-                "reference by that alone."
+                f"{row['shared']:.0f} of {row['n']:.0f} clips of {model} {'is' if row['shared'] == 1 else 'are'} "
+                f"{there}, which brings it nearer to the reference by that alone."
             )
 
 

@@ -399,7 +399,7 @@ def remarks(row: Any) -> Iterator[str]:
     if row["refused"]:
         yield f"the model refused {counted(row['refused'], 'clip')}"
     if row["shared"]:
-        yield f"{row['shared']} of the clips are in the reference as well"
+        yield f"{row['shared']} of the clips {'is' if row['shared'] == 1 else 'are'} in the reference as well"
     if isinstance(row.get("hygiene"), str):
         yield row["hygiene"]
 
