@@ -107,7 +107,7 @@ def test_values_differences_and_targets_are_those_of_the_given_reference(made, t
     assert rows.loc["onset_rate", "difference"] == pytest.approx(abs(means["b"] - target) - abs(means["a"] - target))
     assert rows.loc["onset_rate", "better"] == "b", "nearer to this reference, and farther from that of the scores"
     assert api.compare([a.path, b.path]).differences.set_index("metric").loc["onset_rate", "better"] == "a"
-    assert found.limits[0].startswith("a and b were scored with another reference before: here all that rests")
+    assert found.limits[0].startswith("a and b were scored with another reference or with none: here all that rests")
 
 
 def test_it_is_what_an_evaluation_with_that_reference_gives(made, tmp_path):
@@ -170,7 +170,7 @@ def test_the_page_and_the_command_line_have_its_numbers(made, tmp_path):
     page = found.save_report(tmp_path / "page").read_text()
     written = pd.read_csv(tmp_path / "page/table.csv").set_index(["model", "metric"])["value"]
     assert written.to_dict() == pytest.approx(found.scores.set_index(["model", "metric"])["value"].to_dict())
-    assert "a and b were scored with another reference before" in page
+    assert "a and b were scored with another reference or with none" in page
     assert f"--reference {far}" not in page and "--reference reference" in page, "commands are for other people, too"
     assert found.runs[0].scored_with() == {"reference": str(far)}
     printed = run_avbench("compare", a.path, b.path, "--reference", far, "--format", "json").stdout
