@@ -132,7 +132,7 @@ def compared(
     if anew := [run.name for run in runs if not run.scores_are_stored]:
         limits.insert(
             0,
-            f"{all_of(anew)} {'was' if len(anew) == 1 else 'were'} scored with another reference or with none: here all "
-            "that rests on a reference is computed with the one of this comparison.",
+            f"{all_of(anew)} {'was' if len(anew) == 1 else 'were'} scored with another reference or with none: here "
+            "all that rests on a reference is computed with the one of this comparison.",
         )
     return Comparison(tuple(runs), frame, found, [*verdict(frame, found), *limits], limits=limits)
