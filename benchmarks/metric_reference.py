@@ -135,7 +135,9 @@ SHARED = {
     "neighbours:neighbour_share": "share of neighbours",
 }
 """Function that several metrics use → title of its note."""
-INTRODUCTION = """# Every metric
+TRIED = len({line.partition(",")[0] for line in PAGE.with_name("known-bad.csv").read_text().splitlines()[1:]})
+"""How many metrics were tried on known-bad models."""
+INTRODUCTION = f"""# Every metric
 
 You get the definition of each metric: what it measures, its direction and range, the settings that decide it, its
 source, and how closely it agrees with the original.
@@ -146,7 +148,7 @@ avbench list metrics clap     # only the metrics with this word in their name
 ```
 
 This page is written by `python benchmarks/metric_reference.py` from the code. [What each metric
-detects](known-bad.md) shows by experiment what 41 of them react to."""
+detects](known-bad.md) shows by experiment what {TRIED} of them react to."""
 NOTES = """## Shared notes
 
 **Direction.** *Band*: the value should match the reference's; neither more nor less is better. Compare sets of clips by

@@ -418,9 +418,11 @@ def test_an_embedding_is_a_row_or_windows_of_rows_for_each_clip():
     columns = {"number": np.arange(3.0), "rows": np.ones((3, 2)), "windows": np.ones((3, 4, 2))}
     assert [embedding(columns, name, "the run").shape for name in columns] == [(3, 1), (3, 2), (3, 4, 2)]
     columns |= {"uneven": np.array([np.ones(1), np.ones(2)], dtype=object), "frames": np.ones((3, 4, 2, 2))}
-    for name in ("uneven", "frames", "other"):
-        with pytest.raises(NotMeasurable, match=f"the run has no '{name}' of one size .* it has number, rows, windows"):
+    for name in ("uneven", "frames"):
+        with pytest.raises(NotMeasurable, match=f"'{name}' of the run is no embedding: .* of one length for all clips"):
             embedding(columns, name, "the run")
+    with pytest.raises(NotMeasurable, match="the run has no column 'other'; it has number, rows, windows, uneven"):
+        embedding(columns, "other", "the run")
     with pytest.raises(NotMeasurable, match="it has nothing"):
         embedding({}, "rows", "the run")
 

@@ -118,7 +118,7 @@ def test_metrics_of_one_feature_stack_its_rows_once(tmp_path, real, monkeypatch)
         return columns([*rows])
 
     monkeypatch.setattr("avbench.metrics.evaluate.current_rows", reading)
-    monkeypatch.setattr("avbench.metrics.evaluate.columns", stacking)
+    monkeypatch.setattr("avbench.features.current.columns", stacking)
     found = scored(folder, real, "fvd", "kvd", "precision")
     assert all(score.value is not None for score in found.values())
     assert read == ["i3d-k400"] and stacked == [[]], "one list of rows, which was emptied"

@@ -129,6 +129,7 @@ def test_each_fault_is_one_sentence_with_its_line(mine, quick, second, message):
         ("[counts]\nmaterial = 2", "[counts] cannot be used: material is 2; it must be an object"),
         ("[optional_tags]\nplace = 'texts'", "the tag 'place' allows 'texts'; it must be a list of values, or one of"),
         ("beside = ['../mine', 3]", "beside names"),
+        ("clip_spec = {width = 64, height = 64}", "clip spec: frames and fps are missing [card]"),
     ],
 )
 def test_what_a_card_promises_is_counted(mine, quick, added, message):

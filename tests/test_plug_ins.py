@@ -206,10 +206,11 @@ def test_a_metric_may_be_a_column_of_its_feature(tmp_path, install):
     metrics = ["bright = torches:GOOD", "stored = torches:COLUMN", "misspelled = torches:NO_COLUMN"]
     install("torches", {"metrics": metrics, "features": ["brightness = torches:Brightness"]})
     asked = [word for name in ("bright", "stored", "misspelled") for word in ("--metric", name)]
-    run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out")
+    run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
     scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["stored"].value == scores["bright"].value is not None
     assert scores["misspelled"].missing == (
+        "failed in the package torches 1.5: ValueError: "
         "brightness has no column 'brigthness'; did you mean 'brightness'? choices: brightness"
     )
 
@@ -338,6 +339,75 @@ LOUD = Metric("loud", "levels", "loudness", Direction.BAND, "", "How loud?")
     assert "read-only" in scores["a_first"].missing
     assert (scores["many"].value, scores["many"].n) == (1.0, 2)
     assert scores["loud"].value == scores["loudness"].value is not None
+
+
+MIXED = """
+import numpy as np
+from avbench.core import Direction, Protocol
+from avbench.metrics.table import Metric
+
+class Mixed:
+    protocol = Protocol("mixed", 1)
+    def __call__(self, clip):
+        return {"light": 1.0, "dark": 2.0} if len(clip.frames) == 8 else {NAMES}
+
+def distance(x, y):
+    return 1.0
+
+def endless(columns):
+    return np.where(columns["light"] == 3, np.inf, columns["light"] - 2)
+
+def metric(name, function, **options):
+    return Metric(name, "mixed", function, Direction.LOWER, "", "?", **options)
+LIGHT, ENDLESS = metric("light", "light"), metric("endless", "mixed_:endless")
+FAR = metric("far", "mixed_:distance", per_clip=False, column="lihgt")
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path, install, monkeypatch):
+    """Score two clips of 8 frames and one of 9, of which the feature returns other values."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def score(names, *more, code):
+        metrics = [f"{name} = mixed_:{name.upper()}" for name in ("light", "endless", "far")]
+        install("mixed_", {"metrics": metrics, "features": ["mixed = mixed_:Mixed"]}, MIXED.replace("{NAMES}", names))
+        folder = clips(tmp_path / "a")
+        write_clip(Clip(np.full((9, 32, 32, 3), 99, np.uint8), 8), folder / "longer.mkv")
+        asked = ("--metric", "light,endless,far,onset_rate", "--workers", 0, "--out", tmp_path / "out")
+        said = run_avbench("score", folder, *asked, *more, code=code).stderr
+        run = tmp_path / "out" / "a"
+        return said, {one.metric: one for one in RunFolder(run).scores()} if (run / "scores.json").exists() else {}
+
+    return score
+
+
+def test_a_feature_with_other_names_for_another_clip_is_the_packages_error(tmp_path, mixed):
+    said, scores = mixed('{"light": 3.0}', code=1)
+    failed = "failed in the package mixed_ 1.5: InputError: the row of clip longer with seed 0 has the values ['light']"
+    assert scores["light"].missing.startswith(failed) and f"light has no value: {failed}" in said
+    assert scores["onset_rate"].value is not None
+
+
+def test_a_reference_names_the_package_whose_values_do_not_fit(tmp_path, mixed):
+    said, _ = mixed('{"light": 3.0}', "--reference", tmp_path / "a", code=2)
+    wrong = "mixed cannot be kept in a reference: failed in the package mixed_ 1.5: InputError: the row of clip longer"
+    assert f"avbench: {wrong}" in said
+
+
+def test_the_order_of_a_features_values_does_not_matter(tmp_path, mixed):
+    _, scores = mixed('{"dark": 4.0, "light": 4.0}', code=None)
+    assert (scores["light"].value, scores["light"].n) == (2.0, 3)  # of 1, 1 and 4
+    assert scores["endless"].value == 0.0  # of -1, -1 and 2
+
+
+def test_infinity_is_no_value(tmp_path, mixed):
+    said, scores = mixed('{"dark": 3.0, "light": 3.0}', "--reference", tmp_path / "a", code=1)
+    endless = "mixed_:endless returned infinity for 1 of 3 clips; NaN marks what it cannot measure"
+    assert scores["endless"].missing == f"failed in the package mixed_ 1.5: ValueError: {endless}"
+    column = "ValueError: mixed has no column 'lihgt'; did you mean 'light'? choices: dark, light"
+    assert scores["far"].missing == f"failed in the package mixed_ 1.5: {column}"
+    assert "endless has no value: failed" in said and "far has no value: failed" in said
 
 
 @pytest.mark.parametrize("returned", [float("nan"), float("inf"), None, np.zeros(3), "far"])
@@ -825,6 +895,54 @@ def test_a_packages_class_that_is_no_generator_is_refused_in_a_sentence(tmp_path
     install("drafts", {"generators": [f"draft = drafts:{wrong}"]}, NO_GENERATORS)
     asked = ("--subset", "toy-control", "--limit", 1, "--workers", 0, "--out", tmp_path / "out")
     assert run_avbench("sample", "draft:x", *asked, code=2).stderr.endswith(f"avbench: {said}\n")
+
+
+def test_an_object_is_no_class_of_a_generator(install):
+    install("drafts", {"generators": ["draft = drafts:ARRAY"]})
+    with pytest.raises(InputError, match=r"of the package drafts 1\.5 cannot be used: it is not a class but a ndarray"):
+        build("draft:x", {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ('"a"', "it gave 'a', which is no Entry"),
+        ('Entry("a/b", None)', "entry id 'a/b' cannot be an id"),
+        ('Entry("a", "a.mkv")', "path of the entry 'a' is 'a.mkv'; it must be a Path or None"),
+        ('Entry("a", None, 5)', "video_caption of the entry 'a' is 5; it must be text"),
+        ('Entry("a", None, split=3)', "split of the entry 'a' is 3; it must be text or None"),
+        ('Entry("a", None, tags=["x"])', "tags of the entry 'a' is ['x']; it must be a mapping"),
+        (
+            'Entry("a", None, contacts_seconds=(float("nan"),))',
+            "contacts_seconds of the entry 'a' are (nan,); they must be numbers",
+        ),
+    ],
+)
+def test_what_a_packages_reader_gives_wrongly_is_its_own(tmp_path, install, entry, said):
+    install("shelf", {"datasets": ["mine = shelf:MINE"]}, f"{CODE}\nMINE = Reader('?', '?', lambda _: iter([{entry}]))")
+    found = run_avbench("subsets", "import", f"mine:{tmp_path}", "--out", tmp_path / "out", code=2).stderr
+    assert f"avbench: {tmp_path} cannot be read by mine of the package shelf 1.5: {said}" in found
+
+
+@pytest.mark.parametrize(
+    ("card", "said"),
+    [
+        ('name = "other"\nversion = 1\n', "its card calls it 'other'"),
+        ('name = "mine"\nversion = "1"\n', "the version of subset 'mine' is '1'; it must be a whole number from 0"),
+        (
+            'name = "mine"\nversion = 1\nclip_spec = { width = 64, fps = 8 }\n',
+            "clip spec: height and frames are missing",
+        ),
+    ],
+)
+def test_a_packages_subset_that_cannot_be_loaded_names_the_package(install, card, said):
+    folder = install("shelf", {"subsets": ["mine = shelf:SUBSET"]}) / "subset"
+    folder.mkdir()
+    (folder / "card.toml").write_text(card)
+    (folder / "prompts.jsonl").write_text('{"id": "one", "video_caption": "a ball falls"}\n')
+    with pytest.raises(InputError, match=f"of the package shelf 1.5 cannot be used: .*{re.escape(said)}"):
+        load("mine")
+    assert said in run_avbench("list", "subsets").stderr
 
 
 NO_GENERATORS = """

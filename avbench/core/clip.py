@@ -6,14 +6,14 @@ Rates are exact: fps is a `Fraction`, the sample rate an integer in Hz.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from avbench.core.errors import InputError, UnusableError, WrongFormError
-from avbench.core.text import counted
+from avbench.core.errors import InputError, UnusableError, WrongFormError, require_known
+from avbench.core.text import all_of, counted
 
 Rate = Fraction | int | float | str
 """What `frame_rate` reads."""
@@ -263,11 +263,13 @@ class ClipSpec:
         if not isinstance(plain, Mapping):
             msg = f"clip spec is {plain!r}; it must be a table of width, height, frames and fps"
             raise InputError(msg)
-        try:
-            return cls(**plain)
-        except TypeError as error:
-            msg = f"clip spec: {error}"
-            raise InputError(msg) from None
+        known = {one.name: one.default for one in fields(cls)}
+        if lacking := [name for name, default in known.items() if default is MISSING and name not in plain]:
+            msg = f"clip spec: {all_of(lacking)} {'is' if len(lacking) == 1 else 'are'} missing"
+            raise InputError(msg)
+        for name in plain:
+            require_known("field of a clip spec", name, known)
+        return cls(**plain)
 
 
 def form_differences(clip: Clip, asked: Mapping[str, Any]) -> str | None:

@@ -76,7 +76,7 @@ def columns(rows: Iterable[Row]) -> tuple[list[Key], dict[str, np.ndarray]]:
         raise InputError(msg)
     names = list(measured[0].values or {}) if measured else []
     for row in measured:
-        if list(row.values or {}) != names:
+        if (row.values or {}).keys() != {*names}:
             clip = f"clip {row.key.prompt} with seed {row.key.seed}"
             msg = f"the row of {clip} has the values {list(row.values or {})}; other rows have {names}"
             raise InputError(msg)

@@ -1,12 +1,13 @@
 """Finds the rows of a run that were made of the very clips that lie in its folder now."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from avbench.core import Key, Row, Sample, digest
+from avbench.core import Columns, InputError, Key, Row, Sample, columns, digest
 from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
-from avbench.features.table import Requires
+from avbench.features.table import Requires, package_of
 from avbench.storage.conform import ClipForm, seen_of
+from avbench.storage.plug_ins import failure
 from avbench.storage.run_folder import RunFolder
 
 Forms = tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]
@@ -27,6 +28,19 @@ def current_rows(
     rows = folder.rows(protocol_in(folder, feature, against), names)
     current = _current(folder, feature, against, {key: row.clip_sha256 for key, row in rows.items()})
     return {key: row for key, row in rows.items() if key in current}
+
+
+def columns_of(features: Sequence[str], rows: Iterable[Row]) -> tuple[list[Key], Columns]:
+    """`columns` of rows that these features measured.
+
+    Raises:
+        InputError: rows do not fit each other; it names the features, or the package that adds one of them.
+    """
+    try:
+        return columns(rows)
+    except InputError as error:
+        package = next(filter(None, map(package_of, features)), None)
+        raise InputError(failure(package, error) if package else f"{' and '.join(features)}: {error}") from error
 
 
 def current_keys(

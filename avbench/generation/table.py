@@ -225,7 +225,9 @@ def known_as(model: str, settings: Iterable[str]) -> tuple[Callable[..., Generat
 
 def _loaded(plug_in: PlugIn) -> Callable[..., Generator]:
     folder = WorkingFolder()
-    kind = plug_in.load(folder=folder)
+    kind: Callable[..., Generator] = plug_in.load(folder=folder)
+    if not callable(kind):
+        raise InputError(plug_in.unusable(f"it is not a class but a {type(kind).__name__}"))
     after_import(sys.modules[plug_in.point.module], folder)
     return kind
 

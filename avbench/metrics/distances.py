@@ -26,8 +26,11 @@ def embedding(columns: Columns, name: str, whose: str) -> np.ndarray:
     Raises:
         NotMeasurable: the column is missing, or is no embedding.
     """
-    if name not in columns or columns[name].dtype == object or columns[name].ndim > 3:
-        msg = f"{whose} has no {name!r} of one size for all clips; it has {', '.join(columns) or 'nothing'}"
+    if name not in columns:
+        msg = f"{whose} has no column {name!r}; it has {', '.join(columns) or 'nothing'}"
+        raise NotMeasurable(msg)
+    if columns[name].dtype == object or columns[name].ndim > 3:
+        msg = f"{name!r} of {whose} is no embedding: it must be one row of numbers, of one length for all clips"
         raise NotMeasurable(msg)
     return columns[name] if columns[name].ndim > 1 else columns[name][:, None]
 

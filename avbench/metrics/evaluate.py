@@ -28,7 +28,6 @@ from avbench.core import (
     Sample,
     Score,
     Subset,
-    columns,
     counted,
     csv_text,
     digest,
@@ -39,7 +38,7 @@ from avbench.core import (
     require_known,
     without_notes,
 )
-from avbench.features.current import current_keys, current_rows
+from avbench.features.current import columns_of, current_keys, current_rows
 from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires
@@ -203,14 +202,14 @@ class Found:
 class _Measured:
     """What a feature, and the one beside it if there is one, measured of the clips of a subset."""
 
-    def __init__(self, rows: Mapping[Key, Row], run: _Run, subset: Subset) -> None:
+    def __init__(self, features: Sequence[str], rows: Mapping[Key, Row], run: _Run, subset: Subset) -> None:
         expected = [key for key in run.planned if key.subset == subset.name]
         of_subset = {key: rows[key] for key in expected if key in rows}
         self.reasons = collections.Counter(_reason(key, run.samples, of_subset) for key in expected)
         """Why clips have no values → their number; None → the number of those that have."""
         self.refused = sum(key in run.samples and run.samples[key].refused for key in expected)
         self.gpus = _gpus_used(of_subset.values())
-        self._rows = [*of_subset.values()]
+        self._features, self._rows = features, [*of_subset.values()]
 
     @functools.cached_property
     def columns(self) -> tuple[list[Key], Columns]:
@@ -219,7 +218,7 @@ class _Measured:
         Raises:
             InputError: rows do not fit each other.
         """
-        keys, found = columns(self._rows)
+        keys, found = columns_of(self._features, self._rows)
         self._rows.clear()
         return keys, read_only(found)
 
@@ -245,7 +244,7 @@ def all_found(
         rows = functools.reduce(_joined, [held[name] for name in features])
         for name in held.keys() - {*later}:
             del held[name]
-        return {subset.name: _Measured(rows, run, subset) for subset in subsets}
+        return {subset.name: _Measured(features, rows, run, subset) for subset in subsets}
 
     groups = _by_features(metrics)
     found: dict[tuple[str, str], Found] = {}
@@ -508,6 +507,7 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
     shared = len(judged.shared([samples[key] for key in keys])) if judged else 0
     if not metric.column:
         return _mean(task, keys, metric.of_clips(measured), shared)
+    metric.require_column(metric.column, measured)
     x = distances.embedding(measured, metric.column, "the run")
     if metric.per_clip:
         y = task.reference_embedding()

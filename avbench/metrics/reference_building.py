@@ -28,12 +28,12 @@ from avbench.core import (
     Subset,
     all_of,
     clip_name,
-    columns,
     counted,
     digest,
     nearest,
     require_same_protocol,
 )
+from avbench.features.current import columns_of
 from avbench.metrics import imported_statistics
 from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, FIRST_CLIPS, KEPT, Reference, keys_of, load, splits_of
 from avbench.metrics.table import known_metrics
@@ -94,7 +94,12 @@ def pack(
         measured: set[Key] = set()
         used: set[str] = set()
         why: Counter[str] = Counter()
-        known, everything = _taken_in(_noted(folder.stream_rows(protocol), measured, used, why), kept)
+        rows_with_values = _noted(folder.stream_rows(protocol), measured, used, why)
+        try:
+            known, everything = _taken_in(protocol.name, rows_with_values, kept)
+        except InputError as error:
+            msg = f"{protocol.name} cannot be kept in a reference: {error}"
+            raise InputError(msg) from error
         if not measured and not why:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
@@ -338,8 +343,9 @@ def _noted(rows: Iterable[Row], measured: set[Key], gpus: set[str], why: Counter
             why[str(row.missing)] += 1
 
 
-def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """Columns of the kept rows, and moments of every embedding over all rows, with one chunk in memory at a time.
+def _taken_in(feature: str, rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
+    """Columns of a feature's kept rows, and moments of every embedding over all rows, with one chunk in memory at a
+    time.
 
     A value whose shape differs between rows, such as times of events, is in neither.
     """
@@ -349,7 +355,7 @@ def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, M
     chunk: list[Row] = []
 
     def count() -> None:
-        for name, column in columns(chunk)[1].items():
+        for name, column in columns_of([feature], chunk)[1].items():
             seen = shapes.setdefault(name, set())
             seen.add(None if column.dtype == object else column.shape[1:])
             if column.ndim > 1 and column.size and len(seen) == 1:
@@ -365,7 +371,7 @@ def _taken_in(rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, M
             count()
     count()
     regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen and (0,) not in seen}
-    known = {name: column for name, column in columns(keep)[1].items() if name in regular}
+    known = {name: column for name, column in columns_of([feature], keep)[1].items() if name in regular}
     return known, {name: one for name, one in moments.items() if name in regular}
 
 

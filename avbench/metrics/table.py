@@ -84,15 +84,12 @@ class Metric:
         """The value of each clip, ``[clips]``; NaN where it cannot measure one. For a metric without a `column`.
 
         Raises:
-            InputError: the feature has no column of that name.
-            ValueError: the function does not return one number per clip, or the column has none.
+            ValueError: the function does not return one number per clip, or the feature has no such column of numbers.
             NotMeasurable: it cannot measure any clip.
         """
         if ":" in self.function:
             return self.one_per_clip(resolve(self.function)(columns), len(next(iter(columns.values()))))
-        if self.function not in columns:
-            msg = f"{self.feature} has no column {self.function!r}; {nearest(self.function, columns)}"
-            raise InputError(msg)
+        self.require_column(self.function, columns)
         column = columns[self.function]
         if column.ndim != 1 or column.dtype == object:
             shapes = " and ".join([*dict.fromkeys(str(np.shape(one)) for one in column)][:2])
@@ -103,17 +100,27 @@ class Metric:
             raise ValueError(msg)
         return np.asarray(column, dtype=np.float64)
 
+    def require_column(self, name: str, columns: Columns) -> None:
+        """Raise ValueError if what its feature measured has no column of this name."""
+        if name not in columns:
+            msg = f"{self.feature} has no column {name!r}; {nearest(name, columns)}"
+            raise ValueError(msg)
+
     def one_per_clip(self, returned: Any, clips: int) -> np.ndarray:
         """What the function returned, as float64 ``[clips]``, NaN where it is masked.
 
-        Raises ValueError unless it is one number per clip.
+        Raises ValueError unless it is one number per clip, none of them infinite.
         """
         values = np.asarray(returned)
         if values.shape != (clips,) or values.dtype.kind not in "biuf":
             what = f"an array of shape {values.shape} and type {values.dtype}" if values.ndim else f"{values}"
             msg = f"{self.function} returned {what}; it must return an array of shape ({clips},), one number per clip"
             raise ValueError(msg)
-        return np.where(np.ma.getmaskarray(returned), np.nan, values.astype(np.float64))
+        numbers = np.where(np.ma.getmaskarray(returned), np.nan, values.astype(np.float64))
+        if endless := np.count_nonzero(np.isinf(numbers)):
+            msg = f"{self.function} returned infinity for {endless} of {clips} clips; NaN marks what it cannot measure"
+            raise ValueError(msg)
+        return numbers
 
 
 _SHARE, _ANY, _POSITIVE = (0.0, 1.0), (None, None), (0.0, None)

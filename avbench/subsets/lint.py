@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from avbench.core import InputError, Prompt, counted, kind_and_first_line, nearest
 from avbench.storage.reading import read_bytes, read_toml, shaped_plain, text_lines
-from avbench.subsets.loading import SPLITS, folder_of, names
+from avbench.subsets.loading import SPLITS, folder_of, load_folder, names
 from avbench.subsets.prompt_files import each_line
 
 if TYPE_CHECKING:
@@ -260,6 +260,11 @@ def _card(draft: Draft) -> Found:
         yield None, f"the card's name is {name!r}, but the folder is called {draft.folder.name!r}"
     if not draft.lines:
         yield None, "prompts.jsonl holds no prompt that can be read"
+    elif {"name", "version"} <= draft.card.keys() and not draft.wrong and not _misshapen(draft.card):
+        try:
+            load_folder(draft.folder)
+        except InputError as error:  # what a run would refuse
+            yield None, str(error).removeprefix(f"{draft.folder / 'card.toml'}: ")
 
 
 def _hash(draft: Draft) -> Found:

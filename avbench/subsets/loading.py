@@ -93,7 +93,20 @@ def load(name: str) -> Subset:
     """
     if name.endswith(".json"):
         return read_subset(Path(name))
-    folder = folder_of(name)
+    folder, plug_in = folder_of(name), None if _is_path(name) else plug_ins().usable.get(name)
+    if plug_in is None:
+        return load_folder(folder)
+    try:
+        found = load_folder(folder)
+    except InputError as error:
+        raise InputError(plug_in.unusable(str(error))) from error
+    if found.name != name:
+        raise InputError(plug_in.unusable(f"its card calls it {found.name!r}"))
+    return replace(found, card={**found.card, "package": plug_in.package})
+
+
+def load_folder(folder: Path) -> Subset:
+    """Load a subset from its folder. Raises InputError as `load` does."""
     if not (folder / "card.toml").is_file():
         msg = f"{folder} is no subset folder: it has no card.toml"
         if (prompts := folder / "prompts.jsonl").is_file():
@@ -106,8 +119,6 @@ def load(name: str) -> Subset:
     if not isinstance(lite := card.get("lite", []), list) or not all(isinstance(one, str) for one in lite):
         msg = f"{folder / 'card.toml'}: lite is {lite!r}; it must be a list of prompt ids"
         raise InputError(msg)
-    if not _is_path(name) and (plug_in := plug_ins().usable.get(name)):
-        card["package"] = plug_in.package
     prompts = read_prompts(folder / "prompts.jsonl")
     try:
         spec = ClipSpec.from_json(card.pop("clip_spec")) if "clip_spec" in card else None

@@ -8,6 +8,7 @@ A new reader is a function from a folder to entries, and a row in READERS. Other
 the group ``avbench.datasets``, each a `Reader`.
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, all_of, counted, nearest
+from avbench.core import InputError, all_of, counted, nearest, shown
 from avbench.core.prompt import checked_id
 from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
 from avbench.storage.contained import contained
@@ -44,6 +45,24 @@ class Entry:
 
     def __post_init__(self) -> None:
         checked_id(self.id, "entry id")
+        for name, kind, what in _FORMS:
+            if not isinstance(value := getattr(self, name), kind):
+                msg = f"{name} of the entry {self.id!r} is {shown(value)}; it must be {what}"
+                raise InputError(msg)
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in self.contacts_seconds or ()):
+            msg = f"contacts_seconds of the entry {self.id!r} are {shown(self.contacts_seconds)}; they must be numbers"
+            raise InputError(msg)
+
+
+_FORMS: tuple[tuple[str, Any, str], ...] = (
+    ("path", Path | None, "a Path or None"),
+    ("video_caption", str, "text"),
+    ("audio_caption", str | None, "text or None"),
+    ("split", str | None, "text or None"),
+    ("contacts_seconds", tuple | None, "a tuple of numbers or None"),
+    ("tags", Mapping, "a mapping"),
+)
+"""Field of an entry, its type, and what that is in words."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +226,14 @@ def _reader_of(plug_in: PlugIn) -> Reader:
     def read(folder: Path) -> Iterator[Entry]:
         try:
             with contained():
-                return iter([*reader.entries(folder)])
-        except InputError:
-            raise
+                found = [*reader.entries(folder)]
+            if wrong := [one for one in found if not isinstance(one, Entry)]:
+                msg = f"it gave {shown(wrong[0])}, which is no Entry"
+                raise InputError(msg)
+            return iter(found)
+        except InputError as error:
+            msg = f"{folder} cannot be read by {plug_in.name} of the package {plug_in.package}: {error}"
+            raise InputError(msg) from error
         except Exception as error:
             msg = f"reading {folder} by {plug_in.name} {failure(plug_in.package, error)}"
             raise InputError(msg) from error
