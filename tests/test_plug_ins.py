@@ -27,6 +27,7 @@ from avbench.storage.media import write_clip
 from avbench.storage.reading import read_json
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.writing import write_sealed
+from avbench.subsets.lint import lint
 from avbench.subsets.loading import load
 
 DOCS = Path(__file__).parents[1] / "docs" / "adding-a-metric.md"
@@ -490,6 +491,25 @@ RED = Metric("red", "redness", "red", Direction.BAND, "", "How red?")
     run_avbench("score", tmp_path / "a", "--metric", "red", "--workers", 0, "--out", tmp_path / "out")
     (score,) = RunFolder(tmp_path / "out" / "a").scores()
     assert (score.value, score.n) == (pytest.approx(0.6), 1)
+
+
+def test_the_reader_and_the_subset_of_the_docs_are_read(tmp_path, install):
+    pages = [(DOCS.parent / name).read_text() for name in ("datasets.md", "subsets.md")]
+    (code,) = re.findall(r"```python\n(# my_set\.py\n.*?)```", pages[0], re.DOTALL)
+    (entry,) = re.findall(r'avbench\.datasets"\]\n(.*?) +#', pages[0])
+    install("my_set", {"datasets": [entry.replace('"', "")]}, code)
+    (tmp_path / "list.txt").write_text("one test kitchen\ntwo train street\n")
+    (tmp_path / "one.mp4").touch()
+    run_avbench("subsets", "import", f"my-set:{tmp_path}", "--split", "test", "--out", tmp_path / "imported")
+    (prompt,) = load(str(tmp_path / "imported")).prompts
+    assert (prompt.id, prompt.video_caption) == ("one", "a kitchen")
+    (card,) = re.findall(r"```toml\n(# mine/card\.toml\n.*?)```", pages[1], re.DOTALL)
+    (line,) = re.findall(r"```json\n(.*?)```", pages[1], re.DOTALL)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "card.toml").write_text(card)
+    (tmp_path / "mine" / "prompts.jsonl").write_text(line)
+    assert lint([str(tmp_path / "mine")])[0] == []
+    assert load(str(tmp_path / "mine")).prompts[0].tags == {"place": "indoors"}
 
 
 def test_what_a_feature_failed_at_is_measured_again(tmp_path, install):
