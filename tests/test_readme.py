@@ -164,7 +164,7 @@ def test_pages_count_the_metrics():
         ("docs/metrics.md", f"shows by experiment what {tried} of them react to"),
     ]
     outdated = [(page, one) for page, one in sentences if one not in " ".join((ROOT / page).read_text().split())]
-    assert outdated == [], "the page has other numbers in this sentence"
+    assert outdated == [], f"these sentences should be in the pages, which have other numbers: {outdated}"
 
 
 def test_the_readme_repeats_the_numbers_of_the_demo():
