@@ -73,6 +73,13 @@ def test_a_look_finds_the_numbers_of_the_evaluation(tmp_path):
     assert so_far.values().equals(folder.values())
 
 
+def test_a_look_is_of_rows_that_came_after_an_evaluation_too(tmp_path):
+    first, other = (evaluated(made_run(tmp_path / name, seed=seed, **CONTROL)) for seed, name in enumerate("ab"))
+    key, sample = next(iter(other.samples().items()))
+    other.add_row(protocol_of("onsets"), Row(key, sample.sha256, {"onset_rate": 9.0}))
+    assert looked_at(other, first).startswith("Preliminary, after 24 of 24 prompts: no difference between a and b")
+
+
 class Clock:
     """A clock that only moves when it is told to."""
 

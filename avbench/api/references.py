@@ -17,7 +17,7 @@ from avbench.generation.providers.clips import frames_sha256
 from avbench.metrics import reference_building
 from avbench.metrics.evaluate import SHIPPED, features_of, reference_to_use, scored_together
 from avbench.metrics.kept import scores_so_far
-from avbench.metrics.reference import load, require_any
+from avbench.metrics.reference import Reference, load, require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
@@ -124,15 +124,16 @@ def reference_of(
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
     asked = {"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)}
     place = cache_folder() / "references" / digest({**asked, **{name: str(of) for name, of in settings.items()}})[:16]
-    if not _is_whole(place):
+    if (built := _built(place)) is None:
         with _alone(place, path, work):
-            if not _is_whole(place):  # another command may have built it meanwhile
+            if (built := _built(place)) is None:  # another command may have built it meanwhile
                 if (place / "card.json").exists():
                     work.reporter.note(f"the reference of {path} in the cache is damaged, and is built again")
                 _build_in_cache(RealClips(subset, f"clips:{path}", settings=settings), path, able, place, work)
+                built = load(place)
     with suppress(OSError):  # of a cache that is only read; then a remark says that the forms are not known
         reference_building.note_first_clips(place, (clips[name] for name in sorted(clips)))
-    for sentence in load(place).partial:
+    for sentence in built.partial:
         work.reporter.note(sentence)
     return place
 
@@ -145,11 +146,11 @@ def _frame_rate_given(run: RunFolder) -> Any:
     return None
 
 
-def _is_whole(place: Path) -> bool:
-    """Whether a folder holds a reference that can be read."""
+def _built(place: Path) -> Reference | None:
+    """The reference in a folder; None if there is none that can be read."""
     with suppress(InputError):
-        return (place / "card.json").is_file() and bool(load(place))
-    return False
+        return load(place) if (place / "card.json").is_file() else None
+    return None
 
 
 def of_finished_clips(model: str) -> bool:

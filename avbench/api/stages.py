@@ -65,7 +65,7 @@ def sampled(
         work.reporter.begun(path)
         for remark in remarks:
             work.reporter.note(remark)
-        work.reporter.follow(f"{path.name}: sample", count, recorded(path, "sample", count, made))
+        work.reporter.follow(f"{folder.name}: sample", count, recorded(path, "sample", count, made))
     view = opened(path, work)
     samples = view.samples().values()
     for note in sampling_remarks(samples, path):
@@ -126,7 +126,7 @@ def measurable(view: RunView, metrics: Sequence[Metric], reference: Path | None,
         )
     hearing = [one.name for one in kept if any(map(needs_sound, features_of([one])))]
     if hearing and (silent := _without_sound(view)):
-        work.reporter.note(f"{silent} of {view.path.name} have no sound, so {all_of(hearing)} will have no value")
+        work.reporter.note(f"{silent} of {view.name} have no sound, so {all_of(hearing)} will have no value")
     return kept
 
 
@@ -169,7 +169,7 @@ def measured(
             work.reporter.note(sentence)
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
-        work.reporter.follow(f"{view.path.name}: measure", count, shown)
+        work.reporter.follow(f"{view.name}: measure", count, shown)
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
 

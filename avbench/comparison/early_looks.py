@@ -52,6 +52,9 @@ class MeasuredSoFar(RunFolder):
     def require_one_evaluation(self, name: str) -> None:
         """Nothing to check: all is of one evaluation."""
 
+    def require_rows_as_scored(self) -> None:
+        """Nothing to check: the scores are of the rows that are there, not those of an earlier evaluation."""
+
     def values(self) -> pd.DataFrame:
         """The values of clips, as of `RunFolder.values`."""
         return self._found.values

@@ -109,7 +109,7 @@ def sample(
     requests = plan(subsets, seeds, shard)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
     run = dataclasses.replace(
-        _run(folder.path.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
+        _run(folder.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
     )
     damaged = replace and is_damaged(folder)
     if not damaged:
