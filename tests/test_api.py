@@ -26,7 +26,7 @@ from made_runs import evaluated, made_run
 import avbench
 import avbench.metrics
 from avbench import api
-from avbench.api import Work, comparing, references, scoring
+from avbench.api import Work, comparing, references, scoring, walk
 from avbench.api.choices import subset_names
 from avbench.api.hook import training_hook
 from avbench.core import Audio, Clip, InputError, Prompt, Subset
@@ -653,7 +653,7 @@ def test_what_cannot_have_a_value_is_said_at_once_and_not_measured(tmp_path, mon
     asked = {"metrics": ["motion_frechet", "onset_rate"], "out": tmp_path / "out", "workers": 0}
     models, notes = [clips(tmp_path / name, *"abc") for name in ("one", "two")], []
     with monkeypatch.context() as patch:
-        patch.setattr(scoring, "measured", lambda *given, look, others: notes.append([*given[2].reporter.notes]) or 0)
+        patch.setattr(walk, "measured", lambda *given: notes.append([*given[2].reporter.notes]) or 0)
         api.score(models, **asked)
     assert notes[0] == [
         "not measured, for lack of real clips to compare with: motion_frechet; give a folder of "

@@ -1,8 +1,7 @@
 """Samples models, measures their clips and compares them."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,11 @@ from avbench.api.choices import (
     subset_names,
     texts_of,
 )
-from avbench.api.comparing import compared
 from avbench.api.references import chosen_reference, of_finished_clips, real_clips_in
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measurable, measured, measured_as_made, opened, sampled
-from avbench.api.work import Reporter, SamplingJob, work_of
+from avbench.api.stages import opened
+from avbench.api.walk import Walk
+from avbench.api.work import Reporter, SamplingJob, Work, work_of
 from avbench.comparison import paper_presets
 from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset
@@ -137,19 +136,14 @@ def run(
     wanted = chosen_subsets(chosen.subsets if chosen and not names and not file else names, file, views, limit)
     asked_subsets = None if names is None else [one.name if isinstance(one, Subset) else one for one in names]
     folders, own_settings = model_folders(shard_folder(Path(out), part), given), settings_of(settings)
-    asked_of = {
-        model: {**own_settings, **(paper_presets.settings(chosen, model, own_settings) if chosen else {})}
-        for model in folders.values()
-    }
-    for model, asked in asked_of.items():
-        generators.known_as(model, asked)
+    asked_of = _asked_of([*folders.values()], own_settings, chosen)
     fps = next((asked.get("fps") for model, asked in asked_of.items() if of_finished_clips(model)), None)
     if reference is not None:
         real_clips_in(Path(reference), frames=fps is not None)
-    wanted_now = Wanted(metrics, columns, fvd_metrics(fvd_protocols), fetching(fetch, work))
+    listed = Wanted(metrics, columns, fvd_metrics(fvd_protocols), fetching(fetch, work))
     if chosen and not metrics and not columns:
-        wanted_now = _of_paper(chosen, wanted_now, work.reporter.note)
-    computed = wanted_metrics(wanted_now, work.reporter.note)
+        listed = _of_paper(chosen, listed, work)
+    computed = wanted_metrics(listed, work.reporter.note)
     require_ready(features_of(computed))
     require_reference_clips(features_of(computed), None if against is None else Path(against))
     metrics = [metric.name for metric in computed] if columns else metrics
@@ -162,25 +156,30 @@ def run(
         wanted, seeds = paper_presets.with_clip_spec(chosen, wanted), seeds or chosen.seeds
         for sentence in dict.fromkeys(one for each in records if each for one in each["left_out"].values()):
             work.reporter.note(f"a column of {chosen.name} is left out: {sentence}")
-    opened_runs, failed = [], 0
+    walk = Walk(computed, real, real_given, work, beside)
     for (place, model), record in zip(folders.items(), records, strict=True):
         job = SamplingJob(wanted, range(seeds or 1), asked_of[model], record, part)
-        measuring = functools.partial(
-            measured_as_made, metrics=computed, reference=real, work=work, against=beside, others=opened_runs
-        )
-        view, missing = sampled(place, model, job, work, measuring=measuring)
-        compares = opened_runs and (own or len(opened_runs) == 1)  # as `pairs` below
-        look = early_look_at(opened_runs[0], view, computed, real) if compares else None
-        failed += missing + measured(view, measurable(view, computed, real, work), work, beside, look, opened_runs)
-        evaluated(view, computed, real, beside, work, real_given)
-        opened_runs.append(view)
-    found = compared(opened_runs, pairs=None if own else [(1, 0)], plan=plan, allow=allow, reference=real)
-    lost = len(mirrors.lost) if mirrors else 0
-    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
+        # of the demo's models, only the two arms are compared
+        walk.take(place, model, job, as_made=True, looks=bool(own) or len(walk.runs) == 1)
+    return walk.compared(pairs=None if own else [(1, 0)], plan=plan, allow=allow)
 
 
-def _of_paper(preset: paper_presets.Preset, wanted: Wanted, note: Callable[[str], None]) -> Wanted:
+def _asked_of(
+    models: Sequence[str], settings: Mapping[str, Any], preset: paper_presets.Preset | None
+) -> dict[str, dict[str, Any]]:
+    """Model → the settings it is asked for: the given ones, and those of a paper.
+
+    Raises:
+        InputError: nothing is known that loads a model, or it has no such setting.
+    """
+    found = {one: {**settings, **(paper_presets.settings(preset, one, settings) if preset else {})} for one in models}
+    for model, asked in found.items():
+        generators.known_as(model, asked)
+    return found
+
+
+def _of_paper(preset: paper_presets.Preset, wanted: Wanted, work: Work) -> Wanted:
     """The same with the metrics of a paper's table that can be computed here, once their weights were fetched."""
     if wanted.fetch:
-        fetched([one.metric for one in preset.columns if one.metric], (), wanted.fetch, note)
+        fetched([one.metric for one in preset.columns if one.metric], (), wanted.fetch, work.reporter.note)
     return dataclasses.replace(wanted, metrics=[metric.name for metric in preset.metrics()[0]])

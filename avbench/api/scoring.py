@@ -1,15 +1,13 @@
 """Scores folders of finished clips."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from avbench.api.choices import fetching, named_folders, paths_of, require_kinds, shard_folder
-from avbench.api.comparing import compared
 from avbench.api.references import chosen_reference, real_clips_in
 from avbench.api.results import Comparison
-from avbench.api.stages import early_look_at, evaluated, measurable, measured, sampled
+from avbench.api.walk import Walk
 from avbench.api.work import Reporter, SamplingJob, work_of
 from avbench.comparison.plan import Plan
 from avbench.core import Key, Rate, Shard, Subset, all_of, frame_rate
@@ -102,24 +100,13 @@ def score(
     place = shard_folder(Path(out), part)
     earlier = [RunFolder(place / name) for name in named]
     real, typed = chosen_reference(reference, chosen, work, earlier, [found.subset], settings.get("fps"))
-    views, failed = [], 0
+    walk = Walk(chosen, real, typed, work)
     for name, folder in named.items():
         seeds, lacking = _in_folder(folder, found.subset, part, by_file=by_file)
-        view, missing = sampled(
-            place / name,
-            f"clips:{folder}",
-            SamplingJob([found.subset], seeds, settings, shard=part, renew=True),
-            work,
-            noted=lacking if by_file and found.apart else (),
-        )
-        look = early_look_at(views[0], view, chosen, real) if views else None
-        failed += (
-            missing - len(lacking) + measured(view, measurable(view, chosen, real, work), work, look=look, others=views)
-        )
-        evaluated(view, chosen, real, work=work, given=typed)
-        views.append(view)
-    found, lost = compared(views, plan=plan, reference=real), len(mirrors.lost) if mirrors else 0
-    return dataclasses.replace(found, notes=[*work.reporter.notes], failed=failed, mirrors_lost=lost)
+        job = SamplingJob([found.subset], seeds, settings, shard=part, renew=True)
+        walk.take(place / name, f"clips:{folder}", job, noted=lacking if by_file and found.apart else ())
+        walk.failed -= len(lacking)
+    return walk.compared(plan=plan)
 
 
 def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterator[str]:
