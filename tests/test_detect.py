@@ -15,6 +15,7 @@ from avbench.avfulldit import bundled
 from avbench.core import Audio, Clip, InputError
 from avbench.generation import table as generators
 from avbench.generation.detect import detect, makes, needs
+from avbench.generation.providers.diffusers.loading import pipeline_class
 from avbench.report.lists import listing
 from avbench.storage.media import write_clip
 
@@ -156,6 +157,24 @@ def test_what_is_no_model_is_told_in_a_sentence(tmp_path):
     index.rename(tmp_path / "config.json")
     with pytest.raises(InputError, match=r"config.json: the whole is \[\]; it must be an object"):
         detect(tmp_path)
+
+
+def test_a_class_that_needs_a_later_package_is_told_in_a_sentence(tmp_path, monkeypatch):
+    """Such as LTX2Pipeline with a transformers below 5.10; diffusers imports a class only when it is asked for."""
+
+    def late(self, name):
+        raise RuntimeError(f"Failed to import {name}\n(look up)") from ImportError("cannot import name 'Gemma4Unified'")
+
+    monkeypatch.delitem(vars(diffusers), "LTX2Pipeline", raising=False)  # it may have been imported before
+    monkeypatch.setattr(type(diffusers), "_get_module", late)
+    (tmp_path / "model_index.json").write_text('{"_class_name": "LTX2Pipeline"}')
+    right = (
+        r"cannot import LTX2Pipeline here \(cannot import name 'Gemma4Unified'\); `pip install -U"
+    )
+    with pytest.raises(InputError, match=right):
+        detect(tmp_path)
+    with pytest.raises(InputError, match=right):
+        pipeline_class(tmp_path, {"_class_name": "LTX2Pipeline"}, trusted=False)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 from avbench.avfulldit import bundled
 from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
-from avbench.generation.diffusers_package import diffusers
+from avbench.generation.diffusers_package import class_named
 from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, has_sound
@@ -226,7 +226,7 @@ def _held(clips: Sequence[Path]) -> str:
 
 
 def _pipeline(path: Path, name: str) -> Detected:
-    kind = getattr(diffusers(), name, None)
+    kind = class_named(name)
     if kind is None:
         msg = f"{path} is a pipeline of the class {name}, which this diffusers does not know"
         raise InputError(msg)

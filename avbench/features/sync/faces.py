@@ -8,6 +8,7 @@ pixels of the frame, ``(left, top, right, bottom)``.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,12 +54,17 @@ class Face:
         return float((self.boxes[:, 2:] - self.boxes[:, :2]).mean(axis=0).max())
 
 
+_ERRORS_ONLY = 2
+"""OpenCV's LOG_LEVEL_ERROR."""
+
+
 class Detector:
     """YuNet. The constructor raises InputError if the file is none."""
 
     def __init__(self, model: Path, finding: Finding) -> None:
-        self._finding, before = finding, cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # OpenCV 5 prints a warning of its own
+        log: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has these functions in cv2 itself
+        self._finding, before = finding, log.getLogLevel()
+        log.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 prints a warning of its own
         try:
             read = np.fromfile(model, np.uint8)
             empty = np.zeros(0, np.uint8)
@@ -67,7 +73,7 @@ class Detector:
             msg = f"{model} cannot be read as YuNet: {first_line(error)}"
             raise InputError(msg) from None
         finally:
-            cv2.utils.logging.setLogLevel(before)
+            log.setLogLevel(before)
 
     def boxes(self, frame: np.ndarray) -> np.ndarray:
         """The faces of a frame ``[height, width, 3]`` RGB, ``[faces, 4]``, the surest first."""

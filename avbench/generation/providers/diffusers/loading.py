@@ -14,7 +14,7 @@ from typing import Any
 from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
 from avbench.generation.detect import PICKLES, Detected, is_modular
-from avbench.generation.diffusers_package import diffusers, silenced
+from avbench.generation.diffusers_package import class_named, diffusers, silenced
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
@@ -197,7 +197,7 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
     if is_modular(folder):
         return modular.pipeline_class(folder)
     if isinstance(name, str):
-        kind = getattr(diffusers(), name, None)
+        kind = class_named(name)
         if kind is None:
             msg = f"{folder} is a pipeline of the class {name}, which diffusers {diffusers().__version__} does not know"
             raise InputError(msg)
@@ -379,12 +379,10 @@ def _put(pipe: Any, **parts: Any) -> None:
 def own_scheduler(source: Source) -> Any:
     """The scheduler of a checkpoint, which has no weights; None if it has none, or one that is not of diffusers."""
     library, name = map(str, source.index.get("scheduler") or (None, None))
-    if library != "diffusers" or not hasattr(diffusers(), name):
+    if library != "diffusers" or (kind := class_named(name)) is None:
         return None
     with _quiet(), _telling(f"{source.folder / 'scheduler'} cannot be loaded as {name}"):
-        return getattr(diffusers(), name).from_pretrained(
-            str(source.folder), subfolder="scheduler", local_files_only=True
-        )
+        return kind.from_pretrained(str(source.folder), subfolder="scheduler", local_files_only=True)
 
 
 def shift_field(scheduler: Any) -> str:
@@ -426,7 +424,7 @@ def _part(source: Source, placement: Placement) -> Any:
     from avbench.storage.filled import variant_of
 
     library, name = source.index[source.slot]
-    kind = getattr(diffusers(), name, None)
+    kind = class_named(name)
     if kind is None:
         msg = (
             f"{part.path}: the {source.slot} is a class of {library} ({name}); only parts of diffusers can be replaced"

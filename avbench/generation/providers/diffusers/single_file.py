@@ -78,10 +78,8 @@ def conversion(kind: type) -> Callable[..., dict[str, Tensor]] | None:
     from diffusers.loaders import single_file_model
 
     known = getattr(single_file_model, "SINGLE_FILE_LOADABLE_CLASSES", {})
-    for name, functions in known.items():
-        if issubclass(kind, getattr(diffusers(), name, ())):
-            return functions.get("checkpoint_mapping_fn")
-    return None
+    found = next((known[one.__name__] for one in kind.__mro__ if one.__name__ in known), {})
+    return found.get("checkpoint_mapping_fn")
 
 
 def followed(
