@@ -76,7 +76,7 @@ def make(
             container.mux(video.encode(frame))
         if video is not None:
             container.mux(video.encode(None))
-        if audio is not None:
+        if audio is not None and sound[1].size:
             form = audio.codec_context.format.name
             data = sound[1]
             if not form.startswith("flt"):

@@ -197,6 +197,13 @@ def test_a_silent_track_is_zeros_and_no_track_is_none(tmp_path: Path) -> None:
     assert read_clip(tmp_path / "b.mp4").audio is None
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "flac"), (".webm", "libopus"), (".mp4", "aac")])
+def test_a_sound_track_without_any_sound_is_none(tmp_path: Path, suffix: str, codec: str) -> None:
+    nothing = np.zeros((1, 0), np.float32)
+    clip = read_clip(make(tmp_path / f"a{suffix}", moving(8), 8, sound=(codec, nothing, 48000, Fraction(0))))
+    assert clip.audio is None and len(clip.frames) == 8
+
+
 def test_opus_in_webm_has_its_sample_count(tmp_path: Path) -> None:
     path = make(tmp_path / "a.webm", moving(), 8, sound=("libopus", tone(70001, 2, 48000), 48000, Fraction(0)))
     audio = read_clip(path).audio
@@ -221,6 +228,20 @@ def test_sound_far_above_full_scale_is_clipped_with_a_remark(tmp_path: Path, pea
     wavfile.write(tmp_path / "f" / "audio.wav", 16000, wave[0])
     told = [one for one in read_clip(tmp_path / "f", fps=Fraction(2)).remarks if "peaks" in one]
     assert len(told) == len(remarks)
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"), [(np.nan, "NaN or inf"), (-np.inf, "NaN or inf"), (9830.4, "by 32768 of 16 bits")]
+)
+def test_sound_that_is_no_number_or_holds_integers_is_refused(tmp_path: Path, odd: float, reason: str) -> None:
+    wave = tone(16000)
+    wave[0, 9000] = odd
+    with pytest.raises(MediaError, match=reason):
+        read_clip(make(tmp_path / "a.mkv", moving(8), 8, sound=("pcm_f32le", wave, 16000, Fraction(0))))
+    make_folder(tmp_path / "f", ["1.png", "2.png"])
+    wavfile.write(tmp_path / "f" / "audio.wav", 16000, wave[0])
+    with pytest.raises(MediaError, match=reason):
+        read_clip(tmp_path / "f", fps=Fraction(2))
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------

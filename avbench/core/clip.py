@@ -26,7 +26,7 @@ _FROM_INTEGERS = {
     "uint8": ", subtract 128 and divide by 128",
 }
 """How samples of a type come to lie in -1...1, once they are floats."""
-_LOUDEST = 16
+LOUDEST = 16
 """No model is so far out of -1...1: a waveform with such a peak holds integers of sound files, in floats."""
 _CANCELLED = 0.01
 """Of the channels' mean power; the mean of unrelated channels keeps a half of it or, if there are six, a sixth."""
@@ -93,7 +93,7 @@ class Audio:
             raise UnusableError(msg)
         if peak > 1:
             how = "scale or clip the model's output"
-            if peak >= _LOUDEST:
+            if peak >= LOUDEST:
                 how = "divide integer samples by their full scale: by 32768 of 16 bits, by 2**31 of 32 bits"
             msg = f"waveform peaks at {peak:.4g}; samples must lie in -1...1 ({how})"
             raise WrongFormError(msg)

@@ -378,8 +378,9 @@ def _check_end(
     path: Path, container: av.container.InputContainer, tracks: "list[Picture | Sound]", *, fragmented: bool = False
 ) -> None:
     """Raise MediaError where a track ends before the end that the container promises."""
+    matroska = "matroska" in container.format.name  # its tracks have no length: libav gives empty ones that of the file
     for track in tracks:
-        promised, tagged = track.stream.duration, _tagged_end(track.stream)
+        promised, tagged = None if matroska else track.stream.duration, _tagged_end(track.stream)
         if promised:
             # Some fragmented files count from zero, not from the track's start.
             late = max(track.origin, 0) if fragmented and isinstance(track, Picture) else track.late_start

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from avbench.core.clip import Audio
+from avbench.core.clip import LOUDEST, Audio
 from avbench.core.errors import MediaError
 from avbench.storage.media.budget import Budget
 from avbench.storage.media.timing import tick_of
@@ -44,7 +44,7 @@ class _Overlap:
 
 
 class Sound:
-    """Samples of one stream, ``[channels, samples]`` float32, clipped to −1…1, in consecutive blocks."""
+    """Samples of one stream, ``[channels, samples]`` float32, clipped to −1…1 up to LOUDEST, in consecutive blocks."""
 
     def __init__(self, path: Path, stream: av.AudioStream, budget: Budget, *, fragmented: bool = False) -> None:
         self.path, self.stream, self.budget, self.fragmented = path, stream, budget, fragmented
@@ -68,8 +68,11 @@ class Sound:
     def take(self, frame: av.AudioFrame) -> None:
         """Keep one decoded block."""
         samples = _samples(frame)
-        self._peak = max(self._peak, float(np.abs(samples).max(initial=0)))
-        block = np.clip(samples, -1, 1).astype(np.float32)
+        peak = float(np.abs(samples).max(initial=0))
+        self._peak = max(self._peak, peak)
+        block = samples.astype(np.float32)
+        if peak < LOUDEST:  # NaN, infinite samples and integers stay as they are: Audio refuses them
+            np.clip(block, -1, 1, out=block)
         start = self.end if frame.pts is None else frame.pts * self.tick
         if not self.blocks:
             if not frame.sample_rate:
