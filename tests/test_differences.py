@@ -130,6 +130,14 @@ def test_where_higher_is_better_the_higher_run_wins():
     assert ranked["rank_low"].tolist() == [1, 2], "on the clips of both the other one is better"
 
 
+def test_a_difference_of_levels_is_in_lu():
+    names = ("loudness", "onset_rate")
+    given = {"subset": "s", "metric": names, "p": 0.03, "p_holm": np.nan, "too_few": None, "difference": 0.1}
+    found = pd.DataFrame(given)
+    in_family(found, known_metrics(), plan.Plan())
+    assert [*found["unit"]] == ["LU", "1/s"] and known_metrics()["loudness"].unit == "LUFS"
+
+
 def test_a_comparison_of_too_few_clips_is_in_the_family_only_if_a_plan_declares_it():
     names = ("lpips_consecutive", "onset_rate", "fvd")
     given = {"subset": "s", "metric": names, "p": (0.03, 0.04, 0.5), "p_holm": np.nan, "too_few": (None, None, "few")}

@@ -957,6 +957,14 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
 
 
+def test_the_axis_of_levels_is_in_lufs_and_that_of_their_differences_in_lu():
+    rows = [("s", f"p{k}", 0, "loudness", run, -20.0 - k * at) for k in range(3) for at, run in enumerate("ab")]
+    values = pd.DataFrame(rows, columns=["subset", "prompt", "seed", "metric", "model", "value"])
+    (figure,) = plots.paired(values, ["a", "b"], "s", to_target("loudness", ("b", "a")))
+    assert "in LU" in figure.drawing and "LUFS" not in figure.drawing
+    assert plots._unit_and_way("loudness")[0] == "in LUFS"
+
+
 def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
     slopes = {"a": 1.0, "b": 2.0, "c": 4.0}
     rows = [("s", f"p{k}", 0, "motion_amount", run, slope * k) for k in range(3) for run, slope in slopes.items()]

@@ -364,7 +364,7 @@ def in_family(frame: pd.DataFrame, known: Mapping[str, Metric], plan: Plan) -> i
     them out causes no false alarm. A plan's questions stay members for as long as they have a p-value, as declared.
     """
     frame["direction"] = [known[name].direction.value for name in frame["metric"]]
-    frame["unit"] = [known[name].unit for name in frame["metric"]]
+    frame["unit"] = [known[name].unit_of_differences for name in frame["metric"]]
     places = zip(frame["subset"], frame["metric"], strict=True)
     candidates = frame["p"].notna() if plan.questions else could_be_made(frame)
     primary = np.array([plan.primary(subset, metric) for subset, metric in places]) & candidates

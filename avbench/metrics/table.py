@@ -71,6 +71,11 @@ class Metric:
     """Name and version of the package that adds it, set by avbench and stored with its scores; empty for avbench's
     own."""
 
+    @property
+    def unit_of_differences(self) -> str:
+        """LU where values are in LUFS, which are relative to full scale, and dB where they are in dBFS."""
+        return {"LUFS": "LU", "dBFS": "dB"}.get(self.unit, self.unit)
+
     def too_few(self, clips: int, reference_clips: int | None = None) -> str | None:
         """The sentence that the run or the reference has too few clips for this metric; None if both have enough."""
         shown = self.name.upper() if len(self.name) == 3 else self.name  # FVD, KVD, FAD and KAD are acronyms

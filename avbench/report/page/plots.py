@@ -194,7 +194,7 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     every = [value for _, _, dots, *numbers in rows for value in (*dots, *numbers) if not pd.isna(value)]
     axis = svg.scale(every, _LEFT, _RIGHT, zero=True)
     bottom = 76.0 * len(rows)
-    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *_unit_and_way(metric)]))]
+    parts = [svg.across(axis, 0, bottom, ", ".join(["difference", *_unit_and_way(metric, difference=True)]))]
     texts = []
     for place, (run, against, dots, mean, low, high) in enumerate(rows):
         look, y = colour(list(runs).index(run)), 76.0 * place
@@ -209,10 +209,12 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
     return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
-def _unit_and_way(metric: str) -> list[str]:
+def _unit_and_way(metric: str, *, difference: bool = False) -> list[str]:
     """A metric's unit and its better side, for an axis."""
-    one = known_metrics().get(metric)
-    parts = (f"in {one.unit}" if one.unit else "", _WAYS.get(one.direction.value, "")) if one else ()
+    if not (one := known_metrics().get(metric)):
+        return []
+    unit = one.unit_of_differences if difference else one.unit
+    parts = (f"in {unit}" if unit else "", _WAYS.get(one.direction.value, ""))
     return [part for part in parts if part]
 
 
