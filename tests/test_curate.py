@@ -249,6 +249,16 @@ def test_scenes_before_one_wall_are_no_copies():
     assert measures.moving_hash(np.stack([wall] * 5)) == "0" * 80
 
 
+def test_loudness_is_that_of_all_channels_also_where_they_cancel_each_other():
+    clip, _ = scene("drop", 3)
+    wave = (0.02**0.5 * np.sin(np.arange(16000) / 9)[None]).astype(np.float32)
+    found = [
+        measures.Measured()(replace(clip, audio=Audio(np.concatenate([wave, other]), 16000)))["loudness"]
+        for other in (wave, -wave, 0 * wave)
+    ]
+    assert found == pytest.approx([-20, -20, -23.01], abs=0.01)
+
+
 def test_rules_against_the_worlds_truth(clips, table):
     truth = clips[1]
     ambient = [one for one, reasons in why(table, "ambient").items() if reasons == "kept"]

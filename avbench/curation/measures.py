@@ -47,7 +47,7 @@ MEASURES = {
     "sync_excess": "agreement of events and onsets beyond chance",
     "cuts": "cuts",
     "text_share": "median share of the picture that text covers, over the examined frames",
-    "loudness": "root mean square of the sound, decibels; none without a track",
+    "loudness": "root mean square of the sound over all channels, decibels; none without a track",
 }
 
 
@@ -56,7 +56,7 @@ class CurationProtocol(Protocol):
     """The settings that decide the measures, besides those of flow and onsets."""
 
     name: str = "curation"
-    version: int = 4
+    version: int = 5
     cuts: str = f"scenedetect {metadata.version('scenedetect')} AdaptiveDetector"
     shortest_scene: int = 1
     looked_at: int = LOOKED_AT
@@ -113,8 +113,8 @@ class Measured:
         )
         if clip.audio is None:
             return nothing
-        mono = clip.audio.mono().astype(np.float64)
-        loudness = 20 * np.log10(max(float(np.sqrt(np.mean(mono**2))), 1e-6))
+        power = float(np.square(clip.audio.waveform, dtype=np.float64).mean())  # not of the mean, where channels cancel
+        loudness = 10 * np.log10(max(power, 1e-12))
         try:
             sound: dict[str, Any] = {**self._onsets(clip)}
         except NotMeasurable:
@@ -126,7 +126,7 @@ class Measured:
             "cause_visible": cause_visible(flow, sound["onset_seconds"]),
             "sync_excess": None if np.isnan(excess) else excess,
             "loudness": loudness,
-            "sound_hash": sound_hash(mono, clip.audio.sample_rate),
+            "sound_hash": sound_hash(clip.audio.mono().astype(np.float64), clip.audio.sample_rate),
         }
 
 
