@@ -65,6 +65,15 @@ def test_channels_that_cancel_each_other_do_not_become_silence():
         mixed_down(made.audio)
 
 
+def test_a_form_without_a_sample_rate_leaves_the_sound_but_cuts_its_end():
+    form = ClipForm.of(ClipSpec(64, 64, 16, 8))
+    wave = np.random.default_rng(0).uniform(-1, 1, (2, 24_000)).astype(np.float32)
+    longer, short = Audio(wave, 8000), Audio(wave[:, :9000], 8000)
+    np.testing.assert_array_equal(in_form(numbered(24, 8, 96, 96, longer), form).audio.waveform, wave[:, :16_000])
+    np.testing.assert_array_equal(in_form(numbered(16, 8, 96, 96, short), form).audio.waveform, wave[:, :9000])
+    assert form.digest != dataclasses.replace(form, mono=FORM.mono, sound_end=FORM.sound_end).digest
+
+
 def test_size_is_covered_and_cut_around_the_middle():
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, None, :, None], (16, 128, 1, 3))
     made = in_form(Clip(ramp, 8), FORM)  # 256×128: half the size, and a quarter cut off on each side

@@ -5,7 +5,7 @@ the spec is returned unchanged. For every other clip the rule is part of the pro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, gcd
 from typing import Any
@@ -37,14 +37,17 @@ class ClipForm(Protocol):
         time="The frame whose start is nearest, the earlier of two; the end is cut off.",
         size="Frames are scaled by OpenCV until they cover the size; the centre is cut out.",
         resampler="scipy.signal.resample_poly with its default filter.",
-        mono="If the number of channels differs, each becomes the mean of all, unless they cancel each other in it.",
-        sound_end="Sound that is too long is cut off; at most one frame of the spec is filled with silence.",
+        mono="If the number of channels differs, each becomes the mean of all, unless they cancel each other in it. "
+        "A spec without a sample rate says nothing of the sound: its channels are kept.",
+        sound_end="Sound that is too long is cut off; at most one frame of the spec is filled with silence, if it has a "
+        "sample rate.",
     )
 
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipForm":
         """Build the protocol for one clip spec."""
-        return cls("clip-form", 1, **spec.to_json())
+        kept = {} if spec.sample_rate else {"mono": "kept", "sound_end": "cut"}
+        return cls("clip-form", 1, **spec.to_json(), **kept)
 
     @property
     def spec(self) -> ClipSpec:
@@ -84,7 +87,10 @@ def _sized(frame: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def _sound(audio: Audio, spec: ClipSpec) -> Audio:
-    rate = spec.sample_rate or audio.sample_rate
+    if spec.sample_rate is None:
+        samples = round(spec.frames * audio.sample_rate / spec.fps)
+        return replace(audio, waveform=np.ascontiguousarray(audio.waveform[:, :samples]))
+    rate = spec.sample_rate
     wave: Any = audio.waveform
     if audio.channels != spec.channels and not audio.cancels():  # their mean would be measured as silence
         wave = np.repeat(audio.mono()[None], spec.channels, axis=0)
