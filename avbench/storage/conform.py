@@ -39,7 +39,7 @@ class ClipForm(Protocol):
         resampler="scipy.signal.resample_poly with its default filter.",
         mono="If the number of channels differs, each becomes the mean of all, unless they cancel each other in it. "
         "A spec without a sample rate says nothing of the sound: its channels are kept.",
-        sound_end="Sound that is too long is cut off; with a sample rate, up to a frame of the spec is filled with silence.",
+        sound_end="Sound that is too long is cut off; with a sample rate, up to a frame is filled with silence.",
     )
 
     @classmethod
