@@ -45,8 +45,8 @@ class ClipForm(Protocol):
     @classmethod
     def of(cls, spec: ClipSpec) -> "ClipForm":
         """Build the protocol for one clip spec."""
-        kept = {} if spec.sample_rate else {"mono": "kept", "sound_end": "cut"}
-        return cls("clip-form", 1, **spec.to_json(), **kept)
+        form = cls("clip-form", 1, **spec.to_json())
+        return form if spec.sample_rate else replace(form, mono="kept", sound_end="cut")
 
     @property
     def spec(self) -> ClipSpec:
