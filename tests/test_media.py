@@ -231,7 +231,8 @@ def test_sound_far_above_full_scale_is_clipped_with_a_remark(tmp_path: Path, pea
 
 
 @pytest.mark.parametrize(
-    ("odd", "reason"), [(np.nan, "NaN or inf"), (-np.inf, "NaN or inf"), (9830.4, "by 32768 of 16 bits")]
+    ("odd", "reason"),
+    [(np.nan, "holds 1 sample that is NaN or inf"), (-np.inf, "NaN or inf"), (9830.4, "by 32768 of 16 bits")],
 )
 def test_sound_that_is_no_number_or_holds_integers_is_refused(tmp_path: Path, odd: float, reason: str) -> None:
     wave = tone(16000)

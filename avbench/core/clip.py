@@ -89,7 +89,8 @@ class Audio:
             raise WrongFormError(msg)
         peak = float(np.maximum(wave.max(), -wave.min()))  # NaN where there is one; no copy of a long waveform
         if not np.isfinite(peak):
-            msg = f"waveform holds {np.count_nonzero(~np.isfinite(wave))} samples that are NaN or infinite"
+            bad = np.count_nonzero(~np.isfinite(wave))
+            msg = f"waveform holds {counted(bad, 'sample')} that {'is' if bad == 1 else 'are'} NaN or infinite"
             raise UnusableError(msg)
         if peak > 1:
             how = "scale or clip the model's output"
