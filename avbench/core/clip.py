@@ -89,7 +89,7 @@ class Audio:
             raise WrongFormError(msg)
         peak = float(np.maximum(wave.max(), -wave.min()))  # NaN where there is one; no copy of a long waveform
         if not np.isfinite(peak):
-            bad = np.count_nonzero(~np.isfinite(wave))
+            bad = int(np.count_nonzero(~np.isfinite(wave)))
             msg = f"waveform holds {counted(bad, 'sample')} that {'is' if bad == 1 else 'are'} NaN or infinite"
             raise UnusableError(msg)
         if peak > 1:
