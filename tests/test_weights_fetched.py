@@ -1,6 +1,7 @@
 """Published weights are downloaded whole, resumed, checked and recorded; every failure is one sentence."""
 
 import dataclasses
+import errno
 import hashlib
 import os
 import subprocess
@@ -310,6 +311,33 @@ def test_the_users_file_replaces_a_fetched_folder(publish, hub, tmp_path):
     (tmp_path / "mine").write_bytes(b"PKmine")
     fetching.fetch("tiny", file=tmp_path / "mine")
     assert weights.locate("tiny").read_bytes() == b"PKmine" and weights.fetched("tiny") is None
+
+
+def test_a_file_of_the_cache_itself_is_refused_and_stays(publish, hub, tmp_path):
+    path = fetching.fetch("tiny")
+    assert "already, and would be deleted; move it elsewhere" in refused(file=path)
+    assert path.read_bytes() == DATA and weights.fetched("tiny") is not None
+    publish(hub)
+    weights.remove(path)
+    weights.record_path("tiny").unlink()
+    inside = fetching.fetch("tiny") / "model.bin"
+    assert "already, and would be deleted; move it elsewhere" in refused(file=tmp_path / "cache" / "tiny")
+    inside.unlink()
+    inside.write_bytes(DATA)  # as a mirror's files are there, which are no links
+    assert "already, and would be deleted; move it elsewhere" in refused(file=inside)
+    assert inside.read_bytes() == DATA
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_kill_on_a_disk_without_locks_is_no_dead_end(publish, tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    lock = tmp_path / "cache" / ".tiny.lock"
+    lock.parent.mkdir()
+    lock.write_text("4242\nnode7\n4311143923765047713147157426383874355321835548916924610105\n")
+    assert f"if no command works there, delete {lock}" in refused()
 
 
 def test_the_command_line_fetches_lists_and_verifies(publish, server, monkeypatch):

@@ -20,16 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from filelock import FileLock
-
 from avbench.core import InputError, nearest
 from avbench.storage import downloads, weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
 from avbench.storage.reading import file_sha256
 from avbench.storage.weight_list import Weight
-from avbench.storage.writing import write_json
+from avbench.storage.writing import locked, write_json, write_whole
 
-_CHUNK = 1 << 20
 Follow = Callable[[str, int, Iterable[Any]], None]
 """Takes every item of a long job, which has a name and a number of items, and shows progress."""
 
@@ -94,8 +91,7 @@ def _fetch_published(name: str, published: Published, how: Fetching) -> None:
         raise InputError(msg)
     new, target = weights.folder() / f".{name}.new", weights.folder() / name
     try:
-        new.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(weights.folder() / f".{name}.lock"):
+        with locked(weights.folder() / f".{name}.lock", waiting=lambda: None):
             if target.exists():  # another process fetched it meanwhile
                 return
             record = _checked(name, published, how, new)
@@ -229,31 +225,18 @@ def _store_archive(weight: Weight, archive: Path, target: Path) -> None:
 
 
 def _store(weight: Weight, stream: IO[bytes], target: Path) -> None:
-    """Copy at most the weight's size into a temporary file, check its hash, and only then move it to `target`."""
-    temporary: Path | None = None
+    """Check the hash of at most the weight's size, and only then put it at `target`, also beside other processes."""
+    content = stream.read(weight.size_bytes + 1)
+    if (found := hashlib.sha256(content).hexdigest()) != weight.sha256:
+        _fail(weight, f"the weight's sha256 is {found}, but must be {weight.sha256}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, written = tempfile.mkstemp(prefix=".fetching-", dir=target.parent)
-        temporary = Path(written)
-        seen = hashlib.sha256()
-        with os.fdopen(handle, "wb") as out:
-            left = weight.size_bytes + 1
-            while left and (chunk := stream.read(min(_CHUNK, left))):
-                left -= len(chunk)
-                seen.update(chunk)
-                out.write(chunk)
-            out.flush()
-            os.fsync(out.fileno())
-        if seen.hexdigest() != weight.sha256:
-            _fail(weight, f"the weight's sha256 is {seen.hexdigest()}, but must be {weight.sha256}")
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    except OSError as error:
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=target.parent) as own:
+            write_whole(Path(own, target.name), content)
+            Path(own, target.name).replace(target)
+    except (InputError, OSError) as error:
         msg = f"weight {weight.name!r} cannot be written to {target.parent}: {error}"
         raise InputError(msg) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _fail(weight: Weight, reason: str) -> NoReturn:

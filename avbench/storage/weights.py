@@ -167,7 +167,10 @@ def _total_size(lacking: Sequence[Weight | Published]) -> str:
 
 
 def provide(name: str, file: Path) -> Path:
-    """Link the cache to the user's file or folder of a weight. Raises InputError on an unknown name or missing file."""
+    """Link the cache to the user's file or folder of a weight.
+
+    Raises InputError on an unknown name, and on a file that is missing, holds no weights or is the cache's own.
+    """
     _published(name)
     if not file.exists():
         msg = f"weight {name!r}: {file} does not exist"
@@ -175,11 +178,14 @@ def provide(name: str, file: Path) -> Path:
     if not begins_as_weights(file):
         msg = f"weight {name!r}: {file} {NO_WEIGHTS}"
         raise InputError(msg)
-    link = folder() / name
+    link, source = folder() / name, file.resolve()
+    if source.is_relative_to(link.parent.resolve() / name):
+        msg = f"weight {name!r}: {file} is what the cache has of it already, and would be deleted; move it elsewhere"
+        raise InputError(msg)
     link.parent.mkdir(parents=True, exist_ok=True)
     remove(link)
     record_path(name).unlink(missing_ok=True)  # it describes the weight that was there before
-    link.symlink_to(file.resolve())
+    link.symlink_to(source)
     return link
 
 
