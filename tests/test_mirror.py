@@ -871,6 +871,7 @@ def test_an_address_is_no_folder_in_python_either_and_a_run_is_pulled_from_it(tm
     assert not [*tmp_path.iterdir()]
     advice = "`avbench runs pull s3://bucket/world FOLDER` gets a run"
     assert advice in run_avbench("status", "s3://bucket/world", code=2).stderr
+    assert "pull file:///disk/world FOLDER`" in run_avbench("status", "file:///disk/world", code=2).stderr
 
 
 def test_a_bucket_that_does_not_exist_and_a_server_that_is_gone_are_named(server, tmp_path, monkeypatch):

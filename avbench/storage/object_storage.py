@@ -32,7 +32,8 @@ def address_in(path: Path) -> str | None:
         return None
     import fsspec  # here, because paths do without
 
-    return f"{found[1]}://{found[2]}" if found[1] in fsspec.available_protocols() else None
+    root = "/" if found[1] in ("file", "local") else ""  # before a path, and not before the name of a bucket
+    return f"{found[1]}://{root}{found[2]}" if found[1] in fsspec.available_protocols() else None
 
 
 def require_no_address(path: Path) -> None:
