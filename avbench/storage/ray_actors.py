@@ -27,7 +27,7 @@ from typing import Any
 from avbench.core import InputError, first_line
 from avbench.core.version import __version__
 from avbench.storage.forks import ends_forks
-from avbench.storage.worker_pool import Result, Task, WorkerCrashed, WorkerTimedOut, default_workers, one_thread
+from avbench.storage.worker_pool import Build, Result, Task, WorkerCrashed, WorkerTimedOut, default_workers, one_thread
 
 _TRIES = 2
 """After so many deaths of its actor a task is given up."""
@@ -105,9 +105,7 @@ class RayActors:
             msg = "device 'cuda' is not there: no machine of the Ray cluster has a GPU"
             raise InputError(msg)
 
-    def map_unordered(
-        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Any]]:
+    def map_unordered(self, build: Build[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order; a `WorkerCrashed` stands for a result.
 
         A task whose actor dies is given to another one, once; one that takes too long is not tried again.
@@ -123,7 +121,7 @@ class RayActors:
         most = self.gpus() or int(ray.cluster_resources().get("CPU", 1))
         return _Crew(self, build).done(tasks, min(self.count or most, most, len(tasks)), _TRIES)
 
-    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+    def run_isolated(self, build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
         """Run one task in an actor of its own, once. A crash is returned as `WorkerCrashed`, not raised."""
         self.connect()
         ((_, result),) = _Crew(self, build).done([task], 1, tries=1)
@@ -153,7 +151,7 @@ class _Crew:
     """The actors of one job."""
 
     how: RayActors
-    build: Callable[[], Callable[[Any], Any]]
+    build: Build[Any, Any]
     slots: list[_Slot] = field(default_factory=list)
     lost_loads: int = 0
     """How many actors in a row died while they loaded."""
@@ -268,7 +266,7 @@ class Actor:
         os.environ.update(here.settings)
         sys.path += [place for place in here.path if place not in sys.path]
 
-    def load(self, build: Callable[[], Callable[[Any], Any]]) -> None:
+    def load(self, build: Build[Any, Any]) -> None:
         """Build the worker function.
 
         Raises:
@@ -294,7 +292,7 @@ class Actor:
             msg = f"{error} (on the machine {host} of the Ray cluster)"
             raise InputError(msg) from error
 
-    def call(self, build: Callable[[], Callable[[Any], Any]], task: Any) -> Any:
+    def call(self, build: Build[Any, Any], task: Any) -> Any:
         """Do one task."""
         if self._work is None:  # Ray restarted the actor after it had loaded
             self.load(build)

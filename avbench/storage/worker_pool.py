@@ -26,6 +26,8 @@ from avbench.storage.forks import ends_forks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Build = Callable[[], Callable[[Task], Result]]
+"""Makes the function that does a task."""
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 """Environment variables that limit the threads of numeric libraries; the last is that of macOS."""
@@ -72,16 +74,14 @@ class Pool(Protocol):
     in each worker; it, the tasks and the results must be picklable.
     """
 
-    def map_unordered(
-        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Any]]:
+    def map_unordered(self, build: Build[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order; a `WorkerCrashed` stands for a result.
 
         An exception in a worker is raised here.
         """
         ...
 
-    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Any:
+    def run_isolated(self, build: Build[Task, Result], task: Task) -> Any:
         """Run one task in a worker of its own, once. A crash is returned as `WorkerCrashed`, not raised."""
         ...
 
@@ -104,9 +104,7 @@ class LocalPool:
     imports: Sequence[str] = _SLOW_IMPORTS
     """Modules that are imported once for all workers of this program; its first workers decide."""
 
-    def map_unordered(
-        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Any]]:
+    def map_unordered(self, build: Build[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order.
 
         Raises:
@@ -120,9 +118,7 @@ class LocalPool:
         else:
             yield from self._in_processes(build, tasks)
 
-    def _in_processes(
-        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Any]]:
+    def _in_processes(self, build: Build[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         left = list(range(len(tasks)))
         while left:
             try:
@@ -144,7 +140,7 @@ class LocalPool:
                     alone = run_isolated(build, tasks[number])
                 yield tasks[number], alone
 
-    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+    def run_isolated(self, build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
         return run_isolated(build, task)
 
@@ -158,15 +154,13 @@ class _Lasting:
 
     executor: ProcessPoolExecutor
 
-    def map_unordered(
-        self, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
-    ) -> Iterator[tuple[Task, Any]]:
+    def map_unordered(self, build: Build[Task, Result], tasks: Sequence[Task]) -> Iterator[tuple[Task, Any]]:
         """Yield (task, result) as each task is done, in any order."""
         futures = dict(zip(_submitted(self.executor, build, tasks), tasks, strict=True))
         for future in as_completed(futures):
             yield futures.pop(future), _result(future)
 
-    def run_isolated(self, build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+    def run_isolated(self, build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
         """See `run_isolated` below."""
         return run_isolated(build, task)
 
@@ -208,7 +202,7 @@ def default_workers() -> int:
 
 
 def _in_this_process(
-    build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task], keeps_settings: bool
+    build: Build[Task, Result], tasks: Sequence[Task], keeps_settings: bool
 ) -> Iterator[tuple[Task, Result]]:
     settings = contextlib.nullcontext if keeps_settings else default_settings
     with threads_restored():
@@ -221,7 +215,7 @@ def _in_this_process(
             yield task, result
 
 
-def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> Result | WorkerCrashed:
+def run_isolated(build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
     """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
     try:
         with _pool(1) as pool:
@@ -232,7 +226,7 @@ def run_isolated(build: Callable[[], Callable[[Task], Result]], task: Task) -> R
 
 
 def _submitted(
-    pool: ProcessPoolExecutor, build: Callable[[], Callable[[Task], Result]], tasks: Sequence[Task]
+    pool: ProcessPoolExecutor, build: Build[Task, Result], tasks: Sequence[Task]
 ) -> list[Future[tuple[Result, float]]]:
     """Hand tasks to the workers of a pool, which starts them. Raises InputError where it cannot."""
     with _starting(), huge_pages(), _without_main(build, *tasks):
@@ -476,7 +470,7 @@ def _exit_after_program() -> None:
     os._exit(1)
 
 
-def _call(build: Callable[[], Callable[[Any], Any]], task: Any) -> tuple[Any, float]:
+def _call(build: Build[Any, Any], task: Any) -> tuple[Any, float]:
     """The result of a task, and the peak memory of this process in MiB."""
     global _worker
     with ends_forks():
