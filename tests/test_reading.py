@@ -346,7 +346,12 @@ def test_csv_rows_have_the_cells_of_the_head(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('a,b\n1,"x\ny"\n2\n\n')
     assert list(reading.csv_rows(path, ["a"])) == [{"a": "1", "b": "x\ny"}, {"a": "2", "b": ""}]
-    for content, words in ((b"a,b\n1,2,3\n", "line 2 has 3 cells"), (b"", "no column 'a'"), (b"\xff", "not UTF-8")):
+    path.write_text("a,b,b\n1,2,3\n")
+    assert list(reading.csv_rows(path, ["a"])) == [{"a": "1", "b": "3"}]
+    for content, words in (
+        *((b"a,b\n1,2,3\n", "line 2 has 3 cells"), (b"", "no column 'a'"), (b"\xff", "not UTF-8")),
+        (b"a,b,a\n1,2,3\n", "line 1: the column 'a' occurs twice"),
+    ):
         path.write_bytes(content)
         with pytest.raises(InputError, match=words):
             list(reading.csv_rows(path, ["a"]))

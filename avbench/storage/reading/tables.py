@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,24 +47,28 @@ def csv_head(path: Path) -> list[str]:
     return next((row for _, row in csv_lines(path)), [])
 
 
-def csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[dict[str, str]]:
+def csv_rows(path: Path, needed: Collection[str] = ()) -> Iterator[dict[str, str]]:
     """Yield what `numbered_csv_rows` yields, without the numbers of lines."""
     return (row for _, row in numbered_csv_rows(path, needed))
 
 
-def numbered_csv_rows(path: Path, needed: Iterable[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+def numbered_csv_rows(path: Path, needed: Collection[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a CSV file with a header row: the number of a row's last line, and column name → cell.
 
     A short row is filled with empty cells.
 
     Raises:
-        InputError: it is not UTF-8 or not CSV, lacks a column of `needed`, or a row has more cells than the header.
+        InputError: it is not UTF-8 or not CSV, lacks a column of `needed` or has it twice, or a row has more cells than
+            the header.
     """
     lines = csv_lines(path)
     _, head = next(lines, (0, []))
     if missing := [name for name in needed if name not in head]:
         has = f"it has {', '.join(head[:20])}" if head else "it is empty"
         msg = f"{path}, line 1 has no column {missing[0]!r}; {has}"
+        raise InputError(msg)
+    if twice := [name for name in needed if head.count(name) > 1]:
+        msg = f"{path}, line 1: the column {twice[0]!r} occurs twice; rename or remove one of the two"
         raise InputError(msg)
     for number, row in lines:
         if len(row) > len(head):
