@@ -13,7 +13,7 @@ from command_line import run_avbench
 from parts_of_runs import KEYS, PROTOCOLS, part
 from processes import FORKS
 
-from avbench.core import InputError, Row, Sample
+from avbench.core import InputError, Row, Sample, Score
 from avbench.storage.progress import read_progress, recorded
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.run_merge import merge
@@ -53,6 +53,17 @@ def test_the_stage_and_what_comes_next(tmp_path):
     assert [(one.rows, one.without_value) for one in found.features] == [(16, {"it is silent": 8})]
     shard = part(tmp_path / "s", [key for key in KEYS if key.prompt in ("f0", "f2", "w1", "w3")], shard="1/2")
     assert "runs merge" in status(shard).next and (status(shard).made, status(shard).planned) == (8, 8)
+
+
+def test_a_run_whose_scores_are_of_its_clips_is_evaluated_also_if_another_feature_lacks_rows(tmp_path):
+    """As after an update of avbench and a command with more prompts: nothing completes the rows of the old protocol."""
+    folder = part(tmp_path / "r", KEYS, rows=False)
+    for protocol, keys in zip(PROTOCOLS, (KEYS, KEYS[:3]), strict=True):
+        for key in keys:
+            folder.add_row(protocol, Row(key, folder.samples()[key].sha256, {"of": 0.5}))
+    assert status(folder).stage == "measure"
+    folder.write_scores([Score("walk", "of", 0.5, 10, "a" * 64)], {"a" * 64: {}}, {"values.parquet": b"values"})
+    assert (status(folder).stage, status(folder).next) == ("evaluated", f"avbench report {folder.path} --out report")
 
 
 def test_the_next_step_can_be_typed_where_a_path_has_a_space(tmp_path):

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from avbench.core import InputError, Key, Sample, counted
@@ -145,6 +146,11 @@ def _stage(
         return "sample", again
     if not features:
         return "sampled", f"avbench measure {folder.typed}"
+    if shard is None:
+        with suppress(InputError):
+            folder.require_one_evaluation(VALUES_FILE)
+            folder.require_rows_as_scored()
+            return "evaluated", f"avbench report {folder.typed} --out report"
     if any(one.rows < made for one in features):
         return (
             "measure",
@@ -152,12 +158,7 @@ def _stage(
         )
     if shard is not None:
         return "measured", f"when all shards are there: avbench runs merge OUT {folder.typed} …"
-    try:
-        folder.require_one_evaluation(VALUES_FILE)
-        folder.require_rows_as_scored()
-    except InputError:
-        return "measured", f"avbench evaluate {folder.typed}{_of_earlier_metrics(folder)}"
-    return "evaluated", f"avbench report {folder.typed} --out report"
+    return "measured", f"avbench evaluate {folder.typed}{_of_earlier_metrics(folder)}"
 
 
 def _of_earlier_metrics(folder: RunFolder) -> str:
