@@ -13,6 +13,7 @@ import numpy as np
 from avbench.core.clip import ClipSpec
 from avbench.core.errors import InputError, shown
 from avbench.core.protocol import digest
+from avbench.core.text import is_unicode
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
@@ -88,11 +89,9 @@ def _text(value: object, what: str) -> str:
     if not isinstance(value, str):
         msg = f"{what} has the name {value!r}; names must be text"
         raise InputError(msg)
-    try:
-        value.encode()
-    except UnicodeEncodeError:
+    if not is_unicode(value):
         msg = f"{what} is {value[:60]!a}, which holds half a character (a lone surrogate)"
-        raise InputError(msg) from None
+        raise InputError(msg)
     return value
 
 

@@ -40,6 +40,15 @@ def ended(text: str) -> str:
     return text if text.endswith((".", "!", "?", "…")) else f"{text}."
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can encode a text: it has no half of a character (a lone surrogate), as names in bytes become."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def as_typed(*words: object) -> str:
     """Words of a command as a user types them: quoted for a shell, and a path such as ``-x`` as ``./-x``."""
     texts = [*map(str, words)]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, listed
+from avbench.core.text import is_unicode
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES
 from avbench.storage.media.integrity import ANIMATED_WEBP, is_animated_webp
 
@@ -70,7 +71,7 @@ class Found:
 
 def clips_in(folder: Path) -> Found:
     """Find the clips in a folder and the folders below it. Raises InputError if the folder's own path is not UTF-8."""
-    if not _is_text(folder.resolve()):
+    if not is_unicode(str(folder.resolve())):
         msg = f"{folder} cannot be written into results, because its path is not UTF-8; rename the folder"
         raise InputError(msg)
     left_out: list[tuple[Path, str]] = []
@@ -79,7 +80,7 @@ def clips_in(folder: Path) -> Found:
     frames: set[Path] = set()
     for path in _walked(folder, lambda path, why: left_out.append((path, why))):
         suffix = path.suffix.lower()
-        if suffix in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) and not _is_text(path.relative_to(folder)):
+        if suffix in (*MEDIA_SUFFIXES, *IMAGE_SUFFIXES) and not is_unicode(str(path.relative_to(folder))):
             left_out.append((path, "its name is not UTF-8; rename it"))
         elif suffix in MEDIA_SUFFIXES:
             clips.append(path)
@@ -174,15 +175,6 @@ def mark_of(name: str) -> str:
 def same_name(text: str) -> str:
     """Return a name in composed Unicode (NFC), so that names that look equal are equal."""
     return unicodedata.normalize("NFC", text)
-
-
-def _is_text(path: Path) -> bool:
-    """Whether a path is Unicode text, and not bytes in another encoding: only text can be written into results."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _walked(folder: Path, leave_out: Callable[[Path, str], None]) -> Iterator[Path]:

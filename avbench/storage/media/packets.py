@@ -64,11 +64,10 @@ class Packets:
         """
         return self.starts_inside and self._before_frames is None and self._noted > 1 and self._needs_others
 
-    def lost(self, stamps: Sequence[int | None]) -> int:
+    def lost(self, stamps: Sequence[int]) -> int:
         """Return how many packets at the beginning gave no frame; `stamps` are those of the frames that came."""
-        known = [stamp for stamp in stamps if stamp is not None]
-        unstamped = self._unstamped if known and not self.without_times else 0
-        return unstamped + len(self._lost_stamps(known))
+        unstamped = self._unstamped if stamps and not self.without_times else 0
+        return unstamped + len(self._lost_stamps(stamps))
 
     def lost_a_beginning(self, stamps: Sequence[int]) -> bool:
         """Whether a group of pictures that is there from its beginning gave no frame: it is damaged.
@@ -105,7 +104,7 @@ class Packets:
             places, later = [places[1] - usual, *places[1:]], wait * usual
         return [(place + later) * tick for place in places[len(lost) :]], later * tick
 
-    def _lost_places(self, stamps: Sequence[int | None]) -> list[int]:
+    def _lost_places(self, stamps: Sequence[int]) -> list[int]:
         """Those before the first key frame, and those that follow it in the file and are shown before it."""
         came = set(stamps)
         before = list(takewhile(lambda place: place not in came, self._stamps))

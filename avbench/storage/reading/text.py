@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from avbench.core import InputError
+from avbench.core.text import is_unicode
 from avbench.storage.reading.files import decoded, limits, opened, read_bytes, read_text, size_text, unreadable
 from avbench.storage.reading.types import shaped
 
@@ -100,7 +101,7 @@ def require_plain(value: object, where: str) -> None:
         one, depth = todo.pop()
         wrong = None
         if isinstance(one, str):
-            wrong = None if one.isascii() or _encodes(one) else "a text holds half a surrogate pair, no valid UTF-8"
+            wrong = None if one.isascii() or is_unicode(one) else "a text holds half a surrogate pair, no valid UTF-8"
         elif isinstance(one, bool) or one is None:
             continue
         elif isinstance(one, float):
@@ -117,14 +118,6 @@ def require_plain(value: object, where: str) -> None:
             wrong = f"{one} is a {type(one).__name__}; write it as a text"
         if wrong:
             raise unreadable(where, wrong)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def read_lines(path: Path, shape: type | None = None) -> list[Any]:
