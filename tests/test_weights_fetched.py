@@ -254,6 +254,7 @@ def test_one_sentence_says_what_is_missing(publish, monkeypatch):
     assert message.startswith("2 weights are missing: tiny (about 4 MB, from 127.0.0.1:") and "\n" not in message
     assert "`avbench weights fetch tiny big --accept-licence CC-BY-NC-4.0` fetches about 4 MB and more" in message
     assert message.endswith("and so does --fetch of score, run and measure with the same licences")
+    assert "fetches them, whose sizes are not known, and so does --fetch" in weights.how_to_fetch(["big", "big"])
 
 
 def test_a_folder_comes_from_the_hub_at_one_commit(publish, server, hub):

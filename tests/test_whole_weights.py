@@ -788,6 +788,8 @@ def test_the_files_that_are_read_are_those_that_are_compared(tmp_path):
     check_filled(network, tmp_path, "it")
     (tmp_path / "model.safetensors").unlink()
     refused(network, tmp_path, r": b; read was pytorch_model\.bin of")
+    torch.save(rest, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)  # as before torch 1.6
+    refused(network, tmp_path, r": b; read was pytorch_model\.bin of")
     torch.save(whole, tmp_path / "pytorch_model.bin")
     (tmp_path / "pytorch_model.bin.index.json").write_text("{}")
     check_filled(network, tmp_path, "it")  # loaders take the whole file

@@ -8,6 +8,7 @@ does for some text encoders); then a parameter and a tensor are matched by their
 import json
 import math
 import re
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,4 +275,5 @@ def _names(file: Path) -> Iterator[str]:
         with safe_open(file, "pt") as stored:
             yield from stored.keys()
     else:
-        yield from torch.load(file, map_location="meta", weights_only=True, mmap=True)
+        # torch before 1.6 wrote no zip file, and only one can be mapped into memory
+        yield from torch.load(file, map_location="meta", weights_only=True, mmap=zipfile.is_zipfile(file))

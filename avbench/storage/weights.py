@@ -162,8 +162,10 @@ def _is_there(name: str) -> bool:
 
 
 def _total_size(lacking: Sequence[Weight | Published]) -> str:
-    sizes = [weight.megabytes for weight in lacking]
-    return f"about {sum(size or 0 for size in sizes):.0f} MB" + (" and more" if None in sizes else "")
+    known = [weight.megabytes for weight in lacking if weight.megabytes is not None]
+    if not known:
+        return "them, whose sizes are not known"
+    return f"about {sum(known):.0f} MB" + (" and more" if len(known) < len(lacking) else "")
 
 
 def provide(name: str, file: Path) -> Path:
