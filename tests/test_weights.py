@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from avbench.comparison.arms import opened_arms
 from avbench.core import InputError
 from avbench.storage import fetching, weights
+from avbench.storage.content import content_sha256
 from avbench.storage.pickles import read_arrays, read_pickle, read_state_dict
 
 
@@ -63,6 +65,19 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert weights.folder() == tmp_path / ".cache" / "avbench" / "weights"
+
+
+def test_where_no_home_folder_is_known_files_are_hashed_and_a_path_in_it_is_refused(tmp_path, monkeypatch):
+    """As in a container that runs under a number without a user."""
+    for variable in ("AVBENCH_WEIGHTS", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    (tmp_path / "clip").write_bytes(b"a clip")
+    assert content_sha256(tmp_path / "clip") == sha256(b"a clip")
+    with pytest.raises(InputError, match=r"~/\.cache: the home folder is not known; set the environment variable HOME"):
+        weights.folder()
+    with pytest.raises(InputError, match="~nobody7/runs: the home folder is not known"):
+        opened_arms({"a": "~nobody7/runs"})
 
 
 def test_a_missing_weight_says_what_to_run_and_makes_nothing(tiny):

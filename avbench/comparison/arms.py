@@ -15,6 +15,7 @@ from avbench.comparison.differences import Side
 from avbench.comparison.score_table import check_comparable
 from avbench.core import InputError, Run, checked_name, nearest
 from avbench.statistics.trainings import LEAST_TRAININGS
+from avbench.storage.reading import expanded
 from avbench.storage.run_folder import RunFolder, named_apart
 from avbench.storage.run_view import RunView
 
@@ -176,7 +177,7 @@ def require_alike(arm: Arm, sides: Sequence[Side], allow: Sequence[str]) -> None
 
 def _expanded(given: str | Path) -> list[Path]:
     """The run folders that a path or a pattern names."""
-    place = Path(given).expanduser()
+    place = expanded(given)
     if place.exists() or not has_magic(str(place)):
         return [place]
     pattern = str(place.relative_to(place.anchor))

@@ -40,9 +40,11 @@ def is_the_machines(missing: str | None) -> bool:
 
 
 def cache_folder() -> Path:
-    """The folder for data that can be computed again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. It may not exist."""
-    caches = os.environ.get("XDG_CACHE_HOME")
-    return (Path(caches) if caches else Path.home() / ".cache") / "avbench"
+    """The folder for data that can be computed again: $XDG_CACHE_HOME/avbench or ~/.cache/avbench. It may not exist.
+
+    Raises InputError if neither XDG_CACHE_HOME is set nor a home folder is known.
+    """
+    return reading.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "avbench"
 
 
 class _Hashes:
@@ -55,7 +57,7 @@ class _Hashes:
 
     def find(self, state: os.stat_result) -> str | None:
         """Return the cached hash of a file with this stat result, or None."""
-        with self._lock, contextlib.suppress(sqlite3.Error, OSError):
+        with self._lock, contextlib.suppress(sqlite3.Error, OSError, InputError):
             query = "SELECT sha256 FROM hashes WHERE (device, inode, size, modified, changed) = (?, ?, ?, ?, ?)"
             found = self._connection().execute(query, _stamp(state)).fetchone()
             return found[0] if found else None
@@ -63,7 +65,7 @@ class _Hashes:
 
     def keep(self, state: os.stat_result, sha256: str) -> None:
         """Cache a hash; do nothing if the cache cannot be written."""
-        with self._lock, contextlib.suppress(sqlite3.Error, OSError), self._connection() as connection:
+        with self._lock, contextlib.suppress(sqlite3.Error, OSError, InputError), self._connection() as connection:
             connection.execute("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?, ?, ?, ?)", (*_stamp(state), sha256))
 
     def _connection(self) -> sqlite3.Connection:

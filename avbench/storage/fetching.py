@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 from avbench.core import InputError, nearest
 from avbench.storage import downloads, weights
 from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
-from avbench.storage.reading import file_sha256
+from avbench.storage.reading import expanded, file_sha256
 from avbench.storage.weight_list import Weight
 from avbench.storage.writing import locked, write_json, write_whole
 
@@ -158,7 +158,7 @@ def _link(new: Path, source: HubFiles, paths: Sequence[Path]) -> None:
 def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, follow: downloads.FollowBytes) -> str:
     """Take a weight from a mirror's address, or link to it in a mirror's folder; return where it was."""
     if not mirror.startswith(("http://", "https://")):
-        place = Path(mirror).expanduser() / name
+        place = expanded(mirror) / name
         if not place.exists():
             msg = f"the folder of $AVBENCH_WEIGHTS_MIRROR has no {place}"
             raise InputError(msg)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from avbench.storage.reading import expanded
+
 _PATH = re.compile(r"((?:[a-z-]+:)?)((?:~|[A-Za-z]:(?=[/\\]))?[/\\](?![/\\]).*)", re.DOTALL)
 """``provider:`` or nothing, and an absolute path."""
 _FOLDERS = re.compile(r"(?<![\w./\\~-])(?:~|[A-Za-z]:(?=\\))?[/\\](?:[^/\\\s:;,+'\"]+[/\\])+")
@@ -45,6 +47,6 @@ def shared_command(words: Iterable[Any], options: Mapping[str, Any] | None = Non
 
 def _exists(text: str) -> bool:
     try:
-        return Path(text).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, with a NUL, or no such user
+        return expanded(text).exists()
+    except (OSError, ValueError):  # too long, with a NUL, or no such user
         return False

@@ -18,7 +18,7 @@ from typing import Any
 from avbench.core import InputError, Protocol, counted, digest, nearest
 from avbench.storage.content import cache_folder, content_sha256
 from avbench.storage.published import PUBLISHED, Published
-from avbench.storage.reading import file_sha256, read_json
+from avbench.storage.reading import expanded, file_sha256, read_json
 from avbench.storage.weight_list import WEIGHTS, Weight
 
 NO_WEIGHTS = "is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
@@ -64,7 +64,7 @@ class State:
 def folder() -> Path:
     """Return the cache folder: $AVBENCH_WEIGHTS, else avbench/weights in $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("AVBENCH_WEIGHTS"):
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     return cache_folder() / "weights"
 
 

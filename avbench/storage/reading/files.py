@@ -95,6 +95,15 @@ def exists(path: Path) -> bool:
         return False
 
 
+def expanded(path: str | Path) -> Path:
+    """A path whose ``~`` or ``~user`` at the beginning stands for a home folder. Raises InputError if there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        msg = f"{path}: the home folder is not known; set the environment variable HOME, or give the whole path"
+        raise InputError(msg) from None
+
+
 def read_bytes(path: Path) -> bytes:
     """Read an ordinary file. Raises InputError if it has more than `Limits.text_bytes`."""
     most = limits().text_bytes
