@@ -86,6 +86,16 @@ class Pool(Protocol):
         ...
 
 
+def run_isolated(build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
+    """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
+    try:
+        with _pool(1) as pool:
+            (future,) = _submitted(pool, build, [task])
+            return _result(future)
+    except BrokenProcessPool:
+        return WorkerCrashed()
+
+
 @dataclass(frozen=True)
 class LocalPool:
     """Worker processes of this machine; with 0 of them, tasks are done in this process.
@@ -140,9 +150,7 @@ class LocalPool:
                     alone = run_isolated(build, tasks[number])
                 yield tasks[number], alone
 
-    def run_isolated(self, build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
-        """See `run_isolated` below."""
-        return run_isolated(build, task)
+    run_isolated = staticmethod(run_isolated)
 
 
 @dataclass(frozen=True)
@@ -160,9 +168,7 @@ class _Lasting:
         for future in as_completed(futures):
             yield futures.pop(future), _result(future)
 
-    def run_isolated(self, build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
-        """See `run_isolated` below."""
-        return run_isolated(build, task)
+    run_isolated = staticmethod(run_isolated)
 
 
 @contextlib.contextmanager
@@ -213,16 +219,6 @@ def _in_this_process(
             with ends_forks(), settings():
                 result = work(task)
             yield task, result
-
-
-def run_isolated(build: Build[Task, Result], task: Task) -> Result | WorkerCrashed:
-    """Run one task in a process of its own. A crash is returned as `WorkerCrashed`, not raised."""
-    try:
-        with _pool(1) as pool:
-            (future,) = _submitted(pool, build, [task])
-            return _result(future)
-    except BrokenProcessPool:
-        return WorkerCrashed()
 
 
 def _submitted(
