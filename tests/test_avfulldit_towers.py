@@ -1,6 +1,7 @@
 """Wan and TangoFlux as towers: our walk is diffusers' own forward, and joined they see each other."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shutil
@@ -244,10 +245,10 @@ def test_two_pretrained_towers_are_a_model(pair):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
 def test_unlinked_towers_make_what_diffusers_makes(pair):
-    """Wan's own pipeline, from our noise, over an Euler scheduler of the same timesteps."""
+    """Wan's own pipeline, and Flux's own forward, from our noise over Euler steps at the same timesteps."""
     sizes = {name: value for name, value in SMALL.items() if name != "steps"}
     parts = load_pair(pair / "wan", pair / "tango", PairSettings(**sizes))
-    video, _ = start(parts, Wish("one", 0, "a red ball falls", "a thud"))
+    video, sound = start(parts, Wish("one", 0, "a red ball falls", "a thud"))
     pipeline = diffusers.WanPipeline.from_pretrained(pair / "wan", local_files_only=True)
     pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
     theirs = pipeline.scheduler.set_timesteps
@@ -258,8 +259,29 @@ def test_unlinked_towers_make_what_diffusers_makes(pair):
         **{"height": 16, "width": 32, "num_frames": 5, "guidance_scale": 5.0, "latents": video[None]},
         **{"num_inference_steps": 8, "max_sequence_length": 512},
     ).frames[0]
-    ours = sampled(f"avfulldit:{pair}/wan+{pair}/tango", steps=8).frames
-    assert theirs.std() > 0.02 and abs(ours / 255 - theirs).max() < 0.01
+    ours = sampled(f"avfulldit:{pair}/wan+{pair}/tango", steps=8)
+    assert theirs.std() > 0.02 and abs(ours.frames / 255 - theirs).max() < 0.01
+    with torch.no_grad():
+        heard = flux_alone(parts.dit.audio, parts.audio_text.read(["", "a thud"]), sound[None], 8, 3.0, 4.5)
+        heard = parts.audio_codec.decode(heard, 2000)[0].clamp(-1, 1).numpy()
+    assert heard.std() > 0.02 and abs(ours.audio.waveform - heard).max() < 1e-3 * heard.std()
+
+
+def flux_alone(tower, texts, latents, steps, shift, guidance):
+    """Diffusers' own Flux as TangoFlux's repository samples it; `texts` are the empty caption and the clip's."""
+    weight = texts.mask[..., None].float()
+    pooled = tower.pool((texts.states * weight).sum(1) / weight.sum(1).clamp(min=1))
+    words = torch.cat([texts.states, tower.duration().expand(2, -1, -1)], dim=1)
+    ids, places = torch.zeros(words.shape[1], 3), torch.arange(latents.shape[2])[:, None].expand(-1, 3)
+    t = torch.linspace(1, 0, steps + 1)
+    t = shift * t / (1 + (shift - 1) * t)
+    x = latents.transpose(1, 2)
+    for now, following in itertools.pairwise(t):
+        without, with_it = tower.transformer(
+            x.expand(2, -1, -1), words, pooled, now.expand(2), places, ids, return_dict=False
+        )[0]
+        x = x + (following - now) * (without + guidance * (with_it - without))
+    return x.transpose(1, 2)
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")

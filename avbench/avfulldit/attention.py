@@ -17,8 +17,8 @@ from avbench.core import InputError
 
 Initialisation = Literal["towers", "zero", "random"]
 """Initialisations of the new weights. ``towers``: output rows are zero, so audio's new heads have no effect at first;
-with `link` 0 the joined model is exactly the two towers. ``zero``: the query and key columns are zero as well, but not
-the value columns. ``random``: all random."""
+with `link` 0 and ``vanilla`` positions the joined model is exactly the two towers. ``zero``: the query and key columns
+are zero as well, but not the value columns. ``random``: all random."""
 
 
 class _Stream(nn.Module):

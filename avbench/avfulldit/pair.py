@@ -1,8 +1,8 @@
 """Loads two pretrained towers as one model: the folders of Wan and TangoFlux, and what joint training changed.
 
-Without a trained joint the towers were never trained together, so `link` is 0 by default: each tower generates what it
-would generate alone. Weights are read from safetensors only. The sampling is the paper's. Source of TangoFlux's form:
-its repository (declare-lab/TangoFlux); of Wan's: diffusers.
+Without a trained joint the towers were never trained together, so `link` is 0 by default. Weights are read from
+safetensors only. The sampling is the paper's. Source of TangoFlux's form: its repository (declare-lab/TangoFlux); of
+Wan's: diffusers.
 """
 
 from dataclasses import dataclass, replace
@@ -34,9 +34,10 @@ _TANGOFLUX_FIELDS = ("audio_seq_len", "text_encoder_name", "max_duration", *_FLU
 
 @dataclass(frozen=True)
 class PairSettings:
-    """The clips that two joined towers make, and how the towers are joined. The defaults are the paper's.
+    """The clips that two joined towers make, and how the towers are joined.
 
-    Wan 2.1 makes 16 frames a second, and Wan 2.2 5B, which the paper joins, 24.
+    The size is the paper's. It states 2 s and no rate; its published clips have 33 frames at 16 fps. Wan 2.1 makes 16
+    frames a second, and Wan 2.2 5B, which the paper joins, 24, of which 49 are 2 s.
     """
 
     width: int = 320

@@ -62,6 +62,9 @@ class AVFullDiT:
             device = device or ("cuda" if torch.cuda.is_available() else "cpu")
             of_pair["dtype"] = _DTYPES[of_pair.get("dtype") or ("float32" if device == "cpu" else "bfloat16")]
             self._parts = load_pair(**places, settings=PairSettings(**of_pair))
+            if "trained" not in places and self._parts.dit.link == 0:  # TangoFlux as it is, and not at Wan's positions
+                assert self._parts.dit.joint is not None
+                self._parts.dit.joint = replace(self._parts.dit.joint, positions="vanilla", joint_layout="own")
             self.batch_size = 1  # a batch is always filled, and these models are large
             self.most_workers = 1
         else:
