@@ -378,7 +378,7 @@ def test_what_a_pipeline_has_no_argument_for(built, monkeypatch):
         ({"offload": "model"}, "there is only the CPU"),
         ({"offload": "group", "device": "cuda:7"}, "device=cuda:7: torch finds no GPU here"),
         ({"cache": "tea"}, "choices: first-block"),
-        ({"compile": "maybe"}, "compile=maybe: true or false"),
+        ({"compile": "maybe"}, "compile is 'maybe'; it must be true or false"),
         ({"steps": 0}, "steps is 0"),
         ({"context_parallel": 0}, "context_parallel is 0; it must be a whole number"),
         ({"context_parallel": 2, "compile": True}, "context_parallel=2 and -M compile= cannot be combined"),

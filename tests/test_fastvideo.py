@@ -125,9 +125,9 @@ def test_what_is_wrong_is_said(fastvideo):
         ({"call": {"seed": 3}}, "'seed' is no field of FastVideo's SamplingParam that can be given"),
         ({"call": {"sigma": 3}}, "'sigma' is no field .* did you mean 'sigmas'"),
         ({"call": {"num_frames": 5}, "frames": 9}, "num_frames is the setting frames: give -M frames="),
-        ({"call": 5}, "-M call=5: it must be an object of arguments"),
-        ({"load": "num_gpus=2"}, "-M load=num_gpus=2: it must be an object of arguments"),
-        ({"negative_prompt": 3}, "-M negative_prompt=3: it must be text"),
+        ({"call": 5}, "call is 5; it must be an object"),
+        ({"load": "num_gpus=2"}, "load is 'num_gpus=2'; it must be an object"),
+        ({"negative_prompt": 3}, "negative_prompt is 3; it must be text"),
     ):
         with pytest.raises(InputError, match=words):
             generators.build("fastvideo:known/model", settings)

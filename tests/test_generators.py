@@ -57,9 +57,9 @@ def test_a_strength_that_would_do_nothing_is_refused(variant):
     ):
         ToyWorld(variant, strength=5)
     for wrong in (float("nan"), "much", True):
-        with pytest.raises(InputError, match=f"strength is {wrong!r}; it must be a number"):
+        with pytest.raises(InputError, match=f"strength is {wrong!r}; it must be 0 or a number"):
             ToyWorld("noisy", strength=wrong)
-    with pytest.raises(InputError, match="toyworld:blurred needs a strength of 0 or more, not -1"):
+    with pytest.raises(InputError, match="strength is -1; it must be 0 or a number above it"):
         ToyWorld("blurred", strength=-1)
 
 

@@ -14,7 +14,7 @@ from avbench.comparison.plan import Plan
 from avbench.core import InputError, Shard, Subset, as_typed, checked_name, plain_number, shown
 from avbench.generation.detect import detect
 from avbench.generation.names import run_name, split_name
-from avbench.generation.settings import check_counts
+from avbench.generation.settings import check_kinds
 from avbench.metrics.columns import columns_named
 from avbench.metrics.evaluate import listed_names
 from avbench.storage.fetching import Fetching
@@ -159,7 +159,7 @@ def _one_or_several(given: Any) -> list[Any]:
 def require_counts(**given: int | None) -> None:
     """Raise InputError unless each of these arguments is a whole number of at least 1, or None where it is optional."""
     plain = {name: int(count) if isinstance(count, np.integer) else count for name, count in given.items()}
-    check_counts(**{name: count for name, count in plain.items() if count is not None})
+    check_kinds({name: count for name, count in plain.items() if count is not None}, counts=plain)
 
 
 _KINDS: dict[str, tuple[Any, str]] = {

@@ -53,9 +53,10 @@ def check_settings(
 
 def check_attributes(model: Any, name: str) -> None:
     """Raise InputError unless what a generator of others says of itself can be used, and its settings be recorded."""
-    check_counts(**{f"{name}.batch_size": getattr(model, "batch_size", 1)})
+    counts = {f"{name}.batch_size": getattr(model, "batch_size", 1)}
     if concurrency := getattr(model, "concurrency", None):
-        check_counts(**{f"{name}.concurrency": concurrency})
+        counts[f"{name}.concurrency"] = concurrency
+    check_kinds(counts, counts=counts)
     check_recordable(getattr(model, "settings", {}), f"{name}.settings")
 
 
@@ -103,39 +104,34 @@ def check_template(template: str, setting: str) -> None:
         raise InputError(msg)
 
 
-def check_positive(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a number above 0."""
-    _check_numbers(numbers, lambda number: 0 < number < math.inf, "a number above 0")
+def check_kinds(settings: Mapping[str, Any], **named: Iterable[str]) -> None:
+    """Raise InputError unless every setting has its kind.
+
+    Args:
+        settings: those that were given; names of others count for nothing.
+        **named: kind, as in _KINDS → names of settings.
+    """
+    for kind, names in named.items():
+        fits, must = _KINDS[kind]
+        for name in names:
+            if name in settings and not fits(settings[name]):
+                msg = f"{name} is {settings[name]!r}; it must be {must}"
+                raise InputError(msg)
 
 
-def check_counts(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a whole number of at least 1."""
-    _check_numbers(numbers, lambda number: type(number) is int and number >= 1, "a whole number of at least 1")
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def check_finite(**numbers: Any) -> None:
-    """Raise InputError unless every setting is a number, neither infinite nor NaN."""
-    _check_numbers(numbers, math.isfinite, "a number")
-
-
-def check_flags(**flags: Any) -> None:
-    """Raise InputError unless every setting is true or false: text such as ``no`` would count as true."""
-    for name, flag in flags.items():
-        if not isinstance(flag, bool):
-            msg = f"{name} is {flag!r}; it must be true or false"
-            raise InputError(msg)
-
-
-def check_texts(**texts: Any) -> None:
-    """Raise InputError unless every setting is text that is not empty."""
-    for name, text in texts.items():
-        if not isinstance(text, str) or not text:
-            msg = f"{name} is {text!r}; it must be text that is not empty"
-            raise InputError(msg)
-
-
-def _check_numbers(numbers: Mapping[str, Any], fits: Callable[[float], bool], must: str) -> None:
-    for name, number in numbers.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or not fits(number):
-            msg = f"{name} is {number!r}; it must be {must}"
-            raise InputError(msg)
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "counts": (lambda one: type(one) is int and one >= 1, "a whole number of at least 1"),
+    "positive": (lambda one: _is_number(one) and one > 0, "a number above 0"),
+    "weights": (lambda one: _is_number(one) and one >= 0, "0 or a number above it"),
+    "shares": (lambda one: _is_number(one) and 0 <= one <= 1, "between 0 and 1"),
+    "numbers": (_is_number, "a number"),
+    "flags": (lambda one: isinstance(one, bool), "true or false"),  # text such as `no` would count as true
+    "names": (lambda one: isinstance(one, str) and one != "", "text that is not empty"),
+    "captions": (lambda one: isinstance(one, str), "text"),
+    "objects": (lambda one: isinstance(one, Mapping), "an object of names and values"),
+}
+"""Kind of a setting → whether a value is of it, and how to say what it must be."""

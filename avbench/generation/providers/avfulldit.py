@@ -19,7 +19,7 @@ from avbench.avfulldit.pair import PairSettings, load_pair
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.core import InputError, counted, first_line, frame_rate, nearest, require_known
 from avbench.generation.detect import fingerprint
-from avbench.generation.settings import check_counts, check_finite, check_positive, check_texts
+from avbench.generation.settings import check_kinds
 from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
 
@@ -157,28 +157,21 @@ def _checked(target: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], 
 
 
 def _check(given: Mapping[str, Any]) -> None:
-    counts = ("steps", "joint_layers", "frames", "width", "height")
-    check_counts(**{name: given[name] for name in counts if name in given})
-    check_texts(**{name: given[name] for name in ("device", "solver") if name in given})
-    if wrong := [name for name in ("video_negative", "audio_negative") if not isinstance(given.get(name, ""), str)]:
-        msg = f"{wrong[0]} is {given[wrong[0]]!r}; it must be text"
-        raise InputError(msg)
-    if "shift" in given:
-        check_positive(shift=given["shift"])
+    check_kinds(
+        given,
+        counts=("steps", "joint_layers", "frames", "width", "height"),
+        names=("device", "solver"),
+        captions=("video_negative", "audio_negative"),
+        positive=("shift",),
+        numbers=("video_guidance", "audio_guidance"),
+        weights=("audio_again",),
+        shares=("link",),
+    )
     if "fps" in given:
         frame_rate(given["fps"])
-    check_finite(**{name: given[name] for name in ("video_guidance", "audio_guidance") if name in given})
-    again = given.get("audio_again", 0)
-    if isinstance(again, bool) or not isinstance(again, int | float) or not 0 <= again < float("inf"):
-        msg = f"audio_again is {again!r}; it must be 0, for no second pass over the sound, or a weight above 0"
-        raise InputError(msg)
     for name, known in (("solver", _SOLVERS), ("dtype", _DTYPES)):
         if name in given:
             require_known(name, given[name], known)
-    link = given.get("link", 0)
-    if isinstance(link, bool) or not isinstance(link, int | float) or not 0 <= link <= 1:
-        msg = f"link is {link!r}; it must be between 0, which separates the towers, and 1"
-        raise InputError(msg)
 
 
 def _places(target: str) -> list[Path]:

@@ -37,7 +37,7 @@ from typing import Any, BinaryIO
 from avbench.core import ClipSpec, HopelessError, InputError, frame_rate, listed
 from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
-from avbench.generation.settings import check_counts, check_positive
+from avbench.generation.settings import check_kinds
 from avbench.generation.table import Made, Request
 from avbench.storage.clip_files import SOUND_BESIDE
 from avbench.storage.content import content_sha256
@@ -108,8 +108,8 @@ class Command:
         if script and not script.startswith("-") and not (exists(Path(script)) or shutil.which(script)):
             msg = f"cmd:{target}: there is no script {script!r}"
             raise InputError(msg)
-        check_counts(batch=batch, concurrency=concurrency)
-        check_positive(timeout=timeout)
+        limits = {"batch": batch, "concurrency": concurrency, "timeout": timeout}
+        check_kinds(limits, counts=["batch", "concurrency"], positive=["timeout"])
         self.batch_size, self.concurrency, self._timeout_seconds = batch, concurrency, timeout
         self._frame_rate = None if fps is None else frame_rate(fps)
         self._lengths: set[tuple[ClipSpec | None, int]] = set()

@@ -20,7 +20,7 @@ import numpy as np
 from avbench.core import Audio, Clip, InputError, UnusableError, first_line, frame_rate, if_missing, nearest
 from avbench.generation.detect import fingerprint
 from avbench.generation.model_output import array_of, audio_of, pixels_of
-from avbench.generation.settings import captioned, check_counts, check_finite, check_template
+from avbench.generation.settings import captioned, check_kinds, check_template
 from avbench.generation.table import Made, Request
 from avbench.storage.reading import exists
 
@@ -70,19 +70,14 @@ class FastVideo:
                 f"fastvideo has no setting {unknown[0]!r}; {nearest(unknown[0], [*_NAMES, 'caption', 'load', 'call'])}"
             )
             raise InputError(msg)
-        for name, given in (("load", load), ("call", call)):
-            if given is not None and not isinstance(given, Mapping):
-                msg = f"-M {name}={given}: it must be an object of arguments"
-                raise InputError(msg)
-        if not isinstance(settings.get("negative_prompt", ""), str):
-            msg = f"-M negative_prompt={settings['negative_prompt']}: it must be text"
-            raise InputError(msg)
+        objects = {name: one for name, one in (("load", load), ("call", call)) if one is not None}
+        counts = ("width", "height", "frames", "steps")
+        kinds = {"counts": counts, "numbers": ["guidance"], "captions": ["negative_prompt"], "objects": objects}
+        check_kinds({**settings, **objects}, **kinds)
         if ours := [(name, field) for name, field in _NAMES.items() if field in (call or {})]:
             msg = f"-M call: {ours[0][1]} is the setting {ours[0][0]}: give -M {ours[0][0]}="
             raise InputError(msg)
-        check_counts(**{one: settings[one] for one in ("width", "height", "frames", "steps") if one in settings})
         check_template(caption, "caption")
-        check_finite(**{"guidance": settings["guidance"]} if "guidance" in settings else {})
         self._target, self._load, self._caption = target, dict(load or {}), caption
         self._param = package.SamplingParam.from_pretrained(target)
         self._known = self._param != package.SamplingParam()

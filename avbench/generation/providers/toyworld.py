@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from avbench.core import Audio, Clip, InputError, nearest
-from avbench.generation.settings import check_finite
+from avbench.generation.settings import check_kinds
 from avbench.generation.table import Made, Request
 from avbench.toyworld import FAMILIES, Scene, make_clip, random_scene
 
@@ -153,10 +153,8 @@ class ToyWorld:
             if target not in takes:
                 msg = f"toyworld:{target} has no strength; those that have one: {', '.join(takes)}"
                 raise InputError(msg)
-            check_finite(strength=strength)
-            if strength < 0 and target != "sound-shifted":  # there it makes the sound early
-                msg = f"toyworld:{target} needs a strength of 0 or more, not {strength:g}"
-                raise InputError(msg)
+            kind = "numbers" if target == "sound-shifted" else "weights"  # below 0 the sound is early
+            check_kinds({"strength": strength}, **{kind: ["strength"]})
         self._world = WORLDS.get(target, {})
         self._change, usual = CHANGES.get(target, (None, 0.0))
         self._strength = usual if strength is None else strength

@@ -18,7 +18,7 @@ from typing import Any
 from avbench.core import InputError, counted, first_line, listed, nearest, require_known
 from avbench.generation.detect import detect
 from avbench.generation.diffusers_package import silenced
-from avbench.generation.settings import check_finite
+from avbench.generation.settings import check_kinds
 from avbench.storage.reading import read_json, tensor_header
 
 DENOISERS = ("transformer", "transformer_2", "unet")
@@ -110,7 +110,7 @@ def read_adapters(
             msg = f"-M lora: {path} is no LoRA: none of its tensors has the name of a LoRA's"
             raise InputError(msg)
         file, strength = lora_file(path), plain.get("scale", scale)
-        check_finite(**{f"{path}: lora_scale": strength})
+        check_kinds({(name := f"{path}: lora_scale"): strength}, numbers=[name])
         contents = _contents(file)
         place = _component(file, contents, plain.get("component", component), classes)
         found.append(Adapter(file, place, float(strength)))

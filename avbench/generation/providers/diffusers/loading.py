@@ -18,7 +18,7 @@ from avbench.generation.diffusers_package import class_named, diffusers, silence
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
-from avbench.generation.settings import check_counts
+from avbench.generation.settings import check_kinds
 from avbench.storage.downloads import hub_refusal
 from avbench.storage.reading import exists
 
@@ -535,7 +535,7 @@ def _check_ranks(placement: Placement) -> None:
     import torch
 
     count = placement.context_parallel
-    check_counts(context_parallel=count)
+    check_kinds(vars(placement), counts=["context_parallel"])
     if count == 1:
         return
     for name in ("offload", "device_map", "compile"):

@@ -44,7 +44,7 @@ from avbench.generation.providers.diffusers.loading import (
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.providers.diffusers.ranks import Ranks, fresh
 from avbench.generation.providers.diffusers.settings import CallSettings, decide
-from avbench.generation.settings import captioned, check_finite, check_positive, check_template, grouped
+from avbench.generation.settings import captioned, check_kinds, check_template, grouped
 from avbench.generation.table import Made, Request
 from avbench.storage.content import content_sha256
 from avbench.storage.reading import file_sha256
@@ -52,7 +52,7 @@ from avbench.storage.reading import file_sha256
 _FITTED = ("width", "height", "frames")
 """Settings that are rounded up to what the model can make."""
 _UNMODULAR = ("device_map", "offload", "context_parallel")
-_COUNTS = (*_FITTED, "steps")
+_TEXTS = ("dtype", "vae_dtype", "device", "device_map", "offload", "attention", "cache")
 _PARTS = ("component", "single file", "GGUF", "pickle")
 
 
@@ -79,7 +79,7 @@ def _placed(held: Held, vae_dtype: str | None, *, allow_pickle: bool) -> Placeme
     chosen |= {"device": device, "dtype": held.dtype or ("float32" if device == "cpu" else "bfloat16")}
     chosen |= {"vae_dtype": held.vae_dtype or vae_dtype, "allow_pickle": allow_pickle}
     placement = Placement(**chosen)
-    check_positive(cache_threshold=placement.cache_threshold)
+    check_kinds(vars(placement), positive=["cache_threshold"])
     check_placement(placement)
     return placement
 
@@ -99,7 +99,7 @@ class Diffusers:
             msg = f"-M {empty[0]}= is null, which would leave the preset's value in force: leave it out{how}"
             raise InputError(msg)
         loaded, asked, held = grouped(settings, Loaded, CallSettings, Held)
-        _check_kinds({**vars(loaded), **vars(asked), **vars(held)})
+        _check_settings({**vars(loaded), **vars(asked), **vars(held)})
         self._source = _source(target, loaded)
         pipeline, index = self._source.pipeline, self._source.index
         if not loaded.allow_pickle:
@@ -269,37 +269,23 @@ class Diffusers:
         return {name: path for name, path in found.items() if path is not None}
 
 
-_KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("compile", "vae_tiling", "trust_remote_code", "allow_pickle"), (bool, "true or false")),
-    **dict.fromkeys(
-        (
-            *("base", "component", "revision", "preset", "negative_prompt", "caption", "images", "dtype", "vae_dtype"),
-            *("device", "device_map", "offload", "attention", "cache"),
-        ),
-        (str, "it must be text"),
-    ),
-    **dict.fromkeys(("guidance", "guidance_2", "flow_shift", "lora_scale"), (int | float, "it must be a number")),
-    **dict.fromkeys(_COUNTS, (int, "it must be a whole number")),
-    "call": (Mapping, "it must be an object of arguments"),
-}
-"""Setting → the type that it must have, and how to say so."""
-
-
-def _check_kinds(settings: Mapping[str, Any]) -> None:
-    """Raise InputError if a setting has a wrong type, before anything is loaded."""
-    for name, value in settings.items():
-        kinds, words = _KINDS.get(name, (object, ""))
-        strange = isinstance(value, bool) and kinds not in (bool, object)
-        if value is not None and (strange or not isinstance(value, kinds)):
-            msg = f"-M {name}={value}: {words}"
-            raise InputError(msg)
-        if value in ("", []) and name != "negative_prompt":
-            msg = f"-M {name}= is empty: leave it out, or give a value"
-            raise InputError(msg)
-    if settings["caption"] is not None:
-        check_template(settings["caption"], "caption")
-    check_finite(**{name: settings[name] for name in ("guidance", "guidance_2") if settings[name] is not None})
-    check_positive(**{name: settings[name] for name in (*_COUNTS, "flow_shift") if settings[name] is not None})
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise InputError if a setting has a wrong type or value, before anything is loaded."""
+    if empty := [name for name, value in settings.items() if value in ("", []) and name != "negative_prompt"]:
+        msg = f"-M {empty[0]}= is empty: leave it out, or give a value"
+        raise InputError(msg)
+    given = {name: value for name, value in settings.items() if value is not None}
+    check_kinds(
+        given,
+        flags=("compile", "vae_tiling", "trust_remote_code", "allow_pickle"),
+        captions=("base", "component", "revision", "preset", "caption", "images", "negative_prompt", *_TEXTS),
+        counts=(*_FITTED, "steps"),
+        numbers=("guidance", "guidance_2", "lora_scale"),
+        positive=("flow_shift",),
+        objects=("call",),
+    )
+    if "caption" in given:
+        check_template(given["caption"], "caption")
 
 
 def _source(target: str, asked: Loaded) -> Source:

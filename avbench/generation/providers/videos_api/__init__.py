@@ -42,15 +42,7 @@ from avbench.generation.providers.videos_api.shapes import (
     is_refusal,
     model_report,
 )
-from avbench.generation.settings import (
-    captioned,
-    check_counts,
-    check_flags,
-    check_positive,
-    check_template,
-    check_texts,
-    grouped,
-)
+from avbench.generation.settings import captioned, check_kinds, check_template, grouped
 from avbench.generation.table import Made, Request
 from avbench.storage.servers import Answer, BrokenError, Deadline, LostError, Server
 
@@ -89,16 +81,12 @@ class Content:
     """``multipart`` or ``json``, if the server needs another form than the usual one."""
 
     def __post_init__(self) -> None:
-        check_texts(shape=self.shape, text=self.text)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        check_kinds(given, names=["shape", "text"], objects=["extra"], counts=["frames", "width", "height"])
         require_known("shape", self.shape, SHAPES)
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
             raise InputError(msg)
-        if self.extra is not None and not isinstance(self.extra, Mapping):
-            msg = f"extra is {self.extra!r}; it must be an object of further fields of the request"
-            raise InputError(msg)
-        counts = {name: getattr(self, name) for name in ("frames", "width", "height")}
-        check_counts(**{name: count for name, count in counts.items() if count is not None})
         check_template(self.text, "text")
 
     @property
@@ -139,10 +127,8 @@ class Handling:
     """Accept clips of one run from different models, as the server reports them."""
 
     def __post_init__(self) -> None:
-        check_counts(concurrency=self.concurrency)
-        check_flags(resubmit=self.resubmit, mixed=self.mixed)
-        names = ("deadline", "poll_seconds", "most_megabytes")
-        check_positive(**{name: getattr(self, name) for name in names})
+        positive = ("deadline", "poll_seconds", "most_megabytes")
+        check_kinds(vars(self), counts=["concurrency"], flags=["resubmit", "mixed"], positive=positive)
 
 
 class VideosAPI:
