@@ -370,13 +370,11 @@ def _noise(seconds: float) -> Audio:
 
 def sampled(device: str, rounds: int) -> Answer:
     """AVFullDiT's bundled arm: seconds per clip one at a time, and on a GPU sixteen at a time."""
-    from avbench.avfulldit import bundled
+    from avbench.avfulldit import BUNDLED
     from avbench.avfulldit.checkpoint import load
     from avbench.avfulldit.pipeline import Wish, make
 
-    if (folder := bundled(ARM)) is None:
-        return {"skipped": f"the checkpoint {ARM} is not there"}
-    parts = load(folder)
+    parts = load(BUNDLED[ARM])
     parts.dit.eval()
     parts.to(device)
     wishes = [Wish(f"bench-{k}", k, "a red ball falls", "a ball hits the ground") for k in range(16)]

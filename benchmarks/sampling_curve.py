@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from avbench.avfulldit import bundled
+from avbench.avfulldit import BUNDLED
 from avbench.avfulldit.checkpoint import load
 from avbench.avfulldit.pipeline import Wish, make
 from avbench.storage.run_folder import RunFolder
@@ -48,9 +48,7 @@ def _avbench(*command: str) -> None:
 def clip_seconds(arm: str, steps: int) -> float:
     """Processor time of one clip."""
     torch.set_num_threads(1)
-    folder = bundled(arm)
-    assert folder is not None  # the command line offers bundled arms only
-    parts = load(folder)
+    parts = load(BUNDLED[arm])
     parts.sampling = replace(parts.sampling, steps=steps)
     parts.dit.eval()
     prompts = load_subset(SUBSET).prompts[:BATCH]
@@ -65,7 +63,7 @@ def main() -> None:
     """Make the runs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--arm", default="toy-t2av", choices=[name for name in bundled() if name != "toy-audio"])
+    parser.add_argument("--arm", default="toy-t2av", choices=[name for name in BUNDLED if name != "toy-audio"])
     parser.add_argument("--steps", type=int, nargs="+", default=[4, 6, 8, 12, 16, 24])
     parser.add_argument("--shift", type=float, help="instead of the checkpoint's, which is 2")
     parser.add_argument("--limit", type=int, help="only the first prompts")

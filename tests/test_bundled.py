@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from avbench.avfulldit import bundled, checkpoint
+from avbench.avfulldit import BUNDLED, checkpoint
 from avbench.avfulldit.pipeline import Wish, make, start
 from avbench.core import InputError
 from avbench.generation import table as generators
@@ -20,7 +20,7 @@ ARMS = ("toy-t2v", "toy-t2av")
 
 @functools.cache
 def parts(arm):
-    return checkpoint.load(bundled(arm))
+    return checkpoint.load(BUNDLED[arm])
 
 
 def prompts():
@@ -34,7 +34,7 @@ def clips(arm):
 
 
 def test_the_arms_were_trained_alike():
-    assert same_settings(*map(bundled, ARMS)) == []
+    assert same_settings(*map(BUNDLED.get, ARMS)) == []
 
 
 def test_the_arms_start_from_the_same_video_noise():
@@ -49,7 +49,7 @@ def test_a_folder_with_the_name_of_a_bundled_arm_is_run_by_its_path(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     weights = {name: AVFullDiT(name).settings["weights"] for name in ARMS}
     assert AVFullDiT("toy-t2v").remarks([]) == []
-    shutil.copytree(bundled("toy-t2av"), "toy-t2v")
+    shutil.copytree(BUNDLED["toy-t2av"], "toy-t2v")
     for typed in ("toy-t2v", "./toy-t2v", str(tmp_path / "toy-t2v"), "avfulldit:./toy-t2v"):
         assert generators.build(typed, {}).settings["weights"] == weights["toy-t2av"], typed
     own = generators.build("avfulldit:toy-t2v", {})

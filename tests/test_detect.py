@@ -3,7 +3,6 @@
 import json
 import shutil
 import struct
-from pathlib import Path
 
 import diffusers
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import tiny_pipelines
 from safetensors.numpy import save_file
 
-from avbench.avfulldit import bundled
+from avbench.avfulldit import BUNDLED
 from avbench.core import Audio, Clip, InputError
 from avbench.generation import table as generators
 from avbench.generation.detect import detect, makes, needs
@@ -130,7 +129,7 @@ def test_the_other_kinds(tmp_path):
     clips.mkdir()
     write_clip(Clip(np.zeros((2, 16, 16, 3), np.uint8), 8), clips / "one.mkv")
     assert detect(clips).model == f"clips:{clips}"
-    own = detect(Path(bundled("toy-t2av")))
+    own = detect(BUNDLED["toy-t2av"])
     assert (own.kind, own.makes, own.model) == ("AVFullDiT", "video + audio", f"avfulldit:{own.path}")
 
 

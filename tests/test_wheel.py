@@ -25,12 +25,12 @@ def test_an_installed_wheel_finds_what_it_ships(tmp_path):
     (site / "dependencies.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
     code = (
         "import avbench; from avbench.metrics import reference; from avbench.subsets import loading as subsets\n"
-        "from avbench.avfulldit import bundled\n"
+        "from avbench.avfulldit import BUNDLED\n"
         "for name in subsets.names():\n"
         "    subset = subsets.load(name)\n"
         "    found = name in reference.names() and reference.find(subset).subset_digest == subset.digest\n"
         "    print(avbench.__file__, name, len(subset.prompts), found)\n"
-        "print(avbench.__file__, *bundled())"
+        "print(avbench.__file__, *BUNDLED)"
     )
     elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path, env=elsewhere)

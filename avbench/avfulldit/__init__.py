@@ -6,18 +6,6 @@ trains.
 """
 
 from pathlib import Path
-from typing import overload
 
-_CHECKPOINTS = Path(__file__).parent / "checkpoints"
-
-
-@overload
-def bundled() -> list[str]: ...
-@overload
-def bundled(name: str) -> Path | None: ...
-def bundled(name: str | None = None) -> list[str] | Path | None:
-    """The names of the bundled checkpoints, or the folder of one (None if it is none)."""
-    names = sorted(path.name for path in _CHECKPOINTS.glob("*") if path.is_dir())
-    if name is None:
-        return names
-    return _CHECKPOINTS / name if name in names else None
+BUNDLED = {path.name: path for path in sorted((Path(__file__).parent / "checkpoints").glob("*")) if path.is_dir()}
+"""Name of a bundled checkpoint → its folder."""

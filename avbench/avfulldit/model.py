@@ -80,15 +80,10 @@ def step_jointly(
 
 
 def walk_alone(
-    tower: Tower,
-    latents: Tensor,
-    t: Tensor,
-    text: Text,
-    positions: Tensor | None = None,
-    step: Callable[..., Tensor] = step_alone,
+    tower: Tower, latents: Tensor, t: Tensor, text: Text, step: Callable[..., Tensor] = step_alone
 ) -> Tensor:
     """Compute the velocity of one tower, block by block."""
-    stream = Stream(tower, latents, t, text, tower.positions(latents) if positions is None else positions)
+    stream = Stream(tower, latents, t, text, tower.positions(latents))
     for block in tower.blocks:
         stream.hidden = step(block, stream.hidden, stream.condition, stream.turn)
     return stream.finish()

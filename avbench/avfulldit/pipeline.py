@@ -80,14 +80,9 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         return of_video, of_audio
 
     latents, audio_latents = integrate(velocity, (video, audio), sampling)
+    assert video is not None and latents is not None and parts.video_codec is not None  # a clip has frames
     audio_text = texts[1]
-    if (
-        sampling.audio_again
-        and video is not None
-        and latents is not None
-        and audio is not None
-        and audio_text is not None
-    ):
+    if sampling.audio_again and audio is not None and audio_text is not None:
         # without the negative captions
         own = Text(audio_text.states[-batch:], None if audio_text.mask is None else audio_text.mask[-batch:])
         audio_latents = _sound_again(parts, velocity, (video, latents), audio, own)
@@ -95,7 +90,6 @@ def make(parts: Parts, wishes: Sequence[Wish], batch: int) -> list[Clip]:
         if part is not None and (bad := int((~part.isfinite()).sum())):
             msg = f"the model's {what} latents hold {bad} values of {part.numel()} that are NaN or infinite"
             raise UnusableError(msg)
-    assert latents is not None and parts.video_codec is not None  # a clip has frames
     frames = parts.video_codec.decode(latents).cpu().numpy()
     waves = None
     if audio_latents is not None:

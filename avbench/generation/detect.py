@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avbench.avfulldit import bundled
+from avbench.avfulldit import BUNDLED
 from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
 from avbench.generation.diffusers_package import class_named
@@ -170,7 +170,7 @@ def _folder(path: Path) -> Detected:
         plain = read_json(path / "config.json", dict)
         if str(plain.get("format")).startswith("avfulldit-"):
             arms = ["video"] * ("video" in plain) + ["audio"] * ("audio" in plain)
-            place = f"./{path}" if bundled(str(path)) else path  # the bare name is the bundled checkpoint's
+            place = f"./{path}" if str(path) in BUNDLED else path  # the bare name is the bundled checkpoint's
             runs = f"avfulldit:{place}" if "video" in plain else None
             return Detected(path, "AVFullDiT", "AVFullDiT", " + ".join(arms), (), runs)
         if "audio_seq_len" in plain and (path / "tangoflux.safetensors").is_file():

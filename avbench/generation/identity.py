@@ -1,6 +1,6 @@
 """Identifies a user's own model by content: the hashes of its code and of the files that its settings name.
 
-`source_files` follows a Python file's imports to other files of the user's; `named_inputs` finds the paths in a command
+`source_files` follows a Python file's imports to other files of the user's; `named_paths` finds the paths in a command
 line or in settings. Changed code, or another checkpoint under the same name, thus counts as another model.
 """
 
@@ -43,7 +43,7 @@ def identity(kind: Any, words: Iterable[Any]) -> dict[str, Any]:
         hashes["source_sha256"] = content_sha256(path)
         if others := {name: sha for name, sha in files.items() if name != own}:
             hashes["imports_sha256"] = others
-    if found := named_inputs(words):
+    if found := {text: fingerprint(Path(text)) for text in named_paths(words)}:
         hashes["inputs"] = found
     return hashes
 
@@ -160,11 +160,6 @@ def placed(path: Path) -> Path:
     model, or the python of an environment.
     """
     return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
-
-
-def named_inputs(words: Iterable[Any]) -> dict[str, dict[str, Any]]:
-    """Map each path among words or settings, as it is written, to its `detect.fingerprint`."""
-    return {text: fingerprint(Path(text)) for text in named_paths(words)}
 
 
 def named_paths(words: Iterable[Any]) -> list[str]:

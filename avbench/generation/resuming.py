@@ -19,36 +19,34 @@ JOURNAL = "jobs"
 _SHA256_LETTERS = 64
 
 
-def as_held(folder: RunFolder, run: Run) -> Run:
-    """The run with its model as the folder's run spells it, where both are the same files, named by other paths."""
+def as_held(folder: RunFolder, run: Run, generator: Generator, requests: Sequence[Request]) -> Run:
+    """The run with its model as the folder's run spells it, where both are the same files, named by other paths.
+
+    Finished clips whose folder is no longer where the folder's run found it, or is a copy, are recorded where they are.
+    """
     if not (folder.path / "run.json").exists():
         return run
     held = folder.run()
-    clips = run.model.startswith("clips:") and held.model.startswith("clips:")
-    # The settings of finished clips hold their absolute folder, so it is known also from another working folder.
-    same = clips and run.settings.get("folder") == held.settings.get("folder")
-    same = same or same_place(run.model, held.model)
+    same = same_place(run.model, held.model)
+    if run.model.startswith("clips:") and held.model.startswith("clips:"):
+        # Their settings hold their absolute folder, so it is known also from another working folder.
+        here, place = run.settings.get("folder"), held.settings.get("folder")
+        if here != place and _have_moved(folder, Path(str(place)), generator, requests):
+            held = dataclasses.replace(held, model=run.model, settings={**held.settings, "folder": here})
+            folder.write_run(held)
+        same = same or here == held.settings.get("folder")
     return (dataclasses.replace(run, model=held.model) if same else run).spelled_as(held)
 
 
-def follow_moved_clips(folder: RunFolder, run: Run, generator: Generator, requests: Sequence[Request]) -> None:
-    """Record where finished clips lie now, if their folder is no longer where the folder's run found it, or is a copy.
+def _have_moved(folder: RunFolder, place: Path, generator: Generator, requests: Sequence[Request]) -> bool:
+    """Whether the generator has a run's finished clips, which were in `place`; not if one of them is another one now.
 
-    Nothing is recorded if one of the clips is another one now, or if there is none. While the old folder is there, the
-    new one must hold all clips of the run: of a run that is not finished, the rest may be other clips.
+    While `place` is there it must have all clips of the run: of a run that is not finished, the rest may be others.
     """
-    if not run.model.startswith("clips:") or not (folder.path / "run.json").exists():
-        return
-    held = folder.run()
-    place = str(held.settings.get("folder"))
-    if not held.model.startswith("clips:") or place == run.settings.get("folder"):
-        return
     samples = folder.samples()
     made, asked = {key for key, one in samples.items() if one.path is not None}, {one.key for one in requests}
-    known = made == asked if Path(place).exists() else made & asked
-    if known and stale_clips(folder, generator, requests, samples) == ({}, {}):
-        settings = {**held.settings, "folder": run.settings.get("folder")}
-        folder.write_run(dataclasses.replace(held, model=run.model, settings=settings))
+    known = made == asked if place.exists() else made & asked
+    return bool(known) and stale_clips(folder, generator, requests, samples) == ({}, {})
 
 
 def is_damaged(folder: RunFolder) -> bool:

@@ -25,7 +25,6 @@ from avbench.generation.resuming import (
     JOURNAL,
     as_held,
     changes_in_words,
-    follow_moved_clips,
     holds_another,
     is_damaged,
     stale_clips,
@@ -113,8 +112,7 @@ def sample(
     )
     damaged = replace and is_damaged(folder)
     if not damaged:
-        follow_moved_clips(folder, run, generator, requests)
-        run = as_held(folder, run)
+        run = as_held(folder, run, generator, requests)
     if damaged or (replace and holds_another(folder, run, subsets)):
         throw_away(folder, unchanged_clips(folder, generator, requests))
         generator = generator if alone else source()  # the first one may have read the journal that was deleted

@@ -306,11 +306,9 @@ def _wrapped(made: Any, folder: WorkingFolder) -> Made | Exception:
 
 def outside_identity(model: str, generator: Generator, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Identify the code and the input files of another package's provider by content; empty for avbench's own."""
-    provider, colon, target = model.partition(":")
-    external = colon and provider in plug_ins().usable
-    if not external:
+    if package_of(model) is None:
         return {}
-    kind = type(generator)
+    kind, target = type(generator), model.partition(":")[2]
     return identity(kind, [target, *settings.values(), *default_files(kind, settings)])
 
 

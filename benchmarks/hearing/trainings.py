@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from avbench.avfulldit import bundled, checkpoint
+from avbench.avfulldit import BUNDLED, checkpoint
 from avbench.avfulldit.checkpoint import Parts
 from avbench.avfulldit.spectrogram import SpectrogramCodecConfig
 from avbench.avfulldit.text import vocabulary
@@ -70,7 +70,7 @@ class Study:
     def tower(self, what: str) -> Path:
         """The checkpoint of ``video`` or ``audio``: its own, or one of the bundled, as the plan says."""
         name = self.plan["towers"][what].get("bundled")
-        return (bundled(name) if name else None) or self.folder / f"tower-{what}"
+        return BUNDLED.get(name) or self.folder / f"tower-{what}"
 
 
 class SoundReplaced:

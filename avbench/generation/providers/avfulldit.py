@@ -12,7 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import torch
 
-from avbench.avfulldit import bundled
+from avbench.avfulldit import BUNDLED
 from avbench.avfulldit.checkpoint import CONFIG, WEIGHTS, Parts, load
 from avbench.avfulldit.flow import Sampling
 from avbench.avfulldit.pair import PairSettings, load_pair
@@ -115,7 +115,7 @@ class AVFullDiT:
         folder that has the name of a bundled checkpoint.
         """
         messages = []
-        if bundled(self._target) and exists(Path(self._target) / CONFIG):
+        if self._target in BUNDLED and exists(Path(self._target) / CONFIG):
             name = self._target
             messages.append(f"avfulldit:{name} is the bundled checkpoint; the folder {name} is avfulldit:./{name}")
         for what, encoder in (("video", self._parts.video_text), ("audio", self._parts.audio_text)):
@@ -191,10 +191,10 @@ def _move(parts: Parts, device: str) -> None:
 
 
 def _folder(target: str) -> Path:
-    folder = bundled(target) or Path(target)
+    folder = BUNDLED.get(target) or Path(target)
     if not folder.is_dir():
         arms = [str(place) for end in ("t2v", "t2av") if (place := Path(f"{target}-{end}")).is_dir()]
-        choices = f"did you mean {' or '.join(arms)}?" if arms else nearest(target, bundled())
+        choices = f"did you mean {' or '.join(arms)}?" if arms else nearest(target, BUNDLED)
         msg = f"avfulldit:{target} is neither a folder nor bundled; {choices}"
         raise InputError(msg)
     return folder

@@ -50,12 +50,9 @@ class OwnModel:
         if isinstance(target, str):
             given |= _filled_in(model, target)
         self.settings: Mapping[str, Any] = {**given, **identity(kind, [*given.values(), *taken])}
-        if hasattr(model, "prepare"):
-            self.prepare = self._own("prepare")
-        if hasattr(model, "source"):
-            self.source = self._own("source")
-        if hasattr(model, "asked"):
-            self.asked = self._own("asked")
+        for name in ("prepare", "remarks", "source", "asked"):
+            if hasattr(model, name):
+                setattr(self, name, self._own(name))
 
     @staticmethod
     def check(target: str, /, **settings: Any) -> None:
@@ -67,10 +64,6 @@ class OwnModel:
         if hasattr(self._model, "generate"):
             return self._model.generate(requests)
         return [self._model(request) for request in requests]
-
-    def remarks(self, requests: Sequence[Request]) -> list[str]:
-        """Return the object's remarks, if it has any."""
-        return self._own("remarks")(requests) if hasattr(self._model, "remarks") else []
 
     def _own(self, name: str) -> Callable[..., Any]:
         """A method of the user's object, whose errors are said to be its own."""

@@ -229,20 +229,12 @@ class Diffusers:
 
     def source(self, request: Request) -> str | None:
         """The hash of the image that a clip starts from, if it starts from one."""
-        if "image" not in self._needs:
-            return None
-        path = self._images / str(request.prompt.tags.get("image"))
-        if not path.is_file():
-            msg = f"prompt {request.prompt.id!r}: the image {path} does not exist"
-            raise InputError(msg)
-        return f"image:{content_sha256(path)}"
+        return f"image:{content_sha256(self._image_path(request.prompt))}" if "image" in self._needs else None
 
     def _captioned(self, prompt: Prompt) -> str:
         return captioned(self._caption, prompt.video_caption, prompt.audio_caption or "", "caption")
 
-    def _image(self, prompt: Prompt, width: int | None, height: int | None) -> tuple[Any, str]:
-        from PIL import Image, ImageOps
-
+    def _image_path(self, prompt: Prompt) -> Path:
         named = prompt.tags.get("image")
         if not isinstance(named, str):
             msg = f"prompt {prompt.id!r} has no tag 'image', and {self.settings['class']} starts from an image"
@@ -251,6 +243,12 @@ class Diffusers:
         if not path.is_file():
             msg = f"prompt {prompt.id!r}: the image {path} does not exist; -M images= gives the folder of images"
             raise InputError(msg)
+        return path
+
+    def _image(self, prompt: Prompt, width: int | None, height: int | None) -> tuple[Any, str]:
+        from PIL import Image, ImageOps
+
+        path = self._image_path(prompt)
         sha256 = file_sha256(path)
         image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
         if width and height:
