@@ -211,7 +211,7 @@ def test_what_a_pipeline_does_not_take_is_refused(built, fine_tune):
     index = index_of(built("wan2.1"))
     source = Source(built("wan2.1"), index, diffusers.DiffusionPipeline, detect(fine_tune[0]), "transformer")
     with pytest.raises(InputError, match=r"did not take .* as its transformer"):
-        load(source, CPU)
+        load(source, CPU, Sampler())
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from typing import Any
 from avbench.avfulldit import BUNDLED
 from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
-from avbench.generation.diffusers_package import class_named
+from avbench.generation.diffusers_package import class_named, diffusers
 from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, has_sound
@@ -160,7 +160,7 @@ def _folder(path: Path) -> Detected:
     model = f"diffusers:{path}"
     if (path / "model_index.json").is_file():
         name = index_of(path)["_class_name"]
-        return _pipeline(path, name) if isinstance(name, str) else _custom(path, name)
+        return _checked(path, "pipeline", known_class(path, name)) if isinstance(name, str) else _custom(path, name)
     if is_modular(path):
         kind = modular.pipeline_class(path)
         return _checked(path, "modular pipeline", kind)
@@ -225,12 +225,13 @@ def _held(clips: Sequence[Path]) -> str:
     return ""
 
 
-def _pipeline(path: Path, name: str) -> Detected:
+def known_class(path: Path, name: str) -> type:
+    """A pipeline's class of diffusers. Raises InputError if there is none of that name."""
     kind = class_named(name)
     if kind is None:
-        msg = f"{path} is a pipeline of the class {name}, which this diffusers does not know"
+        msg = f"{path} is a pipeline of the class {name}, which diffusers {diffusers().__version__} does not know"
         raise InputError(msg)
-    return _checked(path, "pipeline", kind)
+    return kind
 
 
 def _checked(path: Path, what: str, kind: type) -> Detected:

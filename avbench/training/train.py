@@ -451,30 +451,18 @@ def _trained(parts: Parts, plan: Plan, session: Session, origin: Mapping[str, An
     """Train parts as the session asks; `origin` goes into the card."""
     first = os.environ.get("RANK", "0") == "0"  # of several processes one writes
     with written_alone(session.out, ", or give another --out") if first else contextlib.nullcontext():
-        yield from _trained_alone(parts, plan, session, origin, writes=first)
-
-
-def _trained_alone(
-    parts: Parts, plan: Plan, session: Session, origin: Mapping[str, Any] | None, *, writes: bool
-) -> Iterator[Progress]:
-    session = replace(session, machine=begun_on(session.out) or session.machine)
-    data = session.examples
-    objective = Objective(parts, plan)
-    video_text, audio_text = parts.video_text, parts.audio_text
-    assert not isinstance(video_text, HuggingFaceText) and not isinstance(audio_text, HuggingFaceText)
-    feed = Feed(data, torch.device(session.machine.device), video_text, audio_text)
-    source = _described(data)
-    show = functools.partial(_show, parts, data, session)
-    last = None
-    steps = train(
-        objective, feed, len(data), source, session.out, session.machine, origin=origin, pace=session.pace, on_save=show
-    )
-    for last in steps:
-        yield last
-    if last is not None and last.step < plan.steps:
-        return
-    if writes:
-        checkpoint.save(parts, session.out, {**_card(plan, source, session.machine, last), **(origin or {})})
+        session = replace(session, machine=begun_on(session.out) or session.machine)
+        data, machine = session.examples, session.machine
+        video_text, audio_text = parts.video_text, parts.audio_text
+        assert not isinstance(video_text, HuggingFaceText) and not isinstance(audio_text, HuggingFaceText)
+        feed = Feed(data, torch.device(machine.device), video_text, audio_text)
+        source, show = _described(data), functools.partial(_show, parts, data, session)
+        trained = functools.partial(train, origin=origin, pace=session.pace, on_save=show)
+        last = None
+        for last in trained(Objective(parts, plan), feed, len(data), source, session.out, machine):
+            yield last
+        if first and (last is None or last.step == plan.steps):
+            checkpoint.save(parts, session.out, {**_card(plan, source, machine, last), **(origin or {})})
 
 
 def _show(parts: Parts, data: Examples, session: Session, at: Progress, average: Mapping[str, torch.Tensor]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from avbench.core import InputError, first_line, masked, nearest
 from avbench.generation import modular
-from avbench.generation.detect import PICKLES, Detected, is_modular
+from avbench.generation.detect import PICKLES, Detected, is_modular, known_class
 from avbench.generation.diffusers_package import class_named, diffusers, silenced
 from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
@@ -88,9 +88,6 @@ class Sampler:
     """The scheduler's shift of noise levels."""
     guidance: float | None = None
     """The scale of the guider, in pipelines whose call takes none."""
-
-
-_AS_IT_IS = Sampler()
 
 
 def local_folder(target: str, revision: str | None, *, fetch: bool = True, given_as: str = "diffusers:") -> Path:
@@ -197,11 +194,7 @@ def pipeline_class(folder: Path, index: Mapping[str, Any], *, trusted: bool) -> 
     if is_modular(folder):
         return modular.pipeline_class(folder)
     if isinstance(name, str):
-        kind = class_named(name)
-        if kind is None:
-            msg = f"{folder} is a pipeline of the class {name}, which diffusers {diffusers().__version__} does not know"
-            raise InputError(msg)
-        return kind
+        return known_class(folder, name)
     file, class_name = name
     if not trusted:
         msg = f"{folder} holds its own code, {file}.py: read it, and give -M trust_remote_code=true if it may be run"
@@ -345,7 +338,7 @@ def longer_captions(source: Source, captions: Iterable[str], call: Mapping[str, 
         return [caption for caption in captions if len(tokenizer(caption).input_ids) > most]
 
 
-def load(source: Source, placement: Placement, sampler: Sampler = _AS_IT_IS) -> Any:
+def load(source: Source, placement: Placement, sampler: Sampler) -> Any:
     """Load a pipeline, insert the parts that replace its own, and place it on its device.
 
     Raises:
