@@ -177,6 +177,7 @@ def test_settings_are_checked_before_anything_is_sent(service, tmp_path):
         ({"concurrency": 0.5}, "concurrency is 0.5; it must be a whole number"),
         ({"extra": 5}, "extra is 5; it must be an object"),
         ({"shape": 3}, "shape is 3; it must be text"),
+        ({"text": None}, "text is None; it must be text"),
         ({"resubmit": "no"}, "resubmit is 'no'; it must be true or false"),
         ({"mixed": 1}, "mixed is 1; it must be true or false"),
     ):

@@ -120,7 +120,7 @@ def check_kinds(settings: Mapping[str, Any], **named: Iterable[str]) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {

@@ -81,8 +81,9 @@ class Content:
     """``multipart`` or ``json``, if the server needs another form than the usual one."""
 
     def __post_init__(self) -> None:
+        check_kinds(vars(self), names=["shape", "text"])
         given = {name: value for name, value in vars(self).items() if value is not None}
-        check_kinds(given, names=["shape", "text"], objects=["extra"], counts=["frames", "width", "height"])
+        check_kinds(given, objects=["extra"], counts=["frames", "width", "height"])
         require_known("shape", self.shape, SHAPES)
         if self.body not in (None, "json", "multipart"):
             msg = f"body {self.body!r} is unknown; choices: json, multipart"
