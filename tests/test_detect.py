@@ -167,9 +167,7 @@ def test_a_class_that_needs_a_later_package_is_told_in_a_sentence(tmp_path, monk
     monkeypatch.delitem(vars(diffusers), "LTX2Pipeline", raising=False)  # it may have been imported before
     monkeypatch.setattr(type(diffusers), "_get_module", late)
     (tmp_path / "model_index.json").write_text('{"_class_name": "LTX2Pipeline"}')
-    right = (
-        r"cannot import LTX2Pipeline here \(cannot import name 'Gemma4Unified'\); `pip install -U"
-    )
+    right = r"cannot import LTX2Pipeline here \(cannot import name 'Gemma4Unified'\); `pip install -U"
     with pytest.raises(InputError, match=right):
         detect(tmp_path)
     with pytest.raises(InputError, match=right):
