@@ -1,8 +1,10 @@
 """The gate: what passes, what fails, what cannot be compared, and what its file holds."""
 
+import csv
 import io
 import json
 import re
+import shlex
 import tomllib
 import xml.etree.ElementTree as ET
 import zipfile
@@ -422,13 +424,16 @@ def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, 
     assert not (tmp_path / "first.toml").exists()
 
 
-def test_a_baseline_with_a_reference_asks_for_one(tmp_path, real):
-    before, after = (made_run(tmp_path / name, names=["toy-control"]) for name in ("before", "after"))
-    evaluate(before, chosen_metrics(["onset_rate"]), place=real)
+def test_a_baseline_with_a_reference_asks_for_one_by_a_command_that_can_be_copied(tmp_path, real):
+    before, after = (made_run(tmp_path / name, names=["toy-control"]) for name in ("before", "change"))
+    evaluate(before, chosen_metrics(["onset_rate"]), place=real.rename(tmp_path / "my; real"))
     evaluate(after, chosen_metrics(["onset_rate"]))
+    after = RunFolder(after.path.rename(tmp_path / "a change"))
     gate.update(before, tmp_path / "b.zip", "first")
-    with pytest.raises(InputError, match=r"b\.zip was scored with the reference reference, and .*after without one"):
+    with pytest.raises(InputError, match=r"b\.zip was scored with the reference my; real, and .* without one") as said:
         gate.check(after, tmp_path / "b.zip", plan.from_plain({"margin": {"onset_rate": 0.5}}))
+    words = shlex.split(str(said.value).split("`")[1])
+    assert words == ["avbench", "evaluate", str(after.path), "--reference", "my; real"]
 
 
 def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, real):
@@ -705,6 +710,26 @@ def test_a_run_without_a_number_becomes_no_baseline(tmp_path, baseline):
     said = run_avbench(*words, code=2).stderr
     assert "empty has no number" in said and "out of memory" in said
     assert not (tmp_path / "new.zip").exists()
+
+
+def test_the_margins_of_the_docs_find_every_known_fault():
+    """By a distance, or because a metric has no value: means find neither blurred pictures nor clipped sound."""
+    docs = Path(__file__).parents[1] / "docs"
+    margins = tomllib.loads((docs / "gate.toml").read_text())["margin"]
+    rows = [row for row in csv.DictReader((docs / "known-bad.csv").open()) if row["metric"] in margins]
+    found = {row["model"] for row in rows if float(row["refused"]) == 1}
+    for metric in {"fvd", "fad", "motion_frechet"} & {*margins}:
+        values = {row["model"]: float(row["value"]) for row in rows if row["metric"] == metric and row["value"]}
+        good = min(values.values())  # some faults leave it as it is, and none lowers it
+        found |= {model for model, value in values.items() if value - good > margins[metric]}
+    assert found == {row["model"] for row in rows} and len(found) == 16
+
+
+def test_what_the_docs_say_of_the_gate_is_what_was_simulated():
+    docs = Path(__file__).parents[1] / "docs"
+    ((count, share),) = re.findall(r"A/A: the gate fails \| (\d+) \| (\S+)%", (docs / "validity.md").read_text())
+    times = {0: "never failed", 1: "failed once", 2: "failed twice"}[round(int(count) * float(share) / 100)]
+    assert f"In {count} simulated merges that change nothing, the gate {times};" in (docs / "ci.md").read_text()
 
 
 def test_the_workflow_of_the_docs_checks_also_where_a_clip_failed():

@@ -317,7 +317,7 @@ def _require_same_ground(
     if given and place is None and "reference" not in after.given_with():
         msg = (
             f"{baseline} was scored with the reference {given}, and {after.path} without one: `avbench evaluate "
-            f"{after.path} --reference {given}`, or give --reference"
+            f"{after.typed} --reference {as_typed(given)}`, or give --reference"
         )
         raise InputError(msg)
 
