@@ -56,6 +56,20 @@ def test_imports_go_one_way(path):
         assert target[0] in {*allowed, folder}, f"{folder}/{path.name} imports {'.'.join(target)}"
 
 
+def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
+    """Under a locale such as ISO-8859-1 the page had wrong signs, and under ASCII the report ended."""
+    without = [
+        f"{path.relative_to(PACKAGE)}:{call.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("read_text", "write_text")
+        or (call.func.attr == "open" and {"a", "w"} & {getattr(one, "value", None) for one in call.args[:1]})
+        if "encoding" not in {one.arg for one in call.keywords}
+    ]
+    assert not without
+
+
 @pytest.mark.parametrize("kind", ["generation/providers", "features", "metrics"])
 def test_plug_ins_of_a_kind_do_not_import_each_other(kind):
     """A new provider, feature or metric is one file: none leans on another of its kind."""

@@ -1,7 +1,9 @@
 """Habits of the command line: help, formats, comma lists, config files, runs that grow, Ctrl-C."""
 
+import io
 import json
 import signal
+import sys
 import tomllib
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from made_runs import SUBSETS, evaluated, made_run, values_of
 from avbench.cli import printing
 from avbench.cli.config import write_config
 from avbench.cli.options import Config, Settings
-from avbench.cli.program import PANELS, OneValueEach, app
+from avbench.cli.program import PANELS, OneValueEach, app, main
 from avbench.cli.steps import parsed_settings
 from avbench.core import InputError, Run
 from avbench.generation.names import split_name
@@ -68,6 +70,14 @@ def test_metric_filters_the_table_and_the_family(runs):
     assert part[0]["family"] < whole[0]["family"]
     listed = run_avbench("leaderboard", *runs, "--format", "csv", "--metric", "onset_rate,lpips_consecutive").stdout
     assert "onset_rate" in listed and "lpips_consecutive" in listed
+
+
+def test_a_sign_that_the_encoding_of_stdout_lacks_ends_no_command(runs, monkeypatch):
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii", write_through=True))
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *map(str, runs)])
+    assert not ended.value.code and b"\\u2248 LPIPS" in printed.getvalue()
 
 
 def test_compare_prints_the_answer_and_one_table_and_a_table_for_a_paper(runs):

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import errno
+import io
 import os
 import signal
 import sys
@@ -222,6 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     CONSOLE.notes.clear()
     os.environ.setdefault("VECLIB_MAXIMUM_THREADS", "1")  # for numpy on macOS, which reads it when it is imported
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # signs that its encoding lacks, as stderr shows them
     words = [*(sys.argv[1:] if arguments is None else arguments)]
     try:
         code = app(words, prog_name="avbench", standalone_mode=False)

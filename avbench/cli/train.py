@@ -39,7 +39,7 @@ def first_speaks_for_all() -> None:
     """Of several processes that train together, let the others print nothing but errors."""
     if os.environ.get("RANK", "0") != "0":
         keep_quiet(True)
-        sys.stdout = Path(os.devnull).open("w")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
 
 
 @train_app.command("examples")

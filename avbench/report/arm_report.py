@@ -94,7 +94,7 @@ def _page(found: ArmTables, answer: Sequence[str], figures: dict[str, list[plots
         legend=f"{arm_tables.VALUES_LEGEND} {arm_tables.LEGEND}",
         title=" · ".join(map(str, names)),
         policy=_POLICY,
-        style=Markup(STYLE.read_text()),
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         version=__version__,
     )
 

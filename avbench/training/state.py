@@ -142,7 +142,7 @@ def keep_losses(path: Path, steps: int) -> None:
     """Remove an incomplete last line, and the losses of steps after the resumed state, because they run again; and
     lines without a step, which a crash of the machine can leave.
     """
-    lines = path.read_text(errors="replace").split("\n")[1:-1] if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[1:-1] if path.exists() else []
     numbered = [(line.split(",")[0], line) for line in lines]
     kept = [line for step, line in numbered if step.isdecimal() and int(step) <= steps]
     write_whole(path, "".join(f"{line}\n" for line in ("step,video_loss,audio_loss,seconds", *kept)).encode())
@@ -150,5 +150,5 @@ def keep_losses(path: Path, steps: int) -> None:
 
 def log(path: Path, progress: Progress) -> None:
     """Append the losses of a report."""
-    with path.open("a", newline="") as file:
+    with path.open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow([progress.step, progress.video_loss, progress.audio_loss, f"{progress.seconds:.3f}"])

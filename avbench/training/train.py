@@ -182,7 +182,7 @@ def _made(
         )
         write_json(out / CARD, card)
         done = _whole_lines(out / CAPTIONS)
-        file = files.enter_context((out / CAPTIONS).open("a"))
+        file = files.enter_context((out / CAPTIONS).open("a", encoding="utf-8"))
         build = functools.partial(_encoder, data, seed, sound.config)
         pool = worker_pool.LocalPool(workers, survive_crashes=False)
         waiting: dict[int, dict[str, str]] = {}

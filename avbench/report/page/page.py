@@ -76,7 +76,7 @@ def render(
         votes: blind votes of `votes.read`, where there are some.
         limits: sentences that stand below the answer, those of `clip_remarks.remarks`.
     """
-    script = "\n".join((_HERE / "script" / f"{name}.js").read_text() for name in _SCRIPTS)
+    script = "\n".join((_HERE / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS)
     runs = [folder.name for folder in folders]
     every = values_of(folders)  # also of metrics that the tables leave out, such as the amount of motion
     values, over = (one.loc[one["metric"].isin(frame["metric"])] for one in (every, over))
@@ -142,7 +142,7 @@ def render(
         legend=LEGEND,
         ranks_legend=RANKS_LEGEND,
         differences_legend=comparison_tables.DIFFERENCES_LEGEND,
-        style=Markup(STYLE.read_text()),
+        style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         policy=_policy(script),
         media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
