@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from made_media import make, make_folder, moving, refusal, tone
+from made_media import make, make_folder, make_wav, moving, refusal, tone
 
 from avbench.core import Audio, Clip, InputError, MediaError
 from avbench.storage.media import read_clip, write_clip
@@ -227,6 +227,15 @@ def test_small_files_do_not_become_gigabytes(tmp_path: Path) -> None:
     assert {name for name, one in found.items() if one.startswith("clip")} <= {"png-5000"}
     assert "36,000" in found["late-3600.mkv"] and FRAMES_VARIABLE in found["late-3600.mkv"]
     assert "pixels" in found["20000.gif"] and "pixels" in found["png-12000"]
+
+
+def test_sound_of_one_sample_a_second_does_not_become_gigabytes_where_it_is_resampled(tmp_path: Path) -> None:
+    """A wav of 200 kB that lasts 28 hours: at 16 kHz it would take 6 GB."""
+    for name, seconds in (("long", 100_000), ("short", 100)):
+        make_folder(tmp_path / name, ["0.png", "1.png"])
+        make_wav(tmp_path / name / "audio.wav", np.zeros((1, seconds), np.int16), 1)
+    assert "MiB of memory for its sound; at most 195.4 MiB are allowed" in refusal(tmp_path / "long", fps=Fraction(8))
+    assert read_clip(tmp_path / "short", fps=Fraction(8)).audio.samples == 100
 
 
 def test_the_budget_can_be_changed_and_names_itself(tmp_path: Path, monkeypatch) -> None:

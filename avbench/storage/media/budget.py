@@ -21,6 +21,7 @@ MAX_PIXELS = 8192 * 4320
 _LEAST, _MOST, _BYTES_PER_BYTE = 768 * 2**20, 16 * 2**30, 8192
 _FRAMES = 36_000
 _SHARE_OF_SOUND = 8
+_LEAST_RATE = 16_000  # Hz: metrics resample slower sound to that, or above
 _AT_WORK = 8  # frames that libav and the conversion hold in memory
 
 
@@ -57,9 +58,12 @@ class Budget:
             raise MediaError(msg)
         self._check((count + beside + _AT_WORK) * pixels * 3, self.most_bytes, "frames")
 
-    def check_sound(self, size: int) -> None:
-        """Raise MediaError if `size` bytes of samples are too many."""
-        self._check(size, self.most_bytes // _SHARE_OF_SOUND, "sound")
+    def check_sound(self, samples: int, channels: int, rate: int) -> None:
+        """Raise MediaError if so many float32 samples of each channel at `rate` Hz are too many, also once they are
+        resampled.
+        """
+        resampled = samples * _LEAST_RATE // rate if rate < _LEAST_RATE else samples
+        self._check(4 * channels * resampled, self.most_bytes // _SHARE_OF_SOUND, "sound")
 
     def _check(self, size: int, most: int, what: str) -> None:
         if size > most:

@@ -139,11 +139,11 @@ class Sound:
 
     def _add(self, block: np.ndarray) -> None:
         self.length += block.shape[1]
-        self.budget.check_sound(block[:, :1].nbytes * self.length)
+        self.budget.check_sound(self.length, len(block), self.rate)
         self.blocks.append(block)
 
     def _silence(self, like: np.ndarray, samples: int) -> np.ndarray:
-        self.budget.check_sound(like[:, :1].nbytes * (self.length + samples))
+        self.budget.check_sound(self.length + samples, len(like), self.rate)
         return np.zeros((len(like), max(samples, 0)), np.float32)
 
     @property
