@@ -1,6 +1,7 @@
 """Networks measure on a GPU as on the CPU; the tests that need one are skipped where there is none."""
 
 import functools
+import operator
 
 import dying_workers
 import numpy as np
@@ -257,6 +258,40 @@ def test_exact_inference_ignores_what_a_training_has_set_and_puts_it_back():
         assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@pytest.fixture
+def as_torch_begins():
+    """Puts torch's settings of precision back."""
+    yield
+    torch.backends.fp32_precision = torch.backends.cudnn.fp32_precision = torch.backends.mkldnn.fp32_precision = "none"
+    torch.backends.mkldnn.conv.fp32_precision = torch.backends.mkldnn.rnn.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = True
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="torch below 2.9 has the old settings only")
+@pytest.mark.parametrize("place", ["", "cuda.matmul", "cudnn", "cudnn.conv", "mkldnn.conv", "both"])
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_exact_inference_obeys_neither_the_new_settings_of_torch_nor_loses_them(place, precision, as_torch_begins):
+    """A program that has used them cannot read the old ones any more: torch raises an error."""
+
+    def settings():
+        parts = (torch.backends, torch.backends.cudnn, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+        parts += (torch.backends.cuda.matmul, *(getattr(torch.backends.mkldnn, one) for one in ("conv", "matmul")))
+        return [part.fp32_precision for part in parts]
+
+    if place == "both":
+        torch.set_float32_matmul_precision("high")
+    named = place and place != "both"
+    chosen = operator.attrgetter(place)(torch.backends) if named else torch.backends
+    chosen.fp32_precision = precision
+    before = settings()
+    with networks.exact():
+        assert settings()[2:] == ["ieee"] * 5
+        assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
+    assert settings() == before
 
 
 @on_gpu

@@ -23,22 +23,55 @@ Network = TypeVar("Network", bound="nn.Module")
 def exact() -> Iterator[None]:
     """A context, and a decorator, for inference whose numbers agree on every device.
 
-    TF32 changes the third digit and is off, whatever the process has set; so are algorithms chosen by timing.
+    TF32 changes the third digit and is off, whatever the process has set, and so is bfloat16 in place of float32 on a
+    CPU; so are algorithms chosen by timing.
     """
     import torch
 
-    products = [getattr(torch.backends, kind) for kind in ("cuda", "mkldnn")]
-    products = [kind.matmul for kind in products if hasattr(getattr(kind, "matmul", None), "fp32_precision")]
-    before, own = torch.get_float32_matmul_precision(), [product.fp32_precision for product in products]
-    torch.set_float32_matmul_precision("highest")
-    try:
-        flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-        with flags, torch.inference_mode():
+    with _settings_kept() as kinds:
+        cudnn: Any = torch.backends.cudnn
+        torch.set_float32_matmul_precision("highest")
+        cudnn.allow_tf32 = False
+        for kind in kinds:
+            kind.fp32_precision = "ieee"
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = True, False, True
+        with torch.inference_mode():
             yield
+
+
+@contextlib.contextmanager
+def _settings_kept() -> Iterator[list[Any]]:
+    """Restore torch's settings of precision and of cuDNN afterwards; yields the kinds of operations that have one.
+
+    torch 2.9 has new settings beside the old ones. Where a program has used the new ones, the old ones cannot be read.
+    """
+    import torch
+
+    cuda: Any = torch.backends.cuda
+    cudnn: Any = torch.backends.cudnn
+    mkldnn: Any = torch.backends.mkldnn
+    parts = (cuda, cudnn, ("matmul",)), (cudnn, cudnn, ("conv", "rnn")), (mkldnn, mkldnn, ("matmul", "conv", "rnn"))
+    chosen: list[tuple[Any, str, str]] = []
+    for part, whole, names in parts:
+        kinds: list[Any] = [getattr(part, name, None) for name in names]
+        chosen += [(kind, kind.fp32_precision, whole.fp32_precision) for kind in kinds if hasattr(kind, _PRECISION)]
+    products, convolutions = "highest", True  # torch's defaults
+    with contextlib.suppress(RuntimeError):
+        products = torch.get_float32_matmul_precision()
+    with contextlib.suppress(RuntimeError):
+        convolutions = cudnn.allow_tf32
+    algorithms = cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+    try:
+        yield [kind for kind, _, _ in chosen]
     finally:
-        torch.set_float32_matmul_precision(before)
-        for product, precision in zip(products, own, strict=True):
-            product.fp32_precision = precision
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic = algorithms
+        torch.set_float32_matmul_precision(products)
+        cudnn.allow_tf32 = convolutions
+        for kind, precision, of_whole in chosen:
+            kind.fp32_precision = "none" if precision == of_whole else precision  # it follows the whole's
+
+
+_PRECISION = "fp32_precision"
 
 
 def filled(network: Network, state: Mapping[str, "torch.Tensor | np.ndarray"], what: str) -> Network:
