@@ -1,7 +1,11 @@
 """Networks measure on a GPU as on the CPU; the tests that need one are skipped where there is none."""
 
+import dataclasses
 import functools
+import gc
 import operator
+import weakref
+from fractions import Fraction
 
 import dying_workers
 import numpy as np
@@ -11,17 +15,22 @@ import torch
 
 import avbench
 from avbench import api
-from avbench.core import Direction, InputError, Key, Prompt, Protocol
+from avbench.api import stages
+from avbench.api.work import SamplingJob, Work
+from avbench.core import Clip, Direction, HopelessError, InputError, Key, Prompt, Protocol
 from avbench.features import current, devices, measure, networks, table
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.features.requirements import require_ready
 from avbench.features.video.i3d import I3DLogits
+from avbench.generation.providers import toyworld
 from avbench.generation.providers.avfulldit import AVFullDiT
+from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample
 from avbench.generation.table import Request
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric
+from avbench.storage import gpu
 from avbench.storage.features_cache import from_environment
 from avbench.storage.run_folder import RunFolder
 from avbench.storage.worker_pool import LocalPool
@@ -123,6 +132,112 @@ def test_another_error_on_the_gpu_is_not_taken_for_a_full_one(folder, two_cards,
     monkeypatch.setattr(Gauge, "__call__", broken)
     with pytest.raises(RuntimeError, match="device-side assert"):
         rows_of(folder, "gauge", "cuda:0")
+
+
+class TooLarge(Gauge):
+    """A network that the GPU's memory does not hold."""
+
+    loads = 0
+
+    def __init__(self, device: str = "cpu") -> None:
+        super().__init__(device)
+        if device != "cpu":
+            type(self).loads += 1
+            raise RuntimeError(FULL)
+
+
+def test_a_network_that_a_gpu_does_not_hold_is_loaded_there_once_and_the_user_is_told(folder, two_cards, monkeypatch):
+    monkeypatch.setitem(table.FEATURES, "gauge", f"{__name__}:TooLarge")
+    monkeypatch.setattr(TooLarge, "loads", 0)
+    metric, work = Metric("gauge", "gauge", f"{__name__}:values", Direction.NEITHER, "1", "Where?"), Work(0)
+    stages.measured(folder, [metric], dataclasses.replace(work, device="cuda:1"))
+    assert TooLarge.loads == 1
+    assert [row.gpu for row in current.current_rows(folder, "gauge").values()] == [None] * 4
+    (note,) = work.reporter.notes
+    assert note.startswith("toyworld: the GPU's memory was full, so the CPU measured gauge of 4 clips; fewer workers")
+
+
+@pytest.mark.parametrize(
+    ("message", "full"),
+    [
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`", True),
+        ("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED", True),
+        ("GET was unable to find an engine to execute this computation", True),
+        ("cuFFT error: CUFFT_ALLOC_FAILED", True),
+        ("CUDA error: an illegal memory access was encountered", False),
+        ("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED_LAYOUT", False),
+    ],
+)
+def test_the_errors_of_a_full_gpu(message, full):
+    assert gpu.is_out_of_memory(RuntimeError(message)) == full
+
+
+@pytest.fixture
+def lost_card(two_cards, monkeypatch):
+    """A GPU with which an error of CUDA has left this process."""
+
+    def failing(device):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: device == 0)
+    monkeypatch.setattr(torch.cuda, "synchronize", failing)
+    for name in ("reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: (3 + device) * 2**20)
+
+
+def test_a_clip_after_which_the_gpu_is_lost_ends_the_run(tmp_path, lost_card):
+    def model(request):
+        if request.key.seed:
+            raise RuntimeError("CUDA error: device-side assert triggered")
+        return Clip(np.full((4, 32, 32, 3), 99, np.uint8), Fraction(8))
+
+    place = RunFolder(tmp_path / "run")
+    subset = loading.load("toy-control").limited(3)
+    _, made, _ = sample(place, "python:model", {}, [subset], (0, 1), generator=OwnModel(model))
+    with pytest.raises(HopelessError, match=r"seed 1: .*device-side assert.* cannot use its GPU any more"):
+        list(made)
+    (kept,) = place.samples().values()
+    assert kept.peak_gpu_memory_mib == 7.0, "of both cards"
+
+
+def test_a_package_of_which_a_feature_loses_the_gpu_ends_the_measuring(folder, lost_card, gauge, monkeypatch):
+    """Recorded as its failure, every network after it would fail with it."""
+
+    def broken(self, clip):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(Gauge, "__call__", broken)
+    monkeypatch.setattr("avbench.features.worker.package_of", lambda feature: "somebodys 1.0")
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        rows_of(folder, "gauge", "cuda:0")
+
+
+def test_a_model_is_let_go_when_its_clips_are_made(tmp_path, monkeypatch):
+    """Else it would fill the GPU for the processes that measure, and for the next model."""
+    built, freed = [], []
+
+    class Model(toyworld.ToyWorld):
+        def __init__(self, target):
+            super().__init__(target)
+            built.append(weakref.ref(self))
+
+    monkeypatch.setattr(toyworld, "ToyWorld", Model)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    for name in ("device_count", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: 0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append([one() for one in built]))
+    asked = SamplingJob([loading.load("toy-control").limited(1)])
+    gc.collect()
+    gc.disable()
+    try:
+        stages.sampled(tmp_path / "run", "toyworld:", asked, Work(0))
+    finally:
+        gc.enable()
+    assert built and freed and not any(freed[-1])
 
 
 def test_a_full_gpu_halves_the_batch_and_goes_on():

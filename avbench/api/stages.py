@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from avbench.metrics.kept import scores_so_far
 from avbench.metrics.table import Metric
 from avbench.storage.content import clips_are
 from avbench.storage.features_cache import from_environment
+from avbench.storage.gpu import free_memory
 from avbench.storage.media import has_sound
 from avbench.storage.mirror import Mirror
 from avbench.storage.progress import recorded
@@ -66,6 +68,7 @@ def sampled(
         for remark in remarks:
             work.reporter.note(remark)
         work.reporter.follow(f"{folder.name}: sample", count, recorded(path, "sample", count, made))
+    free_memory()  # of the model, for the processes that measure and for the next model
     view = opened(path, work)
     samples = view.samples().values()
     for note in sampling_remarks(samples, path):
@@ -156,10 +159,14 @@ def measured(
     now and then, and the reporter gets its sentence.
     """
     lost: dict[Key, Mapping[str, str]] = {}
+    by_cpu: Counter[str] = Counter()
+    gpus = {work.device} - {devices.AUTO, devices.CPU}
 
     def noting(tasks: Iterable[Any]) -> Iterator[Any]:
         for task in tasks:
             lost.update({one.key: task.failed for one in task.samples if task.failed})
+            by_cpu.update({one: len(task.samples) for one, gpu in task.networks.items() if not gpu})
+            gpus.update(filter(None, task.networks.values()))
             yield task
 
     with _writing(view, work) as mirror:
@@ -170,6 +177,11 @@ def measured(
         noted = noting(recorded(view.path, "measure", count, tasks))
         shown = looking(noted, look, work.reporter.preliminary) if look else noted
         work.reporter.follow(f"{view.name}: measure", count, shown)
+    if by_cpu and gpus and isinstance(work.pool, int):  # Ray's machines may have none
+        listed = ", ".join(f"{feature} of {counted(number, 'clip')}" for feature, number in by_cpu.items())
+        work.reporter.note(
+            f"{view.name}: the GPU's memory was full, so the CPU measured {listed}; fewer workers (--workers) need less"
+        )
     _list("not measured", {key: _reasons(failed) for key, failed in lost.items()}, view, work)
     return len(lost)
 

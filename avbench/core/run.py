@@ -150,7 +150,7 @@ class Sample:
     peak_memory_mib: float | None = None
     """Peak memory of the process up to then."""
     peak_gpu_memory_mib: float | None = None
-    """Peak GPU memory allocated while this clip, or its batch, was generated; None without a CUDA device."""
+    """Peak memory of all GPUs together that this clip, or its batch, was generated with; None if it used none."""
     remark: str | None = None
     """What the file reader had to decide, such as a rate for a file of variable rate."""
     refused: bool = False

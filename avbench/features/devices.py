@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from avbench.core import InputError, counted, nearest, require_known
+from avbench.storage.gpu import is_out_of_memory
 
 AUTO, CPU = "auto", "cpu"
 Found = TypeVar("Found")
@@ -103,12 +104,6 @@ def slow_in_bfloat16() -> str | None:
         f"this processor takes {ratio:.1f} times as long in bfloat16 as in float32 (one convolution was timed); "
         "--precision fp32 is faster here"
     )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether a computation failed because the GPU's memory is full."""
-    words = ("out of memory", "ALLOC_FAILED", "NOT_INITIALIZED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def in_batches(compute: Callable[[slice], Found], count: int, at_once: int) -> list[Found]:

@@ -20,7 +20,7 @@ from avbench.features import devices
 from avbench.features.current import Forms, current_keys
 from avbench.features.protocols import forms_asked_for, forms_of, protocol_in
 from avbench.features.requirements import require_ready, requires
-from avbench.features.table import Requires
+from avbench.features.table import Requires, feature_class
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
 from avbench.storage import features_cache, worker_pool
 from avbench.storage.content import TRIED_AGAIN, clips_are, is_the_machines, require_unchanged
@@ -87,6 +87,7 @@ def measure(
     cache = cache or features_cache.from_environment()
 
     def work() -> Iterator[Task]:
+        networks = {one for one in features if getattr(feature_class(one), "on_gpu", False)}
         half = {one for one, protocol in protocols.items() if getattr(protocol, "precision", "") == devices.BFLOAT16}
         # of all subsets, as workers that stay keep them, and later clips may have other forms
         forms = forms_asked_for(folder), forms_of(against) if against else {}
@@ -107,6 +108,7 @@ def measure(
             crashed = isinstance(found, worker_pool.WorkerCrashed)
             rows = each_alone(functools.partial(pool.run_isolated, build), task, found, forms) if crashed else found
             failed = {feature: row.missing for feature, row in rows if is_the_machines(row.missing)}
+            by = {feature: row.gpu for feature, row in rows if feature in networks and row.values is not None}
             for feature, row in rows:
                 if cache and row.values is not None:
                     cache.keep(protocols[feature], _cached_as(feature, task, row.clip_sha256), row.values, row.gpu)
@@ -114,7 +116,7 @@ def measure(
                 keys = dict(zip((one.key for one in task.samples), (one.key for one in each.samples), strict=True))
                 for feature, row in rows:
                     folder.add_row(protocols[feature], dataclasses.replace(row, key=keys[row.key]))
-                yield dataclasses.replace(each, failed=failed)
+                yield dataclasses.replace(each, failed=failed, networks=by)
 
     return len(todo), work()
 

@@ -15,7 +15,7 @@ from avbench.features import devices
 from avbench.features.current import Forms, all_seen
 from avbench.features.requirements import needs_sound, requires
 from avbench.features.table import NO_SOUND, Requires, feature_class, package_of
-from avbench.storage import plug_ins, worker_pool
+from avbench.storage import gpu, plug_ins, worker_pool
 from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.contained import contained
 from avbench.storage.content import UNREADABLE, holds
@@ -35,6 +35,8 @@ class Task:
     """The prompt, if a feature needs it."""
     failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Of a finished task: the features that have no row to keep, and why; the next `measure` tries them again."""
+    networks: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    """Of a finished task: the measured features that can run on a GPU → the GPU, or None for the CPU."""
 
     @property
     def compared_with(self) -> Sample | None:
@@ -61,6 +63,8 @@ def worker(
         half: features that compute in bfloat16.
     """
     built: dict[tuple[str, str], Callable] = {}
+    too_large: set[str] = set()
+    """Features whose networks the GPU's memory does not hold. To load one again for each clip would take long."""
     folder, against = (None if one is None else one.opened() for one in places)
     assert folder is not None
     own_place = functools.cache(functools.partial(devices.of_this_process, device))
@@ -77,16 +81,20 @@ def worker(
         held = contained if package_of(feature) else contextlib.nullcontext
         with held(), worker_pool.default_settings():  # a feature of another package may have left others
             rows = _rows(feature, look, *seen)
-        gpu = devices.card(place)
-        return [row if row.values is None else dataclasses.replace(row, gpu=gpu) for row in rows]
+        card = devices.card(place)
+        return [row if row.values is None else dataclasses.replace(row, gpu=card) for row in rows]
 
     def measured(feature: str, *seen: Any) -> list[Row]:
-        if getattr(feature_class(feature), "on_gpu", False) and (place := own_place()) != devices.CPU:
+        fits = getattr(feature_class(feature), "on_gpu", False) and feature not in too_large
+        if fits and (place := own_place()) != devices.CPU:
             try:
                 return on(place, feature, *seen)
             except RuntimeError as error:
-                if not devices.is_out_of_memory(error):
+                if not gpu.is_out_of_memory(error) or gpu.is_lost():
                     raise
+            if (feature, place) not in built:
+                too_large.add(feature)
+            gpu.free_memory()  # other workers need it; not before here, because the error keeps it alive
         return on(devices.CPU, feature, *seen)
 
     def look(task: Task) -> list[tuple[str, Row]]:
@@ -101,7 +109,7 @@ def worker(
             try:
                 known = measured(feature, task, clips, reference, forms)
             except Exception as error:
-                if (package := package_of(feature)) is None:
+                if (package := package_of(feature)) is None or gpu.is_lost():
                     error.add_note(f"while {feature} measured {task.samples[0].path}")
                     raise
                 why = plug_ins.failure(package, error)

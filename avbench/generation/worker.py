@@ -1,11 +1,9 @@
 """Makes the clips of a batch in a worker, stores them in the run folder, and records why one failed."""
 
 import dataclasses
-import gc
 import json
 import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +25,7 @@ from avbench.core import (
 )
 from avbench.generation.first_clips import FirstClips, nothing_in
 from avbench.generation.table import Generator, Made, Request, made_by, method_of, ready
-from avbench.storage import worker_pool
+from avbench.storage import gpu, worker_pool
 from avbench.storage.media import unequal_lengths, write_clip
 from avbench.storage.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
@@ -53,7 +51,7 @@ def worker(
 
     def make(requests: Sequence[Request], *, again: bool = True) -> list[Sample]:
         started = time.perf_counter()
-        _forget_gpu_peak()
+        gpu.forget_peak()
         made, failed = None, []
         try:
             made = first.inspect(made_by(generator, requests))
@@ -67,7 +65,8 @@ def worker(
                 first.inspect([error])
             made = None
         if made is None:  # after the except block, because the error keeps GPU memory alive
-            _free_memory()
+            _require_gpu(failed[0])
+            gpu.free_memory()
             if len(requests) > 1:  # the other prompts of the batch may work
                 return [one for request in requests for one in make([request])]
             return make(requests, again=False) if again else failed
@@ -105,27 +104,20 @@ def after_crash(
     return made
 
 
-def _free_memory() -> None:
-    """Free the memory of a failed call before the next one."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+def _require_gpu(failed: Sample) -> None:
+    """Raise HopelessError if the error of a clip is one after which this process cannot use its GPU any more."""
+    if gpu.is_lost():
+        msg = (
+            f"{failed.key.subset}/{failed.key.prompt}, seed {failed.key.seed}: {failed.failure}. After this error the "
+            "process cannot use its GPU any more, so the run stops; give the same command again, which continues"
+        )
+        raise HopelessError(msg)
 
 
-def _forget_gpu_peak() -> None:
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
-        torch.cuda.reset_peak_memory_stats()
-
-
-def _peaks() -> dict[str, float]:
+def _peaks() -> dict[str, float | None]:
     """Return the peak memory in MiB."""
-    peaks = {"peak_memory_mib": worker_pool.peak_memory_mib(resource.RUSAGE_SELF)}
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
-        peaks["peak_gpu_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    return peaks
+    peak = worker_pool.peak_memory_mib(resource.RUSAGE_SELF)
+    return {"peak_memory_mib": peak, "peak_gpu_memory_mib": gpu.peak_mib()}
 
 
 def _kept(
