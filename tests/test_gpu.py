@@ -73,6 +73,7 @@ def two_cards(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
 
 
 @pytest.fixture
@@ -95,6 +96,30 @@ def test_devices_by_name(two_cards):
         devices.resolve("cuda:2")
     with pytest.raises(InputError, match="device 'gpu' is unknown"):
         devices.resolve("gpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "builds", "runs"),
+    [
+        ((9, 0), ["sm_75", "sm_80", "sm_90"], True),
+        ((8, 9), ["sm_75", "sm_80", "sm_90"], True),
+        ((12, 0), ["sm_90", "sm_120"], True),
+        ((6, 1), ["sm_75", "sm_80", "sm_90"], False),
+        ((10, 0), ["sm_80", "sm_90", "sm_90a"], False),
+        ((12, 1), ["sm_90", "compute_90"], True),
+        ((8, 0), ["sm_86"], False),
+    ],
+)
+def test_auto_leaves_out_a_gpu_that_torch_was_not_built_for(two_cards, monkeypatch, capability, builds, runs):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability if device else (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: [*builds, "sm_90"])
+    assert devices.resolve("auto") == (("cuda:0", "cuda:1") if runs else ("cuda:0",))
+    if not runs:
+        with pytest.raises(InputError, match=r"card 1 \(compute capability \d+\.\d\) is none of the GPUs that torch"):
+            devices.resolve("cuda")
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: builds)
+        assert devices.resolve("auto") == ("cpu",)
 
 
 @pytest.mark.parametrize("workers", [2, 4])

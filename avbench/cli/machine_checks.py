@@ -79,8 +79,9 @@ def _devices() -> str:
         gpu = "Apple's GPU for models (-M device=mps), not for metrics" if apple else "no GPU that torch can use"
         return f"{counted(cores, 'core')}, {gpu}"
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    gpus = ", ".join(f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards)
-    return f"{counted(cores, 'core')}, {gpus}"
+    gpus = [f"{card.name} with {card.total_memory / 1e9:.0f} GB" for card in cards]
+    gpus += filter(None, map(devices.unusable, range(len(cards))))
+    return f"{counted(cores, 'core')}, {', '.join(gpus)}"
 
 
 def _bf16() -> str:

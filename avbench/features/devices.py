@@ -26,8 +26,10 @@ PRECISIONS = {"fp32": FLOAT32, "bf16": BFLOAT16}
 def resolve(asked: str) -> tuple[str, ...]:
     """The torch devices that ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``cuda:0,1`` names; ``cuda`` is every GPU.
 
+    ``auto`` leaves GPUs out for which this torch was not built; without any other it is the CPU.
+
     Raises:
-        InputError: there is no such device.
+        InputError: there is no such device, or torch was not built for it.
     """
     if asked == CPU:
         return (CPU,)
@@ -37,15 +39,36 @@ def resolve(asked: str) -> tuple[str, ...]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == AUTO and not count:
-        return (CPU,)
+    if asked == AUTO:
+        return tuple(f"cuda:{number}" for number in range(count) if not unusable(number)) or (CPU,)
     _, _, numbers = asked.partition(":")
     chosen = [int(number) for number in numbers.split(",")] if numbers else range(count)
     if not count or max(chosen) >= count:
         there = f"torch sees {counted(count, 'GPU')}" if count else "torch sees no GPU here"
         msg = f"device {asked!r} is not there: {there}; `auto` takes the CPU where there is none"
         raise InputError(msg)
+    if wrong := next(filter(None, map(unusable, chosen)), None):
+        msg = f"device {asked!r}: {wrong}; `auto` takes another device"
+        raise InputError(msg)
     return tuple(f"cuda:{number}" for number in dict.fromkeys(chosen))
+
+
+def unusable(number: int) -> str | None:
+    """A sentence if this torch holds no code for a GPU, as newer ones for old GPUs; else None."""
+    import torch
+
+    builds = re.findall(r"(sm|compute)_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))
+    if torch.version.hip or not builds:
+        return None
+    own = torch.cuda.get_device_capability(number)
+    for kind, major, minor in builds:
+        of = int(major), int(minor)
+        if of <= own and (kind == "compute" or of[0] == own[0]):
+            return None
+    return (
+        f"{torch.cuda.get_device_name(number)} (compute capability {own[0]}.{own[1]}) is none of the GPUs that torch "
+        f"{torch.__version__} was built for ({', '.join(torch.cuda.get_arch_list())})"
+    )
 
 
 def require(asked: str) -> None:
