@@ -6,6 +6,7 @@ import gc
 import operator
 import weakref
 from fractions import Fraction
+from pathlib import Path
 
 import dying_workers
 import numpy as np
@@ -432,6 +433,33 @@ def test_exact_inference_obeys_neither_the_new_settings_of_torch_nor_loses_them(
         assert settings()[2:] == ["ieee"] * 5
         assert torch.get_float32_matmul_precision() == "highest" and not torch.backends.cudnn.allow_tf32
     assert settings() == before
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    from benchmarks import gpu
+
+    return gpu
+
+
+def test_the_benchmark_says_where_a_gpu_differs(benchmark):
+    ours, broken = {"logits": [1.0, 4.0]}, {"logits": [1.0, float("nan")]}
+    assert benchmark.difference(ours, {"logits": [1.0, 3.0]}) == (0.25, 1.0)
+    assert benchmark.difference(ours, broken) == (np.inf, np.inf), "no number on the GPU"
+    alike = {"feature": "i3d-k400", "clip": "toy", "relative": 9e-5, "remark": ""}
+    rows = [alike, {**alike, "relative": 2e-4}, {**alike, "feature": "clap", "relative": 2e-4}]
+    rows.append({"feature": "musicnn", "clip": "toy", "remark": "the CPU was not done in time"})
+    assert benchmark.disagreeing(rows) == [
+        "i3d-k400 on the clip 'toy' differs by 0.0002 of the largest value, and may by 0.0001",
+        "musicnn on the clip 'toy' was not compared: the CPU was not done in time",
+    ]
+
+
+@pytest.mark.slow
+def test_processes_of_the_benchmark_that_fail_end_it_with_their_reason(benchmark):
+    with pytest.raises(RuntimeError, match=r"CUDA|NVIDIA"):
+        benchmark.together(2, "cuda:77", benchmark.TINY)
 
 
 @on_gpu
