@@ -13,6 +13,7 @@ import numpy as np
 import pretended_gpu
 import pytest
 import torch
+from torchvision.models.optical_flow import raft_large
 
 import avbench
 from avbench import api
@@ -20,6 +21,7 @@ from avbench.api import stages
 from avbench.api.work import SamplingJob, Work
 from avbench.core import Clip, Direction, HopelessError, InputError, Key, Prompt, Protocol
 from avbench.features import current, devices, measure, networks, table
+from avbench.features.flow.raft import RAFT
 from avbench.features.perceptual.lpips import ConsecutiveLPIPS
 from avbench.features.requirements import require_ready
 from avbench.features.video.i3d import I3DLogits
@@ -354,6 +356,13 @@ def test_lpips_is_the_same_in_any_batch(most, monkeypatch):
     (pairs, table_of_two), (again, table_again) = found
     assert pairs.shape == (10,) and again == pytest.approx(pairs, abs=1e-6)
     assert table_again == pytest.approx(table_of_two, abs=1e-6) and table_again[0, 1].min() > 0.05
+
+
+def test_raft_keeps_the_correlations_of_no_pair():
+    """Kept, those of large frames would fill a GPU beside those of the next pair, and between clips."""
+    raft = RAFT(raft_large().eval().requires_grad_(False))
+    raft(*np.zeros((2, 128, 128, 3), np.uint8), iterations=1)
+    assert not raft._network.corr_block.corr_pyramid
 
 
 def test_features_without_a_network_stay_on_the_cpu(folder, two_cards):

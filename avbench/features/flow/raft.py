@@ -91,8 +91,15 @@ class RAFT:
     def __call__(self, frame: np.ndarray, following: np.ndarray, iterations: int) -> np.ndarray:
         """Flow between two uint8 RGB frames: ``[height, width, 2]`` float32 in pixels of the padded frame."""
         network, start, end = self._network, self._encoded(frame), self._encoded(following)
+        try:
+            network.corr_block.build_pyramid(start.features, end.features)
+            return self._flow(start, iterations)
+        finally:  # they grow with the square of the pixels: 1.1 GB at 1280x720
+            network.corr_block.corr_pyramid = []
+
+    def _flow(self, start: _Encoded, iterations: int) -> np.ndarray:
+        network = self._network
         assert network.mask_predictor is not None  # only the small network has none
-        network.corr_block.build_pyramid(start.features, end.features)
         height, width = start.features.shape[2:]
         origin = make_coords_grid(1, height, width, str(self._device))
         target, hidden = origin, start.hidden
