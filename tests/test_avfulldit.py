@@ -8,6 +8,7 @@ import math
 import shutil
 
 import numpy as np
+import pretended_gpu
 import pytest
 import torch
 from torch import nn
@@ -413,6 +414,26 @@ class TestTraining:
         monkeypatch.setattr(kind, "is_main_process", property(lambda self: False))
         trained("t2v", PLAN, tmp_path / "run", data)
         assert (tmp_path / "run" / "losses.csv").read_text() == before
+
+    def test_several_processes_do_not_train_on_a_gpu(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(InputError, match=r"several processes train on a CPU only: .*ACCELERATE_USE_CPU=1"):
+            next(train(Objective(parts("t2v"), PLAN), None, 1, {}, tmp_path / "run", Machine("cuda")))
+
+    def test_examples_that_a_gpu_does_not_hold_are_read_from_the_disk(self, tmp_path, monkeypatch):
+        data, made, rows = examples(tmp_path), parts("t2av"), np.array([1, 0])
+        data.made()
+        here = Feed(data, torch.device("cpu"), made.video_text, made.audio_text)(rows)
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+        small = min(("video", "audio"), key=lambda what: getattr(data, what).nbytes)
+        free = 2 * getattr(data, small).nbytes
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10 * free))
+        with pretended_gpu.pretended():
+            device = torch.device("cuda:0")
+            there = Feed(data, device, made.video_text.to(device), made.audio_text.to(device))(rows)
+        assert [*data._resident] == [small] and data.video.nbytes != data.audio.nbytes
+        for one, other in zip(here[1:], there[1:], strict=True):
+            assert other.is_cuda and torch.equal(one, other.cpu())
 
     def test_slow_steps_are_saved_before_there_are_many(self, tmp_path):
         data, made = examples(tmp_path), parts("t2v")

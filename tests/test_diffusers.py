@@ -28,7 +28,7 @@ from avbench.core import ClipSpec, InputError, Key, Prompt, Subset, UnusableErro
 from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.detect import detect, fingerprint, index_of
-from avbench.generation.providers.diffusers import calling
+from avbench.generation.providers.diffusers import calling, ranks
 from avbench.generation.providers.diffusers.loading import Placement, Sampler, Source, load, local_folder
 from avbench.generation.providers.diffusers.presets import PRESETS, distilled, native_fps, preset_name
 from avbench.generation.providers.diffusers.ranks import Ranks
@@ -1012,6 +1012,15 @@ def test_if_a_rank_cannot_be_started_the_earlier_ones_are_ended(monkeypatch, tmp
     with pytest.raises(InputError, match="context_parallel=3: too many open files"):
         Ranks(source, placement, Sampler(), None)
     assert not started[0].is_alive()
+
+
+def test_a_rank_makes_the_gpu_that_it_loads_to_its_own(monkeypatch, tmp_path):
+    done, told = [], []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(device))
+    monkeypatch.setattr(ranks, "load", lambda source, placement, sampler: done.append(placement.device))
+    source, placement = Source(tmp_path, {}, object), replace(CPU, device="cuda", context_parallel=3)
+    ranks._serve(SimpleNamespace(send=told.append, recv=lambda: None), 2, source, placement, Sampler())
+    assert done == ["cuda:2", "cuda:2"] and told == [None]
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ from avbench.storage.reading import parsed, read_json
 CARD, CAPTIONS, CLIPS = "card.json", "captions.jsonl", "clips.json"
 _CHUNK = 4096
 """Examples that are copied to a device at a time."""
+_MOST_OF_MEMORY = 0.5
+"""Of a GPU's free memory that the examples of one kind may take; a training needs the rest."""
 _PATIENCE_SECONDS = 300
 """How long training waits for the next example before it gives up."""
 
@@ -103,6 +105,15 @@ class Examples:
             else:
                 time.sleep(0.2)
 
+    def fits(self, what: str, device: torch.device) -> bool:
+        """Whether a GPU's memory holds all examples of ``video`` or ``audio``, beside a training."""
+        if what in self._resident:
+            return True
+        if device.type != "cuda":
+            return False
+        free, _ = torch.cuda.mem_get_info(device)
+        return getattr(self, what).nbytes <= _MOST_OF_MEMORY * free
+
     def resident(self, what: str, device: torch.device) -> Tensor:
         """Return all examples of ``video`` or ``audio`` so far, in the device's memory, where they stay for later
         trainings.
@@ -178,7 +189,7 @@ def _require_whole(path: Path, shape: tuple[int, ...]) -> None:
 class Feed:
     """Batches of examples on a device: drawn with replacement from those that training has reached.
 
-    On a GPU every example is kept in its memory, because a training looks at each one many times.
+    A GPU keeps every example in its memory, if that suffices, because a training looks at each one many times.
     """
 
     def __init__(
@@ -195,6 +206,7 @@ class Feed:
             what: torch.zeros(len(examples), text.length, dtype=torch.int64, device=device)
             for what, text in self._texts.items()
         }
+        self._kept = {what: examples.fits(what, device) for what in self._texts}
         self._there = 0
 
     def __call__(self, rows: np.ndarray) -> Batch:
@@ -203,10 +215,10 @@ class Feed:
         at = sent(torch.from_numpy(rows), self._device)
         arrays: dict[str, Tensor | None] = {"video": None, "audio": None}
         for what in self._texts:
-            if self._device.type == "cuda":
+            if self._kept[what]:
                 arrays[what] = self._examples.resident(what, self._device)[at]
             else:
-                arrays[what] = torch.from_numpy(getattr(self._examples, what)[rows])
+                arrays[what] = sent(torch.from_numpy(getattr(self._examples, what)[rows]), self._device)
         ids = {what: self._ids[what][at] if what in self._ids else () for what in arrays}
         return Batch(rows, arrays["video"], arrays["audio"], ids["video"], ids["audio"])
 

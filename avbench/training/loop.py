@@ -7,6 +7,7 @@ shown (`Progress.seen_sha256`) goes into the card: equal in two arms, it shows t
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -70,10 +71,16 @@ def train(
         The progress; when resumed, first the progress of the state.
 
     Raises:
-        InputError: accelerate is missing, the batch does not divide among the processes, the folder's state belongs
-            to another plan, source or origin, or the loss is no longer a number.
+        InputError: accelerate is missing, the batch does not divide among the processes, several of them would train
+            on a GPU, the folder's state belongs to another plan, source or origin, or the loss is no longer a number.
     """
     plan, pace = objective.plan, pace or Pace()
+    if machine.device != "cpu" and os.environ.get("WORLD_SIZE", "1") != "1":
+        msg = (
+            "several processes train on a CPU only: start one for the GPU, without torchrun, or set "
+            "ACCELERATE_USE_CPU=1 for a training on the CPU"
+        )
+        raise InputError(msg)
     accelerator = accelerate_package().Accelerator(cpu=machine.device == "cpu")
     if plan.batch % accelerator.num_processes:
         msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"

@@ -88,6 +88,8 @@ def _serve(end: Connection, rank: int, source: Source, placement: Placement, sam
         torch.set_num_threads(1)
     try:
         own = placement.device if placement.device == "cpu" else f"cuda:{rank}"
+        if own != "cpu":
+            torch.cuda.set_device(own)  # where NCCL and kernels of attention run that are not torch's own
         pipe = load(source, replace(placement, device=own), sampler)
     except Exception as error:
         end.send(first_line(error))
