@@ -6,12 +6,17 @@ back. So the tests of a network also show that all of it is on its device::
     PYTHONPATH=tests pytest -p pretended_gpu tests/test_dover.py
 
 The plugin builds every feature that can run on a GPU there, and ends with the names of those that no test has built.
-Functions that only the CPU has, those of oneDNN, are errors. It cannot show speed, memory and a real GPU's values.
+Functions that only the CPU has, those of oneDNN, are errors, and so are operations that CUDA does not have, or not of
+integers. It cannot show speed, memory and a real GPU's values.
+
+With the environment variable ``AVBENCH_TEST_GPU``, such as ``cuda:0``, the same tests run on that device instead. This
+has run on no GPU yet.
 """
 
 import contextlib
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -21,6 +26,7 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as trees
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from avbench.features import table
 
@@ -59,6 +65,35 @@ class Pretended(TorchFunctionMode):
         return _computed(func, args, kwargs or {})
 
 
+class OnCUDA(TorchDispatchMode):
+    """While it is entered, an operation of which torch has no kernel for CUDA is an error, and so are some of integers.
+
+    A torch that was built without CUDA does not know the kernels, so there it finds nothing.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        name, kwargs = func._schema.name, kwargs or {}
+        known = [kind for kind in _KERNELS if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), kind)]
+        if torch.version.cuda and not known and not name.endswith("_for_cpu"):  # torch itself has chosen that one
+            msg = f"{name} has no kernel for CUDA"
+            raise NotImplementedError(msg)
+        given = [each for each in trees.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        whole = [each.dtype for each in given if not (each.is_floating_point() or each.is_complex())]
+        if whole and name.removeprefix("aten::").startswith(_OF_FLOATS):
+            msg = f"{name} is not implemented for {whole[0]} on CUDA"
+            raise NotImplementedError(msg)
+        return func(*args, **kwargs)
+
+
+_KERNELS = ("CUDA", "CompositeExplicitAutograd", "CompositeExplicitAutogradNonFunctional", "CompositeImplicitAutograd")
+_OF_FLOATS = (
+    *("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "_cdist", "_fft", "_linalg", "linalg_", "convolution"),
+    *("_convolution", "conv1d", "conv2d", "conv3d", "upsample_bi", "upsample_tri", "_upsample_bi", "grid_sampler"),
+    *("avg_pool", "adaptive_avg_pool", "replication_pad", "reflection_pad"),
+)
+"""Beginnings of the names of operations that CUDA computes for floating-point numbers alone; the CPU for others too."""
+
+
 def _computed(func: Any, args: tuple, kwargs: dict) -> Any:
     """What the CPU computes, on the GPU if it was asked for there, or else if it was given tensors from there."""
     given = [each for each in trees.tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
@@ -76,7 +111,8 @@ def _computed(func: Any, args: tuple, kwargs: dict) -> Any:
     if func is torch.Tensor.to and len(there) < len(given) > 1:  # to where the other tensor is
         on_gpu = isinstance(args[1], OnGPU)
     args, kwargs = trees.tree_map(lambda each: each.inner if isinstance(each, OnGPU) else each, (args, kwargs))
-    found = func(*args, **kwargs)
+    with OnCUDA() if on_gpu else contextlib.nullcontext():
+        found = func(*args, **kwargs)
     if func in (torch.Tensor.to, torch.Tensor.cpu) and on_gpu != bool(there):
         found = found.clone()  # a move is a copy
     same = {id(each.inner): each for each in there}  # what works in place returns what it was given
@@ -127,12 +163,13 @@ def _built_on_the_gpu(build: Callable) -> Callable:
 
     @functools.wraps(build)
     def built(self: Any, device: str = "cpu", *args: Any, **kwargs: Any) -> None:
-        build(self, str(GPU) if device == "cpu" else device, *args, **kwargs)
+        build(self, (_REAL or str(GPU)) if device == "cpu" else device, *args, **kwargs)
         _built.add(type(self))
 
     return built
 
 
+_REAL = os.environ.get("AVBENCH_TEST_GPU")
 _built: set[type] = set()
 """The features that were built without an error."""
 
@@ -157,9 +194,29 @@ def pretended() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def real() -> Iterator[None]:
+    """While it is entered, features are built on the real device, from which tests may read as they may here."""
+
+    def read(from_here: Callable) -> Callable:
+        @functools.wraps(from_here)
+        def array(self: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            by_a_test = _TESTS in Path(sys._getframe(1).f_code.co_filename).parents
+            return from_here(self.cpu() if by_a_test else self, *args, **kwargs)
+
+        return array
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in _with_constructors():
+            patch.setattr(kind, "__init__", _built_on_the_gpu(kind.__init__))
+        for name in ("numpy", "__array__"):
+            patch.setattr(torch.Tensor, name, read(getattr(torch.Tensor, name)))
+        yield
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol():
-    with pretended():
+    with real() if _REAL else pretended():
         return (yield)
 
 
@@ -172,6 +229,8 @@ def pytest_collection_modifyitems(config, items):
 def pytest_terminal_summary(terminalreporter):
     features = _features()
     missing = [name for name, kind in features.items() if kind not in _built]
-    terminalreporter.write_line(f"{len(features) - len(missing)} of {len(features)} features were built on the GPU")
+    terminalreporter.write_line(
+        f"{len(features) - len(missing)} of {len(features)} features were built on {_REAL or 'the GPU'}"
+    )
     if missing:
         terminalreporter.write_line(f"and these were not: {', '.join(missing)}")

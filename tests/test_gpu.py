@@ -327,6 +327,13 @@ def test_the_pretended_gpu_refuses_what_a_real_one_does():
             layer(here)
         with pytest.raises(RuntimeError, match="add takes tensors of one device"):
             there + here
+        numbers = torch.ones(1, 3, 4, 4, dtype=torch.uint8).to("cuda:0")
+        with pytest.raises(
+            NotImplementedError, match=r"upsample_bilinear2d.* is not implemented for torch\.uint8 on CUDA"
+        ):
+            torch.nn.functional.interpolate(numbers, (2, 2), mode="bilinear", align_corners=False, antialias=True)
+        with pytest.raises(NotImplementedError, match=r"matmul is not implemented for torch\.uint8 on CUDA|mm is not"):
+            numbers @ numbers
         with pytest.raises(RuntimeError, match="__getitem__ takes tensors of one device"):
             here[(there > 0)[:, 0]]
         with pytest.raises(RuntimeError, match="stack takes tensors of one device"):
