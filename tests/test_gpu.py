@@ -207,7 +207,7 @@ def lost_card(two_cards, monkeypatch):
     """A GPU with which an error of CUDA has left this process."""
 
     def failing(device):
-        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+        raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: device == 0)
