@@ -83,5 +83,5 @@ def test_what_cannot_be_measured_is_no_number(name):
 def test_a_clip_with_nan_in_its_sound_cannot_be_built():
     wave = SOUND.copy()
     wave[0, 5] = np.nan
-    with pytest.raises(InputError, match="1 samples that are NaN"):
+    with pytest.raises(InputError, match="1 sample that is NaN"):
         Audio(wave, 16000)
