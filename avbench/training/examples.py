@@ -8,7 +8,7 @@ have a ``clips.json`` as well, the hashes and captions of these.
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ CARD, CAPTIONS, CLIPS = "card.json", "captions.jsonl", "clips.json"
 _CHUNK = 4096
 """Examples that are copied to a device at a time."""
 _MOST_OF_MEMORY = 0.5
-"""Of a GPU's free memory that the examples of one kind may take; a training needs the rest."""
+"""Of a GPU's free memory that the examples may take; a training needs the rest."""
 _PATIENCE_SECONDS = 300
 """How long training waits for the next example before it gives up."""
 
@@ -105,14 +105,17 @@ class Examples:
             else:
                 time.sleep(0.2)
 
-    def fits(self, what: str, device: torch.device) -> bool:
-        """Whether a GPU's memory holds all examples of ``video`` or ``audio``, beside a training."""
-        if what in self._resident:
-            return True
+    def fitting(self, kinds: Iterable[str], device: torch.device) -> set[str]:
+        """Those of ``video`` and ``audio`` whose examples a GPU's memory holds together, beside a training."""
         if device.type != "cuda":
-            return False
-        free, _ = torch.cuda.mem_get_info(device)
-        return getattr(self, what).nbytes <= _MOST_OF_MEMORY * free
+            return set()
+        kept = {*self._resident} & {*kinds}
+        left = _MOST_OF_MEMORY * torch.cuda.mem_get_info(device)[0]
+        for size, what in sorted((getattr(self, one).nbytes, one) for one in {*kinds} - kept):
+            left -= size
+            if left >= 0:
+                kept.add(what)
+        return kept
 
     def resident(self, what: str, device: torch.device) -> Tensor:
         """Return all examples of ``video`` or ``audio`` so far, in the device's memory, where they stay for later
@@ -206,7 +209,7 @@ class Feed:
             what: torch.zeros(len(examples), text.length, dtype=torch.int64, device=device)
             for what, text in self._texts.items()
         }
-        self._kept = {what: examples.fits(what, device) for what in self._texts}
+        self._kept = examples.fitting(self._texts, device)
         self._there = 0
 
     def __call__(self, rows: np.ndarray) -> Batch:
@@ -215,7 +218,7 @@ class Feed:
         at = sent(torch.from_numpy(rows), self._device)
         arrays: dict[str, Tensor | None] = {"video": None, "audio": None}
         for what in self._texts:
-            if self._kept[what]:
+            if what in self._kept:
                 arrays[what] = self._examples.resident(what, self._device)[at]
             else:
                 arrays[what] = sent(torch.from_numpy(getattr(self._examples, what)[rows]), self._device)
