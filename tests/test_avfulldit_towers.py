@@ -391,6 +391,7 @@ def test_a_joint_that_does_not_fit_is_told(pair, joint, tmp_path):
         (f"{pair}/wan+{pair}/tango", {"solver": "hoin"}, "solver 'hoin' is unknown"),
         (f"{pair}/wan+{pair}/tango", {"link": 2}, "link is 2; it must be between 0"),
         (f"{pair}/wan+{pair}/tango", {"dtype": "half"}, "dtype 'half' is unknown"),
+        (f"{pair}/wan+{pair}/tango", {"dtype": ["float32"]}, "dtype is .*; it must be text"),
         (f"{pair}/wan+{pair}/tango", {"device": "nowhere"}, "device nowhere: "),
         ("toy-t2v", {"steps": 0}, "steps is 0"),
         (f"{pair}/wan+{pair}/tango", {"frames": "abc"}, "frames is 'abc'; it must be a whole number of at least 1"),

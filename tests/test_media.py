@@ -245,6 +245,13 @@ def test_sound_that_is_no_number_or_holds_integers_is_refused(tmp_path: Path, od
         read_clip(tmp_path / "f", fps=Fraction(2))
 
 
+def test_doubles_beyond_float32_are_refused_without_a_warning(tmp_path: Path) -> None:
+    make_folder(tmp_path / "f", ["1.png", "2.png"])
+    wavfile.write(tmp_path / "f" / "audio.wav", 16000, np.array([0, 1e300, 0]))
+    with pytest.raises(MediaError, match="holds 1 sample that is NaN or infinite"):
+        read_clip(tmp_path / "f", fps=Fraction(2))
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------
 
 

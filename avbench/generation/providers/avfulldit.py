@@ -160,7 +160,7 @@ def _check(given: Mapping[str, Any]) -> None:
     check_kinds(
         given,
         counts=("steps", "joint_layers", "frames", "width", "height"),
-        names=("device", "solver"),
+        names=("device", "solver", "dtype"),
         captions=("video_negative", "audio_negative"),
         positive=("shift",),
         numbers=("video_guidance", "audio_guidance"),

@@ -70,7 +70,8 @@ class Sound:
         samples = _samples(frame)
         peak = float(np.abs(samples).max(initial=0))
         self._peak = max(self._peak, peak)
-        block = samples.astype(np.float32)
+        with np.errstate(over="ignore"):  # doubles beyond float32 become infinite
+            block = samples.astype(np.float32)
         if peak < LOUDEST:  # NaN, infinite samples and integers stay as they are: Audio refuses them
             np.clip(block, -1, 1, out=block)
         start = self.end if frame.pts is None else frame.pts * self.tick
