@@ -463,6 +463,7 @@ def test_the_benchmark_says_where_a_gpu_differs(benchmark):
     ours, broken = {"logits": [1.0, 4.0]}, {"logits": [1.0, float("nan")]}
     assert benchmark.difference(ours, {"logits": [1.0, 3.0]}) == (0.25, 1.0)
     assert benchmark.difference(ours, broken) == (np.inf, np.inf), "no number on the GPU"
+    assert benchmark.difference(broken, ours) == (np.inf, np.inf), "no number on the CPU"
     alike = {"feature": "i3d-k400", "clip": "toy", "relative": 9e-5, "remark": ""}
     rows = [alike, {**alike, "relative": 2e-4}, {**alike, "feature": "clap", "relative": 2e-4}]
     rows.append({"feature": "musicnn", "clip": "toy", "remark": "the CPU was not done in time"})
