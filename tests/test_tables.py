@@ -366,8 +366,10 @@ def test_latex_knows_every_letter_and_joins_no_hyphens():
     ("short", "best", "text"),
     [
         ("-0.017 ± 0.119", False, r"$-$0.017\,{\tiny$\pm$\,0.119}"),
-        ("8.3e-05 ± 2.8e-05†", False, r"8.3\,{\tiny$\pm$\,2.8}$\,\cdot\,10^{-5}$$^{\dagger}$"),
+        ("8.3e-05 ± 2.8e-05†", False, r"(8.3\,{\tiny$\pm$\,2.8})$\,\cdot\,10^{-5}$$^{\dagger}$"),
         ("8.3e-05 ± 2.8e-06", True, r"\textbf{8.3}$\,\cdot\,10^{-5}$\,{\tiny$\pm$\,2.8$\,\cdot\,10^{-6}$}"),
+        ("-2.17 to -1.96", False, "$-$2.17 to $-$1.96"),
+        ("8.3e-05 to 0.00012", False, r"8.3$\,\cdot\,10^{-5}$ to 0.00012"),
         ("n = 6: too few", False, "n = 6: too few"),
         ("–", False, "–"),
     ],

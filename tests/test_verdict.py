@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from avbench.comparison.differences import TO_TARGET
+from avbench.comparison.differences import TO_TARGET, by_pair
 from avbench.comparison.verdict import (
     _p,
     _without_reference,
@@ -262,6 +262,7 @@ def test_nothing_comparable_says_so_and_why():
     )
 
 
+SOME_UNMET = "not all told apart; some were not compared with each other"
 WORSE = ("fvd", "lower", "distance", 220.0, "", 0.001, 0.002, 30, "a", None)
 
 
@@ -280,7 +281,7 @@ def test_many_models_stand_in_order_and_against_the_first():
     ("better", "order"),
     [
         ("aa", "Best to worst: a, then b and c (not compared with each other)."),
-        ((None, "a"), "No clear order: a, b and c (not all told apart)."),
+        ((None, "a"), f"No clear order: a, b and c ({SOME_UNMET})."),
         ((None, None), UNMET),
     ],
 )
@@ -297,11 +298,18 @@ def test_what_differs_without_a_better_side_is_said_of_many_models_too():
     sentences = verdict(*together(frames([OPEN]), frames([beside, OPEN], run="c")))
     assert sentences[:4] == [
         UNMET.replace("No difference", "No difference in quality"),
-        "No difference shown between a and b (1 comparison).",
         "No difference in quality shown between a and c (2 comparisons).",
         "c differs from a in event rate (higher by 6.18 1/s or 1.3 %, p 0.03); which is better, only a reference of "
         "real clips could tell.",
+        "No difference shown between a and b (1 comparison).",
     ]
+
+
+def test_what_is_shown_stands_before_what_is_not():
+    """The page shows five sentences and the first pair's plot: they are of what was found."""
+    _, found = together(frames([OPEN]), frames([WORSE], run="c"))
+    assert list(by_pair(found)) == [("c", "a"), ("b", "a")]
+    assert "c is worse than a" in verdict(*together(frames([OPEN]), frames([WORSE], run="c")))[1]
 
 
 def test_runs_that_were_compared_and_not_told_apart_are_said_so():
@@ -314,13 +322,13 @@ def test_a_run_is_not_put_above_another_by_unlike_metrics():
     """Run b is better than a in one metric, and a better than c in another: nothing is said of b and c."""
     lpips = ("lpips", "lower", "clips", 0.1, "", 0.001, 0.002, 30, "a", None)
     sentences = verdict(*together(frames([WON]), frames([lpips], run="c")))
-    assert sentences[0] == "No clear order: b, a and c (not all told apart)."
+    assert sentences[0] == f"No clear order: b, a and c ({SOME_UNMET})."
 
 
 def test_runs_that_were_not_told_apart_are_not_put_into_an_order():
     """b and a differ in nothing; only a is compared with c, so b cannot be put above or below c."""
     sentences = verdict(*together(frames([OPEN]), frames([WORSE], run="c")))
-    assert sentences[0] == "No clear order: a, b and c (not all told apart)."
+    assert sentences[0] == f"No clear order: a, b and c ({SOME_UNMET})."
 
 
 def test_neighbours_that_win_some_metrics_each_have_no_order():

@@ -357,7 +357,8 @@ def _why_together(group: Sequence[str], wins: Counter[tuple[str, str]], compared
     if all(any(wins[one, other] for other in group) for one in group):
         return "each is ahead of another in some metrics" if len(group) > 2 else "each is ahead in some metrics"
     if any(wins[pair] for pair in pairs):
-        return "not all told apart"
+        unmet = any(frozenset(pair) not in compared for pair in pairs)
+        return "not all told apart; some were not compared with each other" if unmet else "not all told apart"
     return "not told apart" if any(frozenset(pair) in compared for pair in pairs) else "not compared with each other"
 
 

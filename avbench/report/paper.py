@@ -224,15 +224,16 @@ def _latex_cell(cell: Cell, smaller: str) -> str:
     text = cell.short.rstrip(PART + DAGGER)
     daggers = escaped_for_latex(cell.short.removeprefix(text))
     found = _NUMBER.fullmatch(text)
-    if found is None:
-        return escaped_for_latex(text, bold=cell.best) + daggers
+    if found is None:  # a sentence, or a range of numbers
+        ends = [_latex_cell(Cell(end), smaller) for end in text.split(" to ") if _NUMBER.fullmatch(end)]
+        return (" to ".join(ends) if len(ends) == 2 else escaped_for_latex(text, bold=cell.best)) + daggers
     value, half = found["value"].replace("-", "$-$"), found["half"] or ""
     shown = f"\\textbf{{{value}}}" if cell.best else value
     power, half_power = _power(found["power"]), _power(found["half_power"])
-    if half and power != half_power:
-        shown, half = shown + power, half + half_power
-        power = ""
-    return shown + (f"\\,{{{smaller}$\\pm$\\,{half}}}" if half else "") + power + daggers
+    beside = f"\\,{{{smaller}$\\pm$\\,{half}{half_power if power != half_power else ''}}}" if half else ""
+    if power and half and power == half_power:  # of both
+        return f"({shown}{beside}){power}{daggers}"
+    return shown + power + beside + daggers
 
 
 def _power(digits: str | None) -> str:

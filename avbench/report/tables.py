@@ -48,7 +48,10 @@ RANKS_LEGEND = (
 PART = "‡"
 """Marks a number of a part of the clips, in the compact table and in that for a paper."""
 _PARTIAL = f"{PART} rests on a part of the clips: the page and the tables in files say on how many."
-STAR = "* is shown to be better, as said above; of ≈, to be nearer to the reference's value."
+STAR = (
+    "* is shown to be better than another run and worse than none, as said above; of ≈, to be nearer to the "
+    "reference's value."
+)
 """Explains the star of the compact table."""
 _NULL_KINDS = {
     True: "its null exchanges clips within prompts, another model's across prompts: excess and p cannot be compared",
