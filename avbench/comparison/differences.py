@@ -143,7 +143,7 @@ def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
 def by_pair(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
     """(Run, against) → the rows of it that the answer counts; first the pairs of which a difference is shown."""
     groups: Any = of_answer(frame).groupby(["run", "against"], sort=False)
-    return dict(sorted(groups, key=lambda pair: not pair[1]["shown"].any()))
+    return dict(sorted(groups, key=lambda pair: True not in {*pair[1]["shown"]}))
 
 
 def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
