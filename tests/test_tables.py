@@ -151,6 +151,17 @@ def test_the_compact_table_fits_and_names_what_it_leaves_out(frame):
     assert "more metrics" not in printed_alone(wide, every=True)
 
 
+def test_the_compact_table_explains_the_signs_that_it_shows_and_no_others(frame):
+    """The distance alone fits: it has no half-width, and neither the star nor the mark of the columns left out."""
+    found = pd.DataFrame([{"subset": "s", "metric": "onset_rate", "run": "b", "against": "a", "difference": 0.5}])
+    found = found.assign(shown=False, too_few=None, better="a")
+    partial = frame.assign(unmeasured=(frame["metric"] != "fvd").astype(int))
+    narrow, wide = (printed(compact(partial, found, width), width) for width in (24, 80))
+    assert "onset_" not in narrow.partition("model")[2].partition("--all")[0]
+    assert not any(sign in narrow for sign in ("±", "‡", "*"))
+    assert all(sign in wide for sign in ("± is half", "‡ rests", "* is shown"))
+
+
 def test_the_compact_table_marks_numbers_that_rest_on_a_part_of_the_clips(frame):
     parts = frame.assign(unmeasured=[3, *[0] * (len(frame) - 1)])
     text = [printed_alone(rows) for rows in (frame.assign(unmeasured=0), parts)]
@@ -355,6 +366,8 @@ def test_a_table_for_a_paper_that_fits_in_no_font_says_so(frame):
     wide = paper.too_wide(many)
     assert wide and "room for 340: choose fewer columns with --metric" in wide
     assert f"\n% {wide}\n" in paper.as_latex(many) and "\n\\centering\\scriptsize" in paper.as_latex(many)
+    long = paper.too_wide(papers(frame.replace({"model": {"a": "a" * 100}})))
+    assert long and "room for 340: shorten the models' names in it, or" in long, "fewer columns would not help"
     assert paper.too_wide(papers(frame)) is None and "--metric" not in paper.as_latex(papers(frame))
 
 

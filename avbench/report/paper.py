@@ -150,7 +150,7 @@ def as_latex(table: PaperTable) -> str:
     """
     across = len(table.columns) + 1
     several = len(table.subsets) > 1
-    fonts = next((one for one in _FONTS if _width(table, *one) <= PAGE_POINTS), _FONTS[-1])
+    fonts = next((one for one in _FONTS if sum(_widths(table, *one)) <= PAGE_POINTS), _FONTS[-1])
     wide = too_wide(table)
     lines = [
         latex.PREAMBLE,
@@ -182,23 +182,25 @@ _LINE = 12
 
 def too_wide(table: PaperTable) -> str | None:
     """What to do about a table that does not fit a page of one column in the smallest font; None where it does."""
-    width = _width(table, *_FONTS[-1])
-    if width <= PAGE_POINTS:
+    widths = _widths(table, *_FONTS[-1])
+    if sum(widths) <= PAGE_POINTS:
         return None
+    shorten = widths[0] + max(widths[1:]) > PAGE_POINTS
+    remedy = "shorten the models' names in it" if shorten else "choose fewer columns with --metric (in Python, metrics)"
     return (
-        f"the table is about {width:.0f} points wide, and a page of one column has room for {PAGE_POINTS}: choose "
-        "fewer columns with --metric (in Python, metrics), or set the table across two columns or turned"
+        f"the table is about {sum(widths):.0f} points wide, and a page of one column has room for {PAGE_POINTS}: "
+        f"{remedy}, or set the table across two columns or turned"
     )
 
 
-def _width(table: PaperTable, font: Font, smaller: Font) -> float:
-    """The points that a table takes about."""
+def _widths(table: PaperTable, font: Font, smaller: Font) -> list[float]:
+    """The points that each column of a table takes about, that of the models' names first."""
     rows = [row for _, of_subset in table.subsets for row in of_subset]
     widths = [max(font.width(model) for model, _ in rows)]
     for place, head in enumerate(table.columns):
         of_cells = (_cell_width(cells[place], font, smaller) for _, cells in rows)
         widths.append(max(*of_cells, *map(font.width, _lines(head))))
-    return sum(widths) + 2 * GAP * len(widths)
+    return [2 * GAP + width for width in widths]
 
 
 def _cell_width(cell: Cell, font: Font, smaller: Font) -> float:

@@ -192,17 +192,19 @@ def compact(
     if not every:
         blocks = [blocks[0][: MOST_COLUMNS - 1]]
     parts: list[RichTable | Text] = [_rich(whole, columns, None, width) for columns in blocks]
-    message = "± is half of a 95 % interval." + (f" {STAR}" if "*" in str(rows) else "")
-    message += f" {_PARTIAL}" if PART in str(rows) else ""
-    there = {order[place] for columns in blocks for place in columns}
+    places = [place for columns in blocks for place in columns]
+    there = {order[place] for place in places}
+    texts = "".join(cells[place].text for _, cells in rows for place in places)
+    signs = {"±": "± is half of a 95 % interval.", "*": STAR, PART: _PARTIAL}
+    explained = [meaning for sign, meaning in signs.items() if sign in texts]
     left_out = [name for name in names if name not in there]
     if left_out:
         more = "1 more metric" if len(left_out) == 1 else f"{len(left_out)} more metrics"
-        message += f" {every_by} shows {more}: {', '.join(left_out)}."
+        explained.append(f"{every_by} shows {more}: {', '.join(left_out)}.")
     sentences = [*_without_value(frame)] if differences.empty else []  # else the verdict has the reasons
     sentences += [ended(one) for one in collected(frame.loc[~frame["subset"].isin(POOLED)], _allowed)]
     notes = [Text(sentence, style="dim") for sentence in sentences]
-    return Group(*parts, *notes, Text(message, style="dim"))
+    return Group(*parts, *notes, *([Text(" ".join(explained), style="dim")] if explained else []))
 
 
 def heads_of(tables: Iterable[SubsetTable]) -> dict[str, str]:
