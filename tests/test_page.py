@@ -954,7 +954,7 @@ def test_a_paired_figure_has_the_differences_of_the_prompts():
     dots = {one.get("data-prompt"): float(one.get("cx")) for one in drawn.iter(f"{SVG}circle")}
     assert [*dots] == ["p0", "p1", "p2"]
     assert dots["p1"] - dots["p0"] == pytest.approx(dots["p2"] - dots["p1"], abs=0.2)
-    assert f"b minus a: 2 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
+    assert f"b minus a: 2.00 [{2 - 4.303 * 2 / 3**0.5:.3g}, {2 + 4.303 * 2 / 3**0.5:.3g}]" in drawn.get("aria-label")
 
 
 def test_the_axis_of_levels_is_in_lufs_and_that_of_their_differences_in_lu():
@@ -972,7 +972,7 @@ def test_a_paired_figure_shows_the_compared_pairs_of_a_metric_with_a_target():
     made = to_target("motion_amount", ("b", "a"), ("c", "a"), ("c", "b"))
     (figure,) = plots.paired(values, ["a", "b", "c"], "s", made)
     told = ET.fromstring(figure.drawing).get("aria-label")
-    assert "b minus a: 1 [" in told and "c minus a: 3 [" in told and "c minus b: 2 [" in told
+    assert "b minus a: 1.00 [" in told and "c minus a: 3.00 [" in told and "c minus b: 2.00 [" in told
 
 
 def test_the_waveform_shows_channels_that_cancel_each_other(tmp_path):
@@ -1019,6 +1019,15 @@ def test_the_plot_of_a_distance_names_its_better_side(metric, caption):
     (figure,) = plots.distances(scores, ["a"], "s")
     told = [one.text for one in ET.fromstring(figure.drawing).iter(f"{SVG}text")]
     assert caption in told and not any("reference" in one for one in told)
+
+
+def test_a_plot_writes_numbers_as_the_tables_do():
+    numbers = {"value": 12345.6, "null": 345.6, "null_sd": 0.05, "floor": 0.9, "n": 24, "p": 0.001, "too_few": None}
+    scores = pd.DataFrame([{"subset": "s", "metric": "fvd", "model": "a", **numbers, "null_within_prompts": True}])
+    (figure,) = plots.distances(scores, ["a"], "s")
+    drawing = ET.fromstring(figure.drawing)
+    assert "a: 12346, 24 clips, p 0.001" in [one.text for one in drawing.iter(f"{SVG}text")]
+    assert drawing.get("aria-label") == "fvd: a 12346, null 346"
 
 
 @pytest.mark.browser

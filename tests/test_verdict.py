@@ -122,6 +122,12 @@ def test_no_percentage_is_of_a_value_over_other_clips_than_were_compared():
     assert "fvd (lower by 120, p 0.004)" in first
 
 
+@pytest.mark.parametrize(("size", "text"), [(999.4, "999"), (999.7, "1000"), (1234.5, "1234")])
+def test_sizes_have_no_exponent(size, text):
+    scores, found = frames([WON])
+    assert f"fvd (higher by {text}, p 0.004)" in verdict(scores, found.assign(difference=size, dropped=10))[0]
+
+
 def test_a_metric_without_a_better_side_differs_and_wins_nothing():
     more = ("event_rate", "neither", "clips", 2.0, "1/s", 0.001, 0.003, 30, None, None)
     assert verdict(*frames([more])) == [

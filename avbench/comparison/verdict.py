@@ -256,7 +256,7 @@ class _Pair:
 
     def _amount(self, row: Any, subject: str) -> str:
         more = row.difference if subject == self.run else -row.difference
-        size = (f"{abs(more):.0f}" if abs(more) >= 1000 else f"{abs(more):.3g}") + (f" {row.unit}" if row.unit else "")
+        size = (f"{abs(more):.0f}" if abs(more) >= 999.5 else f"{abs(more):.3g}") + (f" {row.unit}" if row.unit else "")
         if row.kind == TO_TARGET:
             return f"{'nearer to' if more < 0 else 'farther from'} the reference by {size}"
         return f"{'lower' if more < 0 else 'higher'} by {size}{self._share(row, subject)}"

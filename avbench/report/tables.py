@@ -434,17 +434,17 @@ def _standard(of_metric: pd.DataFrame) -> Cell:
 
 def number(value: float, beside: float | None = None, sign: str = "") -> str:
     """Write a number with three significant digits, or all before the point; a half-width gets as many decimals as the
-    value `beside` it.
+    value `beside` it. What is rounded to 0 has no minus.
     """
     if pd.isna(value):
         return "–"
     magnitude = abs(value if beside is None else beside)
     if not magnitude > 0:  # 0, or NaN where nothing is known of its size
-        return f"{value:{sign}.2g}"
+        return f"{value:{sign}z.2g}"
     if magnitude >= _HUGE:
         return f"{value:{sign}.2e}"
     decimals = max(0, 2 - math.floor(math.log10(magnitude)))
-    return f"{value:{sign}.1e}" if decimals > 6 else f"{value:{sign}.{decimals}f}"
+    return f"{value:{sign}z.1e}" if decimals > 6 else f"{value:{sign}z.{decimals}f}"
 
 
 def p_value(value: float) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from avbench.core import counted
 from avbench.metrics.table import known_metrics
 from avbench.report.page import svg
-from avbench.report.tables import p_value
+from avbench.report.tables import number, p_value
 from avbench.statistics.uncertainty import mean_interval
 
 COLOURS = ("#2f78c8", "#d1661a", "#2a9163", "#a855b8", "#9c7c17", "#1f8d97", "#cf4a70", "#7b808a")
@@ -81,13 +81,13 @@ def distances(frame: pd.DataFrame, runs: Sequence[str], subset: str) -> Iterator
             parts += _standard(axis, row.floor, y, y + 44)
             low, high = axis(row.null - 2 * row.null_sd), axis(row.null + 2 * row.null_sd)
             kind = (" within prompts" if row.null_within_prompts else " across prompts") if several_kinds else ""
-            message = f": {row.value:.4g}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
+            message = f": {number(row.value)}, {counted(row.n, 'clip')}, p {p_value(row.p)}{kind}"
             parts += [
                 svg.text(_LEFT, y + 15, svg.cut(row.model, _LETTERS - len(message)) + message),
                 svg.rectangle(low, y + 24, max(high - low, 1.0), 10.0, class_="null"),
                 svg.circle(axis(row.value), y + 29, 5.5, fill=colour(list(runs).index(row.model))),
             ]
-        alt = "; ".join(f"{row.model} {row.value:.4g}, null {row.null:.4g}" for row in rows)
+        alt = "; ".join(f"{row.model} {number(row.value)}, null {number(row.null, row.value)}" for row in rows)
         yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {alt}"))
 
 
@@ -131,7 +131,7 @@ def over_motion(values: pd.DataFrame, over: pd.DataFrame, runs: Sequence[str], s
             means_of_all.append(svg.path(means, stroke=look, stroke_width="2.5"))
             means_of_all += [_numbered(*mean, place) for mean in means]
             names.append(_named_number(len(names), place, str(model)))
-            texts += [f"{model} {row.mean:.3g} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
+            texts += [f"{model} {number(row.mean)} at {amount:.2g}" for amount, row in zip(at, bins, strict=True)]
         drawing = [*parts, *means_of_all, *names]
         height = _LEGEND_TOP + _LEGEND_LINE * math.ceil(len(names) / 2)
         yield Figure(str(metric), svg.drawing(drawing, WIDTH, height, f"{metric} over motion: {'; '.join(texts)}"))
@@ -166,7 +166,8 @@ def of_trainings(scores: pd.DataFrame, trainings: pd.DataFrame, subset: str) -> 
                 svg.group((_training(axis(dot.value), y + 29, dot) for dot in dots), fill=look, opacity="0.75")
             )
             parts += _mean_with_interval(axis, (row.value, row.low, row.high), y + 46, look)
-            texts.append(f"{row.model} {row.value:.3g} [{row.low:.3g}, {row.high:.3g}] over {row.trainings} trainings")
+            interval = f"[{number(row.low, row.value)}, {number(row.high, row.value)}]"
+            texts.append(f"{row.model} {number(row.value)} {interval} over {row.trainings} trainings")
         yield Figure(str(metric), svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
@@ -204,8 +205,8 @@ def _paired_figure(metric: str, rows: list[tuple[Any, ...]], runs: Sequence[str]
         marks = (_dot(axis(value), at, prompt) for (prompt, value), at in zip(dots.items(), heights, strict=True))
         parts.append(svg.group(marks, fill=look, fill_opacity="0.55", data_run=run, data_against=against))
         parts += _mean_with_interval(axis, (mean, low, high), y + 60, look)
-        interval = "" if pd.isna(low) else f" [{low:.3g}, {high:.3g}]"
-        texts.append(f"{run} minus {against}: {mean:.3g}{interval} over {counted(len(dots), 'prompt')}")
+        interval = "" if pd.isna(low) else f" [{number(low, mean)}, {number(high, mean)}]"
+        texts.append(f"{run} minus {against}: {number(mean)}{interval} over {counted(len(dots), 'prompt')}")
     return Figure(metric, svg.drawing(parts, WIDTH, bottom + 40, f"{metric}: {'; '.join(texts)}"))
 
 
@@ -235,7 +236,7 @@ def _standard(axis: svg.Scale, value: float, top: float, bottom: float) -> Itera
 
 def _training(x: float, y: float, dot: Any) -> Markup:
     """A training's dot, which shows its name and value under the pointer."""
-    title = Markup("<title>{}: {:.4g}</title>").format(dot.training, dot.value)
+    title = Markup("<title>{}: {}</title>").format(dot.training, number(dot.value))
     return svg.group([title, svg.circle(x, y, 4.5)])
 
 

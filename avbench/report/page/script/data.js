@@ -13,7 +13,7 @@ const ink = (name) => getComputedStyle(document.documentElement).getPropertyValu
 // A run's name that is read from right to left, without drawing what stands beside it along.
 const apart = (name) => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/.test(name) ? `\u2068${name}\u2069` : name);
 const words = (metric) => metric.replaceAll("_", " ");
-const short = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 1e4 ? String(+value.toPrecision(4)) : value.toPrecision(4));
+const short = (value) => (value === null || value === undefined ? "–" : Math.abs(value) < 1e4 ? String(+value.toPrecision(4)) : Math.abs(value) < 1e7 ? value.toFixed(0) : value.toPrecision(4));
 
 function bytes(encoded) {
   const text = atob(encoded), made = new Uint8Array(text.length);
