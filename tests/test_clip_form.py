@@ -95,8 +95,10 @@ def test_sound_is_resampled_mixed_and_cut():
 
 
 def test_what_is_too_short_is_told():
-    with pytest.raises(NotMeasurable, match=r"the clip lasts 1\.94 s, but its subset needs 2 s"):
+    with pytest.raises(NotMeasurable, match=r"the clip lasts 1\.938 s, but its subset needs 2 s"):
         in_form(numbered(31, 16), FORM)
+    with pytest.raises(NotMeasurable, match=r"the clip lasts 1\.996 s, but its subset needs 2 s"):
+        in_form(numbered(479, 240), FORM)
     nearly, short = (Audio(np.full((1, samples), 0.1, np.float32), 16_000) for samples in (30_500, 29_000))
     made = in_form(numbered(33, 16, audio=nearly), FORM)
     assert not made.audio.waveform[0, 30_500:].any() and made.audio.waveform[0, 30_499] != 0
@@ -163,7 +165,7 @@ def test_runs_of_unlike_form_stand_in_one_table(runs):
                for one in samples)  # fmt: skip
     assert all("width 128 where 64 is asked for" in one.spec_mismatch for one in samples)
     missing = [row.missing for row in folders["other"].rows(_protocol("onsets")).values() if row.missing]
-    assert missing == ["the clip lasts 1.88 s, but its subset needs 2 s"]
+    assert missing == ["the clip lasts 1.875 s, but its subset needs 2 s"]
 
 
 def _protocol(feature):

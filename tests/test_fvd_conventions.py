@@ -131,7 +131,7 @@ def test_asva_takes_the_first_frame_at_or_after_each_sixth_of_a_second(shown):
     for window, start in zip(seen, (0, 8, 16), strict=True):
         assert numbers(window) == [start + k for k in expected]
     assert row["logits"].shape == (400,) and row["logits_windows"].shape == (3, 400)
-    with pytest.raises(NotMeasurable, match=r"windows of 2 s and this clip has 1\.88 s"):
+    with pytest.raises(NotMeasurable, match=r"windows of 2 s and this clip has 1\.875 s"):
         feature(noise(frames=15))
 
 

@@ -116,6 +116,8 @@ def test_what_cannot_be_measured_says_why(whisper):
         feature(Clip(FRAMES, 8), speech("Hello."))
     with pytest.raises(NotMeasurable, match="31 s of sound; Whisper reads 30 s at once"):
         feature(clip(0, seconds=31), speech("Hello."))
+    with pytest.raises(NotMeasurable, match=r"30\.002 s of sound; Whisper reads 30 s at once"):
+        feature(clip(0, seconds=30.0016), speech("Hello."))
     wave = clip(0).audio.waveform
     with pytest.raises(NotMeasurable, match="its channels cancel each other"):  # not as if nothing were said
         feature(Clip(FRAMES, 8, Audio(np.concatenate([wave, -wave]), 16000)), speech("Hello."))

@@ -1,5 +1,6 @@
 """What a file says is shown, and does nothing: in the terminal, in spreadsheets, in CI systems, in tables."""
 
+import math
 import sys
 import xml.etree.ElementTree as ET
 
@@ -9,7 +10,7 @@ from rich.table import Table
 
 from avbench import cli
 from avbench.comparison.gate import Verdict
-from avbench.core import InputError, csv_text, listed, one_line, spreadsheet_cell, visible
+from avbench.core import InputError, beside_limit, csv_text, listed, one_line, spreadsheet_cell, visible
 from avbench.report import checks, latex, tables
 
 EVIL = "a\x1b[31m\x07\x9b2J[bold]x[/nope]\u202e\r\nb\ud800\uffff\0"
@@ -27,6 +28,13 @@ def test_control_characters_are_named_and_the_rest_stays():
 def test_the_first_few_are_listed_and_the_others_counted():
     assert listed([]) == "" and listed("abc") == "a, b, c"
     assert listed(iter("abcde")) == "a, b, c and 2 more" and listed("abcde", 1) == "a and 4 more"
+
+
+def test_a_number_never_reads_as_the_limit_that_it_misses():
+    assert beside_limit(1.9375, 2) == "1.938" and beside_limit(119.96, 100) == "120"
+    assert beside_limit(30.0016, 30) == "30.002" and beside_limit(999.96, 1000) == "999.96"
+    assert beside_limit(math.nextafter(2, 0), 2) == "1.9999999999999998"
+    assert beside_limit(4.8, 4.8) == "4.8"  # that of picture and sound which is long enough
 
 
 def test_the_terminal_gets_no_codes_and_no_markup(capsys, monkeypatch):

@@ -39,7 +39,18 @@ from avbench.core.run import NO_FILE, Run, Sample, by_content, lacking
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
-from avbench.core.text import all_of, as_typed, counted, csv_text, ended, listed, one_line, spreadsheet_cell, visible
+from avbench.core.text import (
+    all_of,
+    as_typed,
+    beside_limit,
+    counted,
+    csv_text,
+    ended,
+    listed,
+    one_line,
+    spreadsheet_cell,
+    visible,
+)
 
 __all__ = [
     "LONGEST_NAME",
@@ -74,6 +85,7 @@ __all__ = [
     "WrongFormError",
     "all_of",
     "as_typed",
+    "beside_limit",
     "by_content",
     "checked_id",
     "checked_name",

@@ -30,6 +30,12 @@ def listed(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
+def beside_limit(value: float, limit: float) -> str:
+    """A number in four digits, or in as many as tell it from a limit that it misses: ``30.002`` beside 30."""
+    texts = [f"{value:.{digits}g}" for digits in range(4, 18)]
+    return next((text for text in texts if float(text) != limit), texts[0])
+
+
 def all_of(names: Sequence[str]) -> str:
     """All names as a part of a sentence: ``a, b and c``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

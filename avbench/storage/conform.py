@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, Sample, digest, noted
+from avbench.core import Audio, Clip, ClipSpec, Notes, NotMeasurable, Protocol, Sample, beside_limit, digest, noted
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def in_form(clip: Clip, form: ClipForm) -> Clip:
     if spec.objection(clip) is None:
         return clip
     if len(clip.frames) / clip.fps < spec.frames / spec.fps:
-        msg = f"the clip lasts {clip.seconds:.3g} s, but its subset needs {spec.seconds:.3g} s"
+        length = beside_limit(clip.seconds, spec.seconds)
+        msg = f"the clip lasts {length} s, but its subset needs {spec.seconds:.4g} s"
         raise NotMeasurable(msg)
     starts = [ceil(k * clip.fps / spec.fps - Fraction(1, 2)) for k in range(spec.frames)]
     frames = np.empty((spec.frames, spec.height, spec.width, 3), np.uint8)
@@ -101,7 +102,8 @@ def _sound(audio: Audio, spec: ClipSpec) -> Audio:
     samples = round(spec.frames * rate / spec.fps)
     missing = samples - wave.shape[1]
     if missing > rate / spec.fps:
-        msg = f"the clip's sound lasts {audio.seconds:.3g} s, but its subset needs {spec.seconds:.3g} s"
+        length = beside_limit(audio.seconds, spec.seconds)
+        msg = f"the clip's sound lasts {length} s, but its subset needs {spec.seconds:.4g} s"
         raise NotMeasurable(msg)
     wave = np.pad(wave[:, :samples], ((0, 0), (0, max(0, missing))))
     return Audio(np.ascontiguousarray(np.clip(wave, -1, 1), dtype=np.float32), rate)

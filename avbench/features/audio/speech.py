@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, if_missing, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, beside_limit, if_missing, noted
 from avbench.features.audio import waveform
 from avbench.features.audio.networks import SoundProtocol
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
@@ -106,7 +106,7 @@ class Speech:
         wave = waveform.resampled(mono, audio.sample_rate, seen.rate)
         if len(wave) > seen.longest:
             most = seen.longest / seen.rate
-            msg = f"the clip has {audio.seconds:.4g} s of sound; Whisper reads {most:g} s at once"
+            msg = f"the clip has {beside_limit(audio.seconds, most)} s of sound; Whisper reads {most:g} s at once"
             raise NotMeasurable(msg)
         inputs = self._extractor(wave, sampling_rate=seen.rate, return_tensors="pt", return_attention_mask=True)
         several = getattr(self._model.generation_config, "is_multilingual", False)

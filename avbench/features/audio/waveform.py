@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 from scipy import signal
 
-from avbench.core import Audio, Clip, NotMeasurable
+from avbench.core import Audio, Clip, NotMeasurable, beside_limit
 from avbench.features.table import NO_SOUND
 
 MIXED_DOWN = {
@@ -58,7 +58,7 @@ def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who
     """Raise NotMeasurable if a waveform has fewer than `shortest` samples at `rate`; `who` begins the requirement."""
     if len(wave) < shortest:
         least = 1000 * shortest / rate
-        msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; {who} {least:.4g} ms"
+        msg = f"the clip has {beside_limit(1000 * audio.seconds, least)} ms of sound; {who} {least:.4g} ms"
         raise NotMeasurable(msg)
 
 

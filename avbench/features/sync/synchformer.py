@@ -32,7 +32,7 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms.v2.functional import InterpolationMode, center_crop, resize
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, NotMeasurable, Protocol, beside_limit, noted
 from avbench.features.audio import waveform
 from avbench.features.networks import exact, filled, without
 from avbench.features.sync.frame_rate import at_rate
@@ -165,12 +165,11 @@ def _together(frames: np.ndarray, groups: Iterable[np.ndarray]) -> Iterator[np.n
 def mono_waveform(clip: Clip, protocol: SynchformerProtocol) -> np.ndarray:
     """``[samples]`` float32 at the network's rate. Raises NotMeasurable if picture or sound is too short."""
     audio = waveform.sound_of(clip)
-    picture, sound = len(clip.frames) / clip.fps, Fraction(audio.samples, audio.sample_rate)
-    if min(picture, sound) < protocol.shortest:
-        msg = (
-            f"the clip has {float(picture):.4g} s of picture and {float(sound):.4g} s of sound; "
-            f"Synchformer needs {float(protocol.shortest):g} s of both"
-        )
+    lengths = len(clip.frames) / clip.fps, Fraction(audio.samples, audio.sample_rate)
+    if min(lengths) < protocol.shortest:
+        least = float(protocol.shortest)
+        picture, sound = (beside_limit(float(length), least) for length in lengths)
+        msg = f"the clip has {picture} s of picture and {sound} s of sound; Synchformer needs {least:g} s of both"
         raise NotMeasurable(msg)
     mono = waveform.mixed_down(audio, protocol.silent_below)
     return waveform.resampled(mono, audio.sample_rate, protocol.rate).astype(np.float32)

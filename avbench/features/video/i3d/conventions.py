@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, NotMeasurable
+from avbench.core import Clip, NotMeasurable, beside_limit
 from avbench.features.networks import planes
 from avbench.features.video.i3d import I3DLogits, I3DProtocol
 from avbench.features.video.i3d.resize import interpolated
@@ -156,7 +156,7 @@ class ASVA(I3DLogits):
         """Measure one clip. Raises NotMeasurable if it is shorter than 2 seconds."""
         needed, seconds = self.protocol.frames / 6, len(clip.frames) / float(clip.fps)
         if seconds < needed - 1e-9:
-            msg = f"ASVA takes windows of {needed:g} s and this clip has {seconds:.2f} s"
+            msg = f"ASVA takes windows of {needed:g} s and this clip has {beside_limit(seconds, needed)} s"
             raise NotMeasurable(msg)
         starts = np.linspace(0, seconds - needed, 3)
         windows = np.stack([self._window(clip, start) for start in starts])
