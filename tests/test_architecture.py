@@ -75,7 +75,7 @@ def test_plug_ins_of_a_kind_do_not_import_each_other(kind):
     """A new provider, feature or metric is one file: none leans on another of its kind."""
     shared = {"__init__", "table", "measure", "worker", "requirements", "protocols", "current"}
     shared |= {"evaluate", "kept", "distances", "feature_sets", "reference", "reference_building", "sync_settings"}
-    shared |= {"imported_statistics", "devices", "networks", "winograd"}
+    shared |= {"imported_statistics", "devices", "limits", "networks", "winograd"}
     lent = {"features/audio/waveform", "features/flow/raft"}
     depth = len(kind.split("/"))
     for path in (PACKAGE / kind).rglob("*.py"):

@@ -114,7 +114,7 @@ def test_what_has_nothing_to_match_is_not_scored():
         assert np.isnan(metric(rows)).tolist() == [True, False]
     with pytest.raises(NotMeasurable, match="no sound"):
         feature(Clip(np.zeros((5, 32, 32, 3), np.uint8), 8))
-    with pytest.raises(NotMeasurable, match="need 3 frames, and this clip has 2"):
+    with pytest.raises(NotMeasurable, match="need 3 frames and this clip has 2"):
         feature(Clip(np.zeros((2, 32, 32, 3), np.uint8), 8, Audio(np.zeros((1, 16000), np.float32), 16000)))
 
 

@@ -75,8 +75,8 @@ def test_a_clip_in_its_file_has_the_same_values(feature, tmp_path):
     ("size", "reason"),
     [
         ((31, 240, 240), "DOVER needs 32 frames and this clip has 31"),
-        ((32, 220, 320), "frames of 224 pixels a side, and these are of 320×220"),
-        ((32, 320, 220), "frames of 224 pixels a side, and these are of 220×320"),
+        ((32, 220, 320), "the frames are 320x220; DOVER needs 224 pixels on either side"),
+        ((32, 320, 220), "the frames are 220x320; DOVER needs 224 pixels on either side"),
     ],
 )
 def test_clips_that_it_cannot_measure_are_refused(feature, size, reason):

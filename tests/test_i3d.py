@@ -97,7 +97,7 @@ def test_several_clips_at_a_time_have_the_logits_of_each_alone(feature):
 def test_too_short_clips_are_told_so(feature):
     with pytest.raises(NotMeasurable, match="I3D takes 16 frames and this clip has 15"):
         feature(noise(0, frames=15))
-    with pytest.raises(NotMeasurable, match="at least 9 frames and got 8"):
+    with pytest.raises(NotMeasurable, match="I3D needs 9 frames and this clip has 8"):
         feature.logits(plain(0, 8))
     assert np.isfinite(feature.logits(plain(0, 9))).all()
 

@@ -68,7 +68,7 @@ def test_an_answer_that_is_no_choice_is_refused():
 
 
 def test_one_frame_is_no_video(server):
-    with pytest.raises(NotMeasurable, match="one frame"):
+    with pytest.raises(NotMeasurable, match="needs 2 frames and this clip has 1"):
         ServedJudge()(clip(0, count=1))
     assert not server.asked
 

@@ -15,11 +15,12 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from avbench.core import Clip, NotMeasurable, Value, counted
+from avbench.core import Clip, Value
 from avbench.features.flow import tracks
 from avbench.features.flow.histogram import by_cell_and_direction, motion_histogram
 from avbench.features.flow.pairs import Frame, Pair, length, pair, sampled, working, working_size
 from avbench.features.flow.protocol import FlowProtocol
+from avbench.features.limits import require_frames, require_sides
 
 
 class DISFlow:
@@ -58,13 +59,8 @@ class DISFlow:
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 4 frames or its frames are too small for flow."""
-        if len(clip.frames) < (fewest := self.protocol.histogram_spans + 2):
-            msg = f"the clip has {counted(len(clip.frames), 'frame')}; motion and its changes need {fewest}"
-            raise NotMeasurable(msg)
-        least = self.protocol.minimum_side
-        if min(clip.height, clip.width) < least:
-            msg = f"the frames are {clip.width}x{clip.height}; flow needs {least} pixels on either side"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, self.protocol.histogram_spans + 2, "motion and its changes need")
+        require_sides(clip.frames, self.protocol.minimum_side, "flow needs")
         fps = float(clip.fps)
         per_second = fps / float(np.hypot(*working_size(clip.height, clip.width, self.protocol)))
         summary = _Summary(self.protocol, len(clip.frames), fps)

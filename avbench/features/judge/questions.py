@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from avbench.core import Clip, NotMeasurable, Protocol, digest
+from avbench.features.limits import require_frames
 
 CHOICES = ("1", "2", "3", "4", "5")
 
@@ -63,9 +64,7 @@ def shown(clip: Clip, protocol: JudgeProtocol) -> tuple[list[int], np.ndarray]:
         NotMeasurable: the clip has one frame only.
     """
     length = len(clip.frames)
-    if length < 2:
-        msg = "the clip has one frame; the judge needs two"
-        raise NotMeasurable(msg)
+    require_frames(clip.frames, 2, "the judge needs")
     places = np.unique(np.linspace(0, length - 1, min(length, protocol.frames)).round().astype(int))
     sides = clip.frames.shape[1:3]
     smaller = min(1.0, protocol.longest / max(sides))

@@ -25,6 +25,7 @@ import numpy as np
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, counted, noted
 from avbench.features.devices import in_batches
+from avbench.features.limits import require_frames, require_sides
 from avbench.features.networks import exact, filled, without
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
@@ -131,7 +132,7 @@ class LPIPS:
     @exact()
     def consecutive(self, frames: np.ndarray) -> np.ndarray:
         """LPIPS [time - 1] of each of ``[time, height, width, 3]`` uint8 frames and the next one."""
-        self._require_size(frames)
+        require_sides(frames, MIN_SIDE[self.protocol.net], f"LPIPS with net {self.protocol.net!r} needs")
         # Filled in place: small arrays that stay would be strewn over the memory that the features leave free.
         pairs = np.empty(len(frames) - 1, np.float32)
         last: list[torch.Tensor] = []
@@ -153,7 +154,7 @@ class LPIPS:
         if len(shapes := {frames.shape for frames in clips}) > 1:
             msg = f"LPIPS compares frames of one shape; these have {' and '.join(map(str, sorted(shapes)))}"
             raise InputError(msg)
-        self._require_size(clips[0])
+        require_sides(clips[0], MIN_SIDE[self.protocol.net], f"LPIPS with net {self.protocol.net!r} needs")
         found = np.zeros((len(clips), len(clips), len(clips[0])))
 
         def compare(part: slice) -> None:
@@ -191,24 +192,13 @@ class LPIPS:
         ]
         return torch.stack(layers).sum(dim=0).cpu().numpy()
 
-    def _require_size(self, frames: np.ndarray) -> None:
-        height, width = frames.shape[1:3]
-        net = self.protocol.net
-        if min(height, width) < (least := MIN_SIDE[net]):
-            msg = (
-                f"LPIPS with net {net!r} needs frames of at least {least}x{least} pixels and these are {width}x{height}"
-            )
-            raise NotMeasurable(msg)
-
 
 class ConsecutiveLPIPS(LPIPS):
     """The feature ``lpips-alex``: LPIPS of each frame and the next, and its mean over the clip."""
 
     def __call__(self, clip: Clip) -> dict[str, Value]:
         """``per_pair`` [time - 1] and its ``mean``. Raises NotMeasurable for a single frame or tiny frames."""
-        if len(clip.frames) < 2:
-            msg = "LPIPS between consecutive frames needs 2 frames and this clip has 1"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, 2, "LPIPS between consecutive frames needs")
         per_pair = self.consecutive(clip.frames)
         return {"mean": float(per_pair.mean(dtype=np.float64)), "per_pair": per_pair}
 

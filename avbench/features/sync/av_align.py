@@ -24,6 +24,7 @@ import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, if_missing, noted
 from avbench.features.audio import waveform
+from avbench.features.limits import require_frames
 from avbench.features.sync.matching import matched_once, over_union
 
 _WINDOW = 2048
@@ -80,9 +81,7 @@ class AVAlign:
         itself.
         """
         audio = waveform.sound_of(clip)
-        if len(clip.frames) < 3:
-            msg = f"AV-Align looks for peaks of motion, which need 3 frames, and this clip has {len(clip.frames)}"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, 3, "AV-Align looks for peaks of motion, which need")
         rate, hop = self.protocol.rate, self.protocol.hop
         if audio.seconds < _WINDOW / rate:
             msg = f"the clip has {1000 * audio.seconds:.3g} ms of sound; AV-Align's onsets need 93 ms"

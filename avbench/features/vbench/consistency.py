@@ -28,8 +28,9 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, Protocol, first_line, noted
+from avbench.core import Clip, InputError, Notes, Prompt, Protocol, first_line, noted
 from avbench.features.devices import in_batches
+from avbench.features.limits import require_frames
 from avbench.features.networks import exact, filled, planes
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict
@@ -136,7 +137,7 @@ class SubjectConsistency:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
-        _require_two(clip)
+        require_frames(clip.frames, 2, "consistency needs")
         return {"consistency": consistency(in_parts(self.features, clip.frames))}
 
     @exact()
@@ -175,7 +176,7 @@ class BackgroundConsistency:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
-        _require_two(clip)
+        require_frames(clip.frames, 2, "consistency needs")
         return {"consistency": consistency(in_parts(self.features, clip.frames))}
 
     @exact()
@@ -243,12 +244,6 @@ def consistency(features: np.ndarray) -> float:
 def _unit(features: np.ndarray) -> np.ndarray:
     features = features.astype(np.float64)
     return features / np.linalg.norm(features, axis=1, keepdims=True)
-
-
-def _require_two(clip: Clip) -> None:
-    if len(clip.frames) < 2:
-        msg = "the clip has one frame; consistency compares frames and needs 2"
-        raise NotMeasurable(msg)
 
 
 def in_parts(features: Any, frames: np.ndarray, at_once: int = _AT_ONCE) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, Value, counted, noted
 from avbench.features.flow.raft import MULTIPLE, load_raft
+from avbench.features.limits import require_sides
 from avbench.storage.weights import UserProvidedProtocol
 
 
@@ -79,10 +80,7 @@ class VBenchRAFT:
         if len(sampled) < 2:
             msg = f"of {counted(count, 'frame')} at {float(clip.fps):g} a second VBench samples one, and motion needs 2"
             raise NotMeasurable(msg)
-        if -(-short // protocol.multiple) * protocol.multiple < protocol.minimum_side:
-            least = protocol.minimum_side - protocol.multiple + 1
-            msg = f"the frames are {clip.width}x{clip.height}; RAFT needs {least} pixels on either side"
-            raise NotMeasurable(msg)
+        require_sides(clip.frames, protocol.minimum_side - protocol.multiple + 1, "RAFT needs")
         coarse, fine = list(itertools.pairwise(sampled)), list(itertools.pairwise(range(count)))
         wanted = {*coarse, *fine}
         scores: dict[tuple[int, int], tuple[float, float]] = {}

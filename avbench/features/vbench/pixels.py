@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.limits import require_frames
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,7 @@ class Flicker:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``flickering`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""
-        if len(clip.frames) < 2:
-            msg = "the clip has one frame; flickering is a difference of frames and needs 2"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, 2, "flickering is a difference of frames; it needs")
         # In 16 bits, because differences of 8-bit values would wrap around.
         pairs = itertools.pairwise(clip.frames)
         differences = [np.abs(following.astype(np.int16) - frame).mean() for frame, following in pairs]

@@ -22,7 +22,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.limits import require_frames, require_sides
 from avbench.features.networks import exact, filled, planes
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -76,14 +77,8 @@ class MotionSmoothness:
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``smoothness`` in 0...1. Raises NotMeasurable with fewer than 3 frames, or if the frames are too small."""
-        if len(clip.frames) < 3:
-            msg = f"smoothness needs 3 frames, one and its two neighbours, and this clip has {len(clip.frames)}"
-            raise NotMeasurable(msg)
-        protocol = self.protocol
-        if -(-min(clip.height, clip.width) // protocol.multiple) * protocol.multiple < protocol.minimum_side:
-            least = protocol.minimum_side - protocol.multiple + 1
-            msg = f"the frames are {clip.width}x{clip.height}; AMT-S needs {least} pixels on either side"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, 3, "smoothness compares a frame with its two neighbours; it needs")
+        require_sides(clip.frames, self.protocol.minimum_side - self.protocol.multiple + 1, "AMT-S needs")
         return {"smoothness": smoothness(clip.frames, self.between)}
 
     @exact()

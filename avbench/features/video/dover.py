@@ -28,7 +28,8 @@ import numpy as np
 import torch
 from torchvision.transforms.functional import InterpolationMode, resize
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.limits import require_frames, require_sides
 from avbench.features.networks import exact, filled
 from avbench.features.video.dover_network import FRAGMENTS, FRAMES, SIDE, Network, Shape
 from avbench.storage.pickles import read_state_dict
@@ -108,12 +109,8 @@ class DOVER:
     def outputs(self, clip: Clip) -> tuple[float, float]:
         """The mean outputs of the technical and the aesthetic branch. Raises NotMeasurable as a call does."""
         count, protocol = len(clip.frames), self.protocol
-        if count < protocol.frames:
-            msg = f"DOVER needs {protocol.frames} frames and this clip has {count}"
-            raise NotMeasurable(msg)
-        if min(clip.height, clip.width) < protocol.size:
-            msg = f"DOVER needs frames of {protocol.size} pixels a side, and these are of {clip.width}×{clip.height}"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, protocol.frames, "DOVER needs")
+        require_sides(clip.frames, protocol.size, "DOVER needs")
         windows, spread = windows_of(count, protocol), spread_over(count, protocol)
         mosaics, resized = {}, {}
         for place in sorted({*windows.flat, *spread}):  # a stored clip is decoded once

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.limits import require_frames
 from avbench.features.networks import exact, filled, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -73,9 +74,7 @@ class VideoMAE:
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked, side = self.protocol.frames, self.protocol.size
-        if len(clip.frames) < asked:
-            msg = f"VideoMAE takes {asked} frames and this clip has {len(clip.frames)}"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, asked, "VideoMAE takes")
         x = torch.from_numpy(np.array(clip.frames[:asked])).to(self._device).permute(3, 0, 1, 2).float() / 255
         x = functional.interpolate(x, (side, side), mode="bilinear", align_corners=False)
         return {"embedding": self._network(x[None])[0].float().cpu().numpy()}

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, if_missing, noted
+from avbench.core import Clip, Notes, Protocol, if_missing, noted
+from avbench.features.limits import require_frames
 from avbench.features.networks import exact, planes, pretrained
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -65,9 +66,7 @@ class VJEPA2:
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``embedding`` of the clip's first 16 frames. Raises NotMeasurable if it has fewer."""
         asked = self.protocol.frames
-        if len(clip.frames) < asked:
-            msg = f"V-JEPA 2 takes {asked} frames and this clip has {len(clip.frames)}"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, asked, "V-JEPA 2 takes")
         x = planes(clip.frames[:asked], self._device) / 255
         x = _cropped(x, self._model.config.crop_size)
         mean, deviation = (x.new_tensor(each)[:, None, None] for each in (_MEAN, _DEVIATION))

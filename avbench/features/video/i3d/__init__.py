@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
+from avbench.core import Clip, Notes, Protocol, noted
+from avbench.features.limits import require_frames
 from avbench.features.networks import exact
 from avbench.storage.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
@@ -66,9 +67,7 @@ class I3DLogits:
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """``logits`` of the clip's first frames. Raises NotMeasurable if it has too few."""
         asked = self.protocol.frames
-        if len(clip.frames) < asked:
-            msg = f"I3D takes {asked} frames and this clip has {len(clip.frames)}"
-            raise NotMeasurable(msg)
+        require_frames(clip.frames, asked, "I3D takes")
         return {"logits": self.logits(clip.frames, asked)}
 
     @exact()
@@ -86,9 +85,7 @@ class I3DLogits:
 
         from avbench.features.video.i3d.network import MIN_FRAMES, as_clip
 
-        if len(x) < MIN_FRAMES:
-            msg = f"I3D needs at least {MIN_FRAMES} frames and got {len(x)}"
-            raise NotMeasurable(msg)
+        require_frames(x, MIN_FRAMES, "I3D needs")
         x = as_clip(x.to(self._device, self._dtype)).contiguous(memory_format=torch.channels_last_3d)
         return self._network(x)[0].float().cpu().numpy()
 

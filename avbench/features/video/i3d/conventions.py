@@ -19,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, NotMeasurable, beside_limit
+from avbench.features.limits import require_frames
 from avbench.features.networks import planes
 from avbench.features.video.i3d import I3DLogits, I3DProtocol
 from avbench.features.video.i3d.resize import interpolated
@@ -83,7 +84,7 @@ class CDFVD(I3DLogits):
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 16 frames."""
-        _require(clip, self.protocol.frames)
+        require_frames(clip.frames, self.protocol.frames, "this protocol needs")
         x = planes(clip.frames[_random_window(clip.frames, self.protocol.frames)]) / 255
         return {"logits": self.seen(_stretched((_cropped(x, 256, antialias=True) * 255).floor()) / 127.5 - 1)}
 
@@ -126,7 +127,7 @@ class CommonMetrics(I3DLogits):
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 10 frames."""
-        _require(clip, self.protocol.frames)
+        require_frames(clip.frames, self.protocol.frames, "this protocol needs")
         return {"logits": self.seen((_cropped(planes(clip.frames) / 255, SIDE, antialias=False) - 0.5) * 2)}
 
 
@@ -194,7 +195,7 @@ class FastVideo(I3DLogits):
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable if it has fewer than 10 frames."""
-        _require(clip, self.protocol.frames)
+        require_frames(clip.frames, self.protocol.frames, "this protocol needs")
         return {"logits": self.seen(_stretched(planes(clip.frames) / 255 * 2 - 1))}
 
 
@@ -221,17 +222,11 @@ class JavisBench(I3DLogits):
 
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
         """Measure one clip. Raises NotMeasurable if it has a single frame."""
-        _require(clip, 2)
+        require_frames(clip.frames, 2, "this protocol needs")
         # torch's linspace, because halves are rounded and numpy's differ in the last bit.
         chosen = torch.linspace(0, len(clip.frames) - 1, self.protocol.frames).round().long().numpy()
         x = _letterboxed(planes(clip.frames[chosen]) / 255)
         return {"logits": self.seen((((x + 1) * 127.5).floor() / 255 - 0.5) * 2)}
-
-
-def _require(clip: Clip, frames: int) -> None:
-    if len(clip.frames) < frames:
-        msg = f"this protocol takes {frames} frames or more and this clip has {len(clip.frames)}"
-        raise NotMeasurable(msg)
 
 
 def _random_window(frames: np.ndarray, length: int) -> slice:
