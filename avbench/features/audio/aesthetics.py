@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, first_line, if_missing, noted
-from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import exact, filled
 from avbench.storage.reading import read_json
 from avbench.storage.weights import UserProvidedProtocol, locate

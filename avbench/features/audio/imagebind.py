@@ -27,8 +27,7 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, Notes, noted
-from avbench.features.audio import waveform
-from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform, triangles
 from avbench.features.networks import exact, filled
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
@@ -177,7 +176,7 @@ def _spectrogram(wave: np.ndarray, protocol: ImageBindProtocol) -> np.ndarray:
     power = np.abs(np.fft.rfft(cut * np.hanning(protocol.window), protocol.transform)) ** 2
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
     corners = np.linspace(_mel(protocol.lowest), _mel(protocol.rate / 2), protocol.bands + 2)
-    bands = power @ waveform.triangles(corners, _mel(hertz))
+    bands = power @ triangles(corners, _mel(hertz))
     found = np.log(np.maximum(bands, np.finfo(np.float32).eps))[: protocol.steps]
     found = np.pad(found, ((0, protocol.steps - len(found)), (0, 0)))
     return ((found - protocol.sound_mean) / protocol.sound_deviation).T

@@ -27,8 +27,9 @@ from torch import nn
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, Prompt, if_missing, noted
-from avbench.features.audio.networks import SOUND_NOTES, LogMel, SoundProtocol, mono_waveform
+from avbench.features.audio.networks import LogMel
 from avbench.features.audio.text import audio_caption, tokenizer_in
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_state_dict

@@ -29,22 +29,20 @@ from functools import cache
 import numpy as np
 from scipy import signal
 
-from avbench.core import Clip, Notes, Protocol, noted
-from avbench.features.audio import waveform
+from avbench.core import Clip, Notes, noted
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform, triangles
 from avbench.features.networks import exact
 from avbench.storage.weights import WEIGHTS, locate
 
 
 @dataclass(frozen=True)
-class MusicnnProtocol(Protocol):
+class MusicnnProtocol(SoundProtocol):
     """The settings that decide a clip's features. Samples and frames are those of the analysis."""
 
     name: str = "musicnn"
     version: int = 2
-    mono: str = "mean"
-    resampler: str = "resample_poly"
     rate: int = 16000
-    """Hz. Every waveform is resampled to it."""
+    shortest: int = 16000
     window: int = 512
     """Samples of a periodic Hann window. The first is centred on sample 0; the sound is reflected at its ends."""
     hop: int = 256
@@ -57,17 +55,11 @@ class MusicnnProtocol(Protocol):
     """How frames are heard that are left over after the last whole patch."""
     average: str = "each frame once"
     """How patches are weighted in the mean."""
-    shortest: int = 16000
-    """Samples. Shorter sounds are not measured."""
-    silent_below: float = -90.0
-    """dBFS. A track without a sample above it is silent and is not measured."""
     output: str = "penultimate"
     weights: str = "musicnn-mtt"
     weights_sha256: str = WEIGHTS["musicnn-mtt"].sha256
-    precision: str = "float32"
     notes: Notes = noted(
-        **waveform.MIXED_DOWN,
-        silent_below=waveform.SILENCE,
+        **SOUND_NOTES,
         output="The penultimate layer after its normalisation, averaged over patches.",
         rest="Where frames are left over, a further patch of the last frames overlaps the one before.",
         average="A patch counts by its frames; a frame of two patches counts half in each.",
@@ -95,18 +87,11 @@ class Musicnn:
         """``embedding`` [200]. Raises NotMeasurable without sound, with less than 1 s of sound, or if it is silent."""
         import torch
 
-        frames = log_mel(self._mono_waveform(clip), self.protocol)
+        frames = log_mel(mono_waveform(clip, self.protocol, "musicnn"), self.protocol)
         indices, weights = _patches(len(frames), self.protocol.patch)
         x = torch.from_numpy(frames[indices].astype(np.float32)).to(self._device).transpose(1, 2)[:, None]
         features = self._network(x).cpu().numpy()
         return {"embedding": np.average(features, axis=0, weights=weights).astype(np.float32)}
-
-    def _mono_waveform(self, clip: Clip) -> np.ndarray:
-        audio, protocol = waveform.sound_of(clip), self.protocol
-        mono = waveform.mixed_down(audio, protocol.silent_below)
-        wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
-        waveform.require_length(wave, protocol.shortest, protocol.rate, audio, "musicnn needs")
-        return wave
 
 
 def _patches(frames: int, patch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +119,7 @@ def _triangles(protocol: MusicnnProtocol) -> np.ndarray:
     """The weights of the triangular bands, ``[bins, bands]``."""
     corners = _hertz(np.linspace(0, _mel(protocol.rate / 2), protocol.bands + 2))
     bins = np.fft.rfftfreq(protocol.window, 1 / protocol.rate)
-    return waveform.triangles(corners, bins) * 2 / (corners[2:] - corners[:-2])
+    return triangles(corners, bins) * 2 / (corners[2:] - corners[:-2])
 
 
 # Slaney's mel scale: 3 mel for every 200 Hz up to 1 kHz; above it, 27 mel for every factor of 6.4.

@@ -29,31 +29,11 @@ from scipy import signal
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, Protocol, if_missing, noted
-from avbench.features.audio import waveform
+from avbench.core import Clip, InputError, Notes, if_missing, noted
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform, triangles
 from avbench.features.networks import LOCAL, exact, filled, pretrained, read_as, without
 from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
-
-SOUND_NOTES = {**waveform.MIXED_DOWN, "silent_below": waveform.SILENCE}
-
-
-@dataclass(frozen=True)
-class SoundProtocol(Protocol):
-    """The settings that decide a clip's features, for each of the networks."""
-
-    rate: int
-    """Hz. Every waveform is resampled to it."""
-    shortest: int
-    """Samples at that rate. Shorter sounds are not measured."""
-    output: str
-    weights: str
-    weights_sha256: str = ""
-    mono: str = "mean"
-    resampler: str = "resample_poly"
-    silent_below: float = -90.0
-    """dBFS. A track without a sample above it is silent and is not measured."""
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -210,15 +190,6 @@ class CLAP(CLAPNetwork):
         return {"embedding": self.sound(clip, self.protocol)[0].cpu().numpy()}
 
 
-def mono_waveform(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
-    """``[samples]`` at the network's rate. Raises NotMeasurable without sound, or if it is too short or silent."""
-    audio = waveform.sound_of(clip)
-    mono = waveform.mixed_down(audio, protocol.silent_below)
-    wave = waveform.resampled(mono, audio.sample_rate, protocol.rate)
-    waveform.require_length(wave, protocol.shortest, protocol.rate, audio, f"{who} needs")
-    return wave
-
-
 def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
     """`read_state_dict` for files that also hold numpy arrays: PANNs' files hold the state of their data sampler."""
     reduced = np.empty(0).__reduce__()
@@ -243,7 +214,7 @@ def _vggish_triangles(protocol: VGGishProtocol) -> np.ndarray:
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
     low, high, bins = (1127 * np.log(1 + each / 700) for each in (protocol.lowest, protocol.highest, hertz))
     corners = np.linspace(low, high, protocol.bands + 2)
-    return waveform.triangles(corners, bins)
+    return triangles(corners, bins)
 
 
 class VGGishNetwork(nn.Module):

@@ -26,7 +26,7 @@ import torch
 from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Prompt, if_missing, noted
-from avbench.features.audio.networks import SOUND_NOTES, SoundProtocol, mono_waveform
+from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol, locate

@@ -24,7 +24,6 @@ import torch
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, beside_limit, if_missing, noted
 from avbench.features.audio import waveform
-from avbench.features.audio.networks import SoundProtocol
 from avbench.features.networks import LOCAL, exact, pretrained, read_as
 from avbench.features.table import Requires
 from avbench.storage.reading import read_json
@@ -32,7 +31,7 @@ from avbench.storage.weights import UserProvidedProtocol, locate
 
 
 @dataclass(frozen=True)
-class SpeechProtocol(SoundProtocol):
+class SpeechProtocol(waveform.SoundProtocol):
     """The settings that decide a clip's errors, besides the clip and the words."""
 
     name: str = "whisper"

@@ -16,7 +16,8 @@ import numpy as np
 from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
-from avbench.features.audio.networks import SOUND_NOTES, CLAPNetwork, CLAPProtocol
+from avbench.features.audio.networks import CLAPNetwork, CLAPProtocol
+from avbench.features.audio.waveform import SOUND_NOTES
 from avbench.features.networks import LOCAL, exact
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol

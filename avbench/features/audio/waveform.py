@@ -3,12 +3,13 @@
 Waveforms are ``[samples]`` float64 with full scale 1, spectra ``[frames, bands]``.
 """
 
+from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
 from scipy import signal
 
-from avbench.core import Audio, Clip, NotMeasurable, beside_limit
+from avbench.core import Audio, Clip, NotMeasurable, Protocol, beside_limit
 from avbench.features.table import NO_SOUND
 
 MIXED_DOWN = {
@@ -18,6 +19,25 @@ MIXED_DOWN = {
 """Notes of every protocol whose sound is mixed down and resampled here."""
 SILENCE = "dBFS: a track without a sample above it is silent and is not measured."
 """Note of `silent_below`."""
+SOUND_NOTES = {**MIXED_DOWN, "silent_below": SILENCE}
+
+
+@dataclass(frozen=True)
+class SoundProtocol(Protocol):
+    """The settings that decide a clip's features, for each network of sound."""
+
+    rate: int
+    """Hz. Every waveform is resampled to it."""
+    shortest: int
+    """Samples at that rate. Shorter sounds are not measured."""
+    output: str
+    weights: str
+    weights_sha256: str = ""
+    mono: str = "mean"
+    resampler: str = "resample_poly"
+    silent_below: float = -90.0
+    """dBFS. A track without a sample above it is silent and is not measured."""
+    precision: str = "float32"
 
 
 def sound_of(clip: Clip) -> Audio:
@@ -60,6 +80,15 @@ def require_length(wave: np.ndarray, shortest: int, rate: int, audio: Audio, who
         least = 1000 * shortest / rate
         msg = f"the clip has {beside_limit(1000 * audio.seconds, least)} ms of sound; {who} {least:.4g} ms"
         raise NotMeasurable(msg)
+
+
+def mono_waveform(clip: Clip, protocol: SoundProtocol, who: str) -> np.ndarray:
+    """``[samples]`` at the network's rate. Raises NotMeasurable without sound, or if it is too short or silent."""
+    audio = sound_of(clip)
+    mono = mixed_down(audio, protocol.silent_below)
+    wave = resampled(mono, audio.sample_rate, protocol.rate)
+    require_length(wave, protocol.shortest, protocol.rate, audio, f"{who} needs")
+    return wave
 
 
 def mel_corners(lowest: float, highest: float, bands: int) -> np.ndarray:
