@@ -168,12 +168,11 @@ def _share(measure: str, k: int, question: str) -> Metric:
         settings={"measure": measure, "k": k},
         column="logits",
         pooled="avbench.metrics.neighbours:Neighbours",
-        usual=False,
         least_clips=LEAST_CLIPS,
     )
 
 
-def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Metric:
+def _lpips(net: str, meaning: str, question: str) -> Metric:
     feature = f"lpips-{net}" if meaning == "consecutive" else f"lpips-{net}-{meaning}"
     return Metric(
         f"lpips_{meaning}" if net == "alex" else f"lpips_{net}_{meaning}",
@@ -183,7 +182,6 @@ def _lpips(net: str, meaning: str, question: str, *, usual: bool = False) -> Met
         "LPIPS",
         question,
         goes_with_motion=meaning == "consecutive",
-        usual=usual,
     )
 
 
@@ -194,11 +192,11 @@ _UNMATCHED = "they have no onset, or no abrupt change of motion"
 _UNMATCHED_INSIDE = f"from the third frame to the third last {_UNMATCHED}"
 
 
-def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
+def _of_feature(feature: str, how: str | Sequence[str], *rows: _Row, **options: Any) -> list[Metric]:
     """Metrics of one feature. `how` is a module with a function of each name, or the `Metric.function` of each."""
     functions = [f"avbench.metrics.{how}:{name}" for name, *_ in rows] if isinstance(how, str) else how
     return [
-        Metric(name, feature, function, direction, unit, question, **{"bounds": bounds, "usual": False, **options})
+        Metric(name, feature, function, direction, unit, question, bounds=bounds, **options)
         for function, (name, direction, unit, bounds, question) in zip(functions, rows, strict=True)
     ]
 
@@ -206,7 +204,7 @@ def _on_request(feature: str, how: str | Sequence[str], *rows: _Row, **options: 
 def _similarity(name: str, feature: str, question: str, chance: str, excess: str) -> list[Metric]:
     """The cosine of two vectors of a clip, and the same less its chance level, by the function `excess` of sound.py."""
     beyond = f"`{name}` less its chance level: {chance}."
-    return _on_request(
+    return _of_feature(
         feature,
         ("similarity", f"avbench.metrics.sound:{excess}"),
         (name, Direction.HIGHER, "", (-1.0, 1.0), question),
@@ -214,7 +212,7 @@ def _similarity(name: str, feature: str, question: str, chance: str, excess: str
     )
 
 
-_LISTED: tuple[Metric, ...] = (
+_DEFAULT: tuple[Metric, ...] = (
     _frechet("fvd", "i3d-k400", "Fréchet distance of video features (logits of I3D, trained on Kinetics)."),
     _kernel(
         "kvd",
@@ -231,7 +229,6 @@ _LISTED: tuple[Metric, ...] = (
         "alex",
         "consecutive",
         "Perceptual change from one frame to the next.",
-        usual=True,
     ),
     Metric(
         "warping_error",
@@ -291,7 +288,9 @@ _LISTED: tuple[Metric, ...] = (
         "Fréchet distance of audio features (musicnn, a network that tags music).",
         column="embedding",
     ),
-    # The metrics from here on are computed only on request.
+)
+
+_ON_REQUEST: tuple[Metric, ...] = (
     Metric(
         "motion_amount_distance",
         "flow-dis",
@@ -301,10 +300,9 @@ _LISTED: tuple[Metric, ...] = (
         "Distance between the distributions of motion amounts of the run's and the reference's clips.",
         per_clip=False,
         column="motion_amount",
-        usual=False,
         least_clips=_LEAST_NUMBERS,
     ),
-    *_on_request(
+    *_of_feature(
         "flow-dis",
         "motion",
         (
@@ -318,51 +316,44 @@ _LISTED: tuple[Metric, ...] = (
         unable=_FROZEN,
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "still_flicker",
         "flow-dis",
-        "motion",
-        (
-            "still_flicker",
-            Direction.BAND,
-            "grey levels",
-            (0.0, 255.0),
-            "Change of brightness of the parts that do not move: median over their pixels, then mean over pairs of "
-            "frames.",
-        ),
+        "avbench.metrics.motion:still_flicker",
+        Direction.BAND,
+        "grey levels",
+        "Change of brightness of the parts that do not move: median over their pixels, then mean over pairs of frames.",
+        bounds=(0.0, 255.0),
         unable="neither motion nor flicker is found in them (a frozen clip would have the best value), or no place is "
         "still",
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "sync_agreement",
         "flow-dis",
-        "sync",
-        (
-            "sync_agreement",
-            Direction.HIGHER,
-            "share",
-            _SHARE,
-            "The most matches of abrupt changes of motion with sound onsets, each at most once and within 0.1 s, over "
-            "the mean of their numbers. Chance is not subtracted.",
-        ),
+        "avbench.metrics.sync:sync_agreement",
+        Direction.HIGHER,
+        "share",
+        "The most matches of abrupt changes of motion with sound onsets, each at most once and within 0.1 s, over "
+        "the mean of their numbers. Chance is not subtracted.",
+        bounds=_SHARE,
         unable=_UNMATCHED_INSIDE,
         settings=MATCHED,
         beside="onsets",
     ),
-    *_on_request(
+    Metric(
+        "sync_p",
         "flow-dis",
-        "sync",
-        (
-            "sync_p",
-            Direction.LOWER,
-            "share",
-            _SHARE,
-            "Share of the shifts of `sync_excess`, and of no shift, at which the sound agrees at least as well.",
-        ),
+        "avbench.metrics.sync:sync_p",
+        Direction.LOWER,
+        "share",
+        "Share of the shifts of `sync_excess`, and of no shift, at which the sound agrees at least as well.",
+        bounds=_SHARE,
         unable=_UNMATCHED_INSIDE,
         settings=SHIFTED,
         beside="onsets",
     ),
-    *_on_request(
+    *_of_feature(
         "flow-dis",
         "sync",
         ("sync_lag", Direction.NEITHER, "ms", (-500.0, 500.0), "How late the sound is; negative if early. 0 is best."),
@@ -371,7 +362,7 @@ _LISTED: tuple[Metric, ...] = (
         settings=LAGGED,
         beside="onsets",
     ),
-    *_on_request(
+    *_of_feature(
         "av-align",
         "sync",
         (
@@ -391,20 +382,18 @@ _LISTED: tuple[Metric, ...] = (
         ("av_align_javisbench", Direction.HIGHER, "", _POSITIVE, "`av_align` as in JavisBench; it can exceed 1."),
         unable="they have no onset, or no peak of motion",
     ),
-    *_on_request(
+    Metric(
+        "av_align_excess",
         "av-align",
-        "sync",
-        (
-            "av_align_excess",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "`av_align` less its chance level: the picture's mean agreement with the sounds of 20 other clips.",
-        ),
+        "avbench.metrics.sync:av_align_excess",
+        Direction.HIGHER,
+        "",
+        "`av_align` less its chance level: the picture's mean agreement with the sounds of 20 other clips.",
+        bounds=(-1.0, 1.0),
         unable="they have no onset, or no peak of motion",
         settings=BESIDE_OTHERS,
     ),
-    *_on_request(
+    *_of_feature(
         "synchformer",
         "sync",
         (
@@ -422,13 +411,17 @@ _LISTED: tuple[Metric, ...] = (
             "How late the sound is, by Synchformer; negative if early. 0 is best.",
         ),
     ),
-    *_on_request(
+    Metric(
+        "loudness",
         "levels",
-        "sound",
-        ("loudness", Direction.BAND, "LUFS", (-70.0, None), "Integrated loudness by ITU-R BS.1770-4."),
+        "avbench.metrics.sound:loudness",
+        Direction.BAND,
+        "LUFS",
+        "Integrated loudness by ITU-R BS.1770-4.",
+        bounds=(-70.0, None),
         unable="they are silent, or have more than 2 channels, less than 0.4 s of sound or a sample rate below 8 kHz",
     ),
-    *_on_request(
+    *_of_feature(
         "levels",
         ("silent_share", "clipped_share"),
         (
@@ -446,20 +439,19 @@ _LISTED: tuple[Metric, ...] = (
             "Share of the samples that are cut off at full scale: at least three in a row.",
         ),
     ),
-    _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding", usual=False),
+    _kernel("kad", "musicnn", "Kernel distance of the same features as `fad`.", column="embedding"),
     _frechet(
         "fad_vggish",
         "vggish",
         "`fad` with VGGish. A clip counts once; in papers each 0.96 s of it counts.",
         column="embedding",
-        usual=False,
     ),
-    _kernel("kad_vggish", "vggish", "`kad` with VGGish.", column="embedding", usual=False),
-    _frechet("fad_panns", "panns-cnn14", "`fad` with PANNs' Cnn14.", column="embedding", usual=False),
-    _kernel("kad_panns", "panns-cnn14", "`kad` with PANNs' Cnn14.", column="embedding", usual=False),
-    _frechet("fad_clap", "clap", "`fad` with CLAP.", column="embedding", usual=False),
-    _kernel("kad_clap", "clap", "`kad` with CLAP.", column="embedding", usual=False),
-    *_on_request(
+    _kernel("kad_vggish", "vggish", "`kad` with VGGish.", column="embedding"),
+    _frechet("fad_panns", "panns-cnn14", "`fad` with PANNs' Cnn14.", column="embedding"),
+    _kernel("kad_panns", "panns-cnn14", "`kad` with PANNs' Cnn14.", column="embedding"),
+    _frechet("fad_clap", "clap", "`fad` with CLAP.", column="embedding"),
+    _kernel("kad_clap", "clap", "`kad` with CLAP.", column="embedding"),
+    *_of_feature(
         "toy-physics",
         "toyworld",
         ("toy_contact", Direction.HIGHER, "share", _SHARE, "Toy subsets: share of clips with a contact that is due."),
@@ -475,7 +467,7 @@ _LISTED: tuple[Metric, ...] = (
         ),
         unable="what is judged does not happen in them, or no body can be followed well enough",
     ),
-    *_on_request(
+    *_of_feature(
         "toy-physics",
         ("breaks", "strange_share"),
         ("toy_breaks", Direction.LOWER, "", _POSITIVE, "Toy subsets: times that a body vanishes or appears."),
@@ -487,95 +479,85 @@ _LISTED: tuple[Metric, ...] = (
             "Toy subsets: share of the coloured area with a wrong colour.",
         ),
     ),
-    *_on_request(
+    Metric(
+        "vbench_dynamic_degree",
         "raft-vbench",
-        ("dynamic",),
-        (
-            "vbench_dynamic_degree",
-            Direction.BAND,
-            "share",
-            _SHARE,
-            "Share of clips that VBench calls dynamic.",
-        ),
+        "dynamic",
+        Direction.BAND,
+        "share",
+        "Share of clips that VBench calls dynamic.",
+        bounds=_SHARE,
     ),
-    *_on_request(
+    Metric(
+        "vbench_flickering",
         "vbench-flicker",
-        ("flickering",),
-        (
-            "vbench_flickering",
-            Direction.BAND,
-            "",
-            _SHARE,
-            "VBench's temporal flickering, of every clip: similarity of consecutive frames. A frozen clip has 1.",
-        ),
+        "flickering",
+        Direction.BAND,
+        "",
+        "VBench's temporal flickering, of every clip: similarity of consecutive frames. A frozen clip has 1.",
+        bounds=_SHARE,
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "vbench_flickering_static",
         "vbench-flicker",
-        "vbench",
-        (
-            "vbench_flickering_static",
-            Direction.HIGHER,
-            "",
-            _SHARE,
-            "VBench's temporal flickering, of the clips that pass its static filter.",
-        ),
+        "avbench.metrics.vbench:vbench_flickering_static",
+        Direction.HIGHER,
+        "",
+        "VBench's temporal flickering, of the clips that pass its static filter.",
+        bounds=_SHARE,
         unable="none of them passes VBench's static filter",
         beside="raft-vbench",
     ),
-    *_on_request(
+    Metric(
+        "vbench_smoothness",
         "vbench-smoothness",
-        ("smoothness",),
-        (
-            "vbench_smoothness",
-            Direction.BAND,
-            "",
-            _SHARE,
-            "VBench's motion smoothness: similarity of frames to an interpolation. A frozen clip is near 1.",
-        ),
+        "smoothness",
+        Direction.BAND,
+        "",
+        "VBench's motion smoothness: similarity of frames to an interpolation. A frozen clip is near 1.",
+        bounds=_SHARE,
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "vbench_subject",
         "vbench-subject",
-        ("consistency",),
-        ("vbench_subject", Direction.BAND, "", _SHARE, "VBench's subject consistency (DINO). A frozen clip has 1."),
+        "consistency",
+        Direction.BAND,
+        "",
+        "VBench's subject consistency (DINO). A frozen clip has 1.",
+        bounds=_SHARE,
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "vbench_background",
         "vbench-background",
-        ("consistency",),
-        (
-            "vbench_background",
-            Direction.BAND,
-            "",
-            _SHARE,
-            "VBench's background consistency (CLIP ViT-B/32). A frozen clip has 1.",
-        ),
+        "consistency",
+        Direction.BAND,
+        "",
+        "VBench's background consistency (CLIP ViT-B/32). A frozen clip has 1.",
+        bounds=_SHARE,
         goes_with_motion=True,
     ),
-    *_on_request(
+    Metric(
+        "imaging_quality",
         "vbench-imaging",
-        ("quality",),
-        (
-            "imaging_quality",
-            Direction.HIGHER,
-            "",
-            _ANY,
-            "VBench's imaging quality: few distortions in single frames, by MUSIQ; about 0 to 1.",
-        ),
+        "quality",
+        Direction.HIGHER,
+        "",
+        "VBench's imaging quality: few distortions in single frames, by MUSIQ; about 0 to 1.",
+        bounds=_ANY,
     ),
-    *_on_request(
+    Metric(
+        "aesthetic_quality",
         "vbench-aesthetic",
-        ("quality",),
-        (
-            "aesthetic_quality",
-            Direction.HIGHER,
-            "",
-            _ANY,
-            "VBench's aesthetic quality: beauty of single frames, by LAION's predictor on CLIP; about 0 to 1.",
-        ),
+        "quality",
+        Direction.HIGHER,
+        "",
+        "VBench's aesthetic quality: beauty of single frames, by LAION's predictor on CLIP; about 0 to 1.",
+        bounds=_ANY,
     ),
-    *_on_request(
+    *_of_feature(
         "dover",
         ("technical", "aesthetic", "overall"),
         (
@@ -600,39 +582,33 @@ _LISTED: tuple[Metric, ...] = (
             "Quality of the clip, from 0 to 1: `dover_technical` and `dover_aesthetic` together, as DOVER weighs them.",
         ),
     ),
-    *_on_request(
+    Metric(
+        "overall_consistency",
         "viclip",
-        ("similarity",),
-        (
-            "overall_consistency",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "VBench's overall consistency, of every prompt: similarity of clip and caption by ViCLIP.",
-        ),
+        "similarity",
+        Direction.HIGHER,
+        "",
+        "VBench's overall consistency, of every prompt: similarity of clip and caption by ViCLIP.",
+        bounds=(-1.0, 1.0),
     ),
-    *_on_request(
+    Metric(
+        "temporal_style",
         "viclip",
-        "vbench",
-        (
-            "temporal_style",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "VBench's temporal style: `overall_consistency` of VBench's prompts for it.",
-        ),
+        "avbench.metrics.vbench:temporal_style",
+        Direction.HIGHER,
+        "",
+        "VBench's temporal style: `overall_consistency` of VBench's prompts for it.",
+        bounds=(-1.0, 1.0),
         unable="none of their prompts has `temporal_style` among its tag `dimensions`, as VBench's prompts have",
     ),
-    *_on_request(
+    Metric(
+        "text_alignment",
         "text-alignment",
-        ("similarity",),
-        (
-            "text_alignment",
-            Direction.HIGHER,
-            "",
-            (-1.0, 1.0),
-            "Similarity of frames and caption: cosine of CLIP ViT-B/32, without CLIPScore's factor 2.5.",
-        ),
+        "similarity",
+        Direction.HIGHER,
+        "",
+        "Similarity of frames and caption: cosine of CLIP ViT-B/32, without CLIPScore's factor 2.5.",
+        bounds=(-1.0, 1.0),
     ),
     *_similarity(
         "clap_text_audio",
@@ -648,7 +624,7 @@ _LISTED: tuple[Metric, ...] = (
         "the sound's mean similarity to the captions of other prompts",
         "excess_over_captions",
     ),
-    *_on_request(
+    *_of_feature(
         "audiobox",
         ("enjoyment", "usefulness", "complexity", "quality"),
         (
@@ -708,18 +684,15 @@ _LISTED: tuple[Metric, ...] = (
         "the sound's mean similarity to the captions of other prompts",
         "excess_over_audio_captions",
     ),
-    *_on_request(
+    Metric(
+        "wer",
         "whisper",
-        "sound",
-        (
-            "wer",
-            Direction.LOWER,
-            "",
-            _POSITIVE,
-            "Word error rate of the prompt's speech, by Whisper; more words than asked for can make it exceed 1.",
-        ),
+        "avbench.metrics.sound:wer",
+        Direction.LOWER,
+        "",
+        "Word error rate of the prompt's speech, by Whisper; more words than asked for can make it exceed 1.",
     ),
-    *_on_request(
+    *_of_feature(
         "syncnet",
         ("distance", "confidence"),
         (
@@ -737,7 +710,7 @@ _LISTED: tuple[Metric, ...] = (
             "How much nearer lips and speech are at their best shift than at others: SyncNet's LSE-C.",
         ),
     ),
-    *_on_request(
+    *_of_feature(
         "physics-judge",
         ("rating", "spread"),
         (
@@ -767,7 +740,6 @@ _LISTED: tuple[Metric, ...] = (
         bounds=(0.0, 1.0),
         settings={"level": 0.01},
         column="logits",
-        usual=False,
     ),
     _share("precision", 3, "Share of the model's clips that lie among the reference's."),
     _share("recall", 3, "Share of the reference's clips that lie among the model's."),
@@ -784,10 +756,9 @@ _LISTED: tuple[Metric, ...] = (
         bounds=_ANY,  # the line through the values of fewer clips can end below 0
         settings={"ddof": 1},
         column="logits",
-        usual=False,
         least_clips=2000,
     ),
-    _kernel("kvd_quadratic", "i3d-k400", "`kvd` with JEDi's kernel.", degree=2, coef0=0.0, usual=False),
+    _kernel("kvd_quadratic", "i3d-k400", "`kvd` with JEDi's kernel.", degree=2, coef0=0.0),
     _frechet(
         "fvd_stylegan_v",
         "i3d-stylegan-v",
@@ -795,34 +766,30 @@ _LISTED: tuple[Metric, ...] = (
         "has no null.",
         reference_column="logits_random",
         ddof=0,
-        usual=False,
     ),
-    _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd computes it.", ddof=0, usual=False),
-    _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original computes it.", usual=False),
-    _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics computes it.", usual=False),
+    _frechet("fvd_cd_fvd", "i3d-cd-fvd", "FVD as cd-fvd computes it.", ddof=0),
+    _frechet("fvd_fvd_comparison", "i3d-fvd-comparison", "FVD as the TensorFlow original computes it."),
+    _frechet("fvd_common_metrics", "i3d-common-metrics", "FVD as common_metrics computes it."),
     _frechet(
         "fvd_asva",
         "i3d-asva",
         "FVD as ASVA computes it, from one window of a generated clip and three of a real one; so it has no null.",
         reference_column="logits_windows",
-        usual=False,
     ),
-    _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo computes it.", epsilon=1e-6, usual=False),
-    _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench computes it, with its range defect.", usual=False),
+    _frechet("fvd_fastvideo", "i3d-fastvideo", "FVD as FastVideo computes it.", epsilon=1e-6),
+    _frechet("fvd_javisbench", "i3d-javisbench", "FVD as JavisBench computes it, with its range defect."),
     _frechet(
         "fvd_torchscript",
         "i3d-torchscript",
         "`fvd_stylegan_v` with StyleGAN-V's own weights file.",
         reference_column="logits_random",
         ddof=0,
-        usual=False,
     ),
     _frechet(
         "fvd_pretrained_400",
         "i3d-pretrained-400",
         "`fvd_cd_fvd` with cd-fvd's own weights file.",
         ddof=0,
-        usual=False,
     ),
     _frechet(
         "fvd_videomae",
@@ -830,7 +797,6 @@ _LISTED: tuple[Metric, ...] = (
         "Fréchet distance of VideoMAE features, as cd-fvd computes it for arrays.",
         column="embedding",
         ddof=0,
-        usual=False,
     ),
     _kernel(
         "kvd_vjepa2",
@@ -839,7 +805,6 @@ _LISTED: tuple[Metric, ...] = (
         column="embedding",
         degree=2,
         coef0=0.0,
-        usual=False,
     ),
     _lpips("vgg", "consecutive", "`lpips_consecutive` with VGG16."),
     _lpips("squeeze", "consecutive", "`lpips_consecutive` with SqueezeNet."),
@@ -857,6 +822,8 @@ _ALSO_WITH: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("served", "physics-judge-served", "a model behind a server", ("physics_judge", "physics_judge_spread")),
 )
 """Ending of the name, feature, what it is in words, and the metrics that are also computed from this feature."""
+
+_LISTED = (*_DEFAULT, *(replace(metric, usual=False) for metric in _ON_REQUEST))
 
 METRICS: tuple[Metric, ...] = (
     *_LISTED,
