@@ -186,8 +186,9 @@ def close(found, right):
     torch.testing.assert_close(found, right, rtol=0, atol=2e-5 * float(right.abs().max()))
 
 
-def test_the_network_is_the_one_of_the_papers(state):
-    network, oracle = sf.load(TINY, {name: value.numpy() for name, value in state.items()}), Oracle(state)
+def test_the_network_is_the_one_of_the_papers(cache, state):
+    provide(cache, state)
+    network, oracle = Synchformer()._network, Oracle(state)
     generator = torch.Generator().manual_seed(1)
     x = 2 * torch.rand(2, 3, 16, 224, 224, generator=generator) - 1
     close(network.vfeat_extractor(x), torch.stack([oracle.picture(each) for each in x]))

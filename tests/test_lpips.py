@@ -202,13 +202,13 @@ def test_a_trunk_that_does_not_fit_is_refused(build, squeezenet, tmp_path):
     del state["features.12.squeeze.weight"]
     torch.save(state, tmp_path / "less.pth")
     weights.provide("squeezenet1_1", tmp_path / "less.pth")
-    with pytest.raises(InputError, match=r"lacks features\.12\.squeeze\.weight"):
+    with pytest.raises(InputError, match=r'Missing key.*"features\.12\.squeeze\.weight"'):
         build("squeeze", 0)
     torch.save(
         {**torch.load(squeezenet, weights_only=True), "features.13.weight": torch.ones(1)}, tmp_path / "more.pth"
     )
     weights.provide("squeezenet1_1", tmp_path / "more.pth")
-    with pytest.raises(InputError, match=r"holds features\.13\.weight, which this network does not have"):
+    with pytest.raises(InputError, match=r'Unexpected key.*"features\.13\.weight"'):
         build("squeeze", 0)
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from avbench.core import InputError, first_line
+from avbench.storage.pickles import read_state_dict
+from avbench.storage.weights import locate
 
 if TYPE_CHECKING:
     import torch
@@ -103,9 +105,13 @@ def planes(frames: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.T
     return torch.from_numpy(np.array(frames)).to(device).permute(0, 3, 1, 2).float()
 
 
-def without(state: Mapping[str, Any], unused: str) -> dict[str, Any]:
-    """The tensors whose names do not begin with `unused`."""
-    return {name: value for name, value in state.items() if not name.startswith(unused)}
+def loaded(network: Network, weight: str, what: str, unused: tuple[str, ...] = ()) -> Network:
+    """The network `filled` with the tensors in the file of a weight, but those whose names begin as `unused` says.
+
+    Raises InputError if the file is missing or cannot be read, or if a tensor does not fit.
+    """
+    state = read_state_dict(locate(weight))
+    return filled(network, {name: value for name, value in state.items() if not name.startswith(unused)}, what)
 
 
 LOCAL: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -18,10 +18,10 @@ rectifier, and PANNs with panns-inference 0.1.1, on waveforms of the network's r
 feature. CLAP is transformers' own network and spectrogram. No number computed with the real weights was checked.
 """
 
+import contextlib
 import itertools
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,8 +31,7 @@ from torch.nn import functional
 
 from avbench.core import Clip, InputError, Notes, if_missing, noted
 from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform, triangles
-from avbench.features.networks import LOCAL, exact, filled, pretrained, read_as, without
-from avbench.storage.pickles import read_state_dict
+from avbench.features.networks import LOCAL, exact, loaded, pretrained, read_as
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 
@@ -114,8 +113,7 @@ class VGGish:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = read_state_dict(locate(VGGishProtocol.weights))
-        network = filled(VGGishNetwork(self.width), without(state, "pproc."), "the VGGish checkpoint")
+        network = loaded(VGGishNetwork(self.width), VGGishProtocol.weights, "the VGGish checkpoint", ("pproc.",))
         self._network = network.to(self._device)
 
     @exact()
@@ -138,8 +136,8 @@ class PANNs:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = _read_with_arrays(locate(PANNsProtocol.weights))
-        network = filled(Cnn14(self.width), without(state, "fc_audioset."), "the PANNs checkpoint")
+        with _arrays_allowed():
+            network = loaded(Cnn14(self.width), PANNsProtocol.weights, "the PANNs checkpoint", ("fc_audioset.",))
         self._network = network.to(self._device)
 
     @exact()
@@ -190,15 +188,14 @@ class CLAP(CLAPNetwork):
         return {"embedding": self.sound(clip, self.protocol)[0].cpu().numpy()}
 
 
-def _read_with_arrays(path: Path) -> dict[str, np.ndarray]:
-    """`read_state_dict` for files that also hold numpy arrays: PANNs' files hold the state of their data sampler."""
+def _arrays_allowed() -> contextlib.AbstractContextManager:
+    """To read files that also hold numpy arrays: PANNs' files hold the state of their data sampler."""
     reduced = np.empty(0).__reduce__()
     assert not isinstance(reduced, str)
     kinds = [type(np.dtype(code)) for code in "?bhilqBHILQefd"]
     # numpy has renamed the module that rebuilds arrays, and the file has the old name.
     names = [(reduced[0], f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *kinds]):
-        return read_state_dict(path)
+    return torch.serialization.safe_globals([*names, np.ndarray, np.dtype, *kinds])
 
 
 def vggish_log_mel(wave: np.ndarray, protocol: VGGishProtocol) -> np.ndarray:

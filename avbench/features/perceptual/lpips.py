@@ -26,7 +26,7 @@ import numpy as np
 from avbench.core import Clip, InputError, Notes, NotMeasurable, Protocol, Value, counted, noted
 from avbench.features.devices import in_batches
 from avbench.features.limits import require_frames, require_sides
-from avbench.features.networks import exact, filled, without
+from avbench.features.networks import exact, filled, loaded
 from avbench.features.table import Requires
 from avbench.storage.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
@@ -121,8 +121,7 @@ class LPIPS:
         self.protocol = replace(self.protocol, precision=precision)
         self.device, self._dtype = torch.device(device), getattr(torch, precision)
         heads = _package_heads(self.protocol)
-        squeeze = self.protocol.net == "squeeze"
-        trunk = _fill_from_torchvision(self.protocol) if squeeze else _fill_from_flax(self.protocol, heads)
+        trunk = _filled_trunk(self.protocol, heads)
         # The stubs forget memory_format.
         self._trunk = trunk.to(  # pyright: ignore[reportCallIssue]
             self.device, self._dtype, memory_format=torch.channels_last
@@ -295,16 +294,19 @@ def _package_heads(protocol: LPIPSProtocol) -> list[np.ndarray]:
     return [state[f"lin{i}.model.1.weight"].ravel() for i in range(len(state))]
 
 
-def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Trunk":
-    """Fill the trunk from a weight that a package ships, which holds the heads too; they must be the package's."""
+def _filled_trunk(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Trunk":
+    """The trunk with the user's file of torchvision's classifier, whose feature layers have the same names, or with a
+    weight that a package ships, which holds the heads too; they must be the package's.
+    """
     from torch import nn
 
     from avbench.features.perceptual.trunk import Trunk
 
-    weight = protocol.weights
+    weight, trunk, state = protocol.weights, Trunk(protocol.net), {}
+    if protocol.net == "squeeze":
+        return loaded(trunk, weight, f"weight {weight!r}", ("classifier.",))
     arrays = read_arrays(locate(weight))
     prefix = {"lpips-alex": "AlexNet_0", "lpips-vgg": "VGG16_0"}[weight]
-    trunk, state = Trunk(protocol.net), {}
     convolutions = [name for name, layer in trunk.named_modules() if isinstance(layer, nn.Conv2d)]
     for k, name in enumerate(convolutions):
         state[f"{name}.weight"] = arrays.pop(f"{prefix}/Conv_{k}/kernel").transpose(3, 2, 0, 1).copy()
@@ -317,20 +319,3 @@ def _fill_from_flax(protocol: LPIPSProtocol, heads: Sequence[np.ndarray]) -> "Tr
         msg = f"weight {weight!r} holds {min(arrays)}, which this network does not have"
         raise InputError(msg)
     return filled(trunk, state, f"weight {weight!r}")
-
-
-def _fill_from_torchvision(protocol: LPIPSProtocol) -> "Trunk":
-    """Fill the trunk from the user's file of torchvision's classifier, whose feature layers have the same names."""
-    from avbench.features.perceptual.trunk import Trunk
-
-    weight = protocol.weights
-    state = read_state_dict(locate(weight))
-    trunk = Trunk(protocol.net)
-    if missing := sorted(set(trunk.state_dict()) - set(state)):
-        msg = f"weight {weight!r} lacks {missing[0]}; it is not torchvision's file of this network"
-        raise InputError(msg)
-    features = without(state, "classifier.")
-    if over := sorted(set(features) - set(trunk.state_dict())):
-        msg = f"weight {weight!r} holds {over[0]}, which this network does not have"
-        raise InputError(msg)
-    return filled(trunk, features, f"weight {weight!r}")

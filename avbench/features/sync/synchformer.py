@@ -34,10 +34,9 @@ from torchvision.transforms.v2.functional import InterpolationMode, center_crop,
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, beside_limit, noted
 from avbench.features.audio import waveform
-from avbench.features.networks import exact, filled, without
+from avbench.features.networks import exact, loaded
 from avbench.features.sync.frame_rate import at_rate
-from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import UserProvidedProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,9 @@ class Synchformer:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._network = load(self.shape, read_state_dict(locate(SynchformerProtocol.weights))).to(self._device)
+        # The file also holds MotionFormer's patches of single frames, which are not used.
+        unused, what = ("vfeat_extractor.patch_embed.",), "the Synchformer checkpoint"
+        self._network = loaded(Network(self.shape), SynchformerProtocol.weights, what, unused).to(self._device)
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, float]:
@@ -193,13 +194,6 @@ def _triangles(protocol: SynchformerProtocol) -> np.ndarray:
     corners = waveform.mel_corners(0, protocol.rate / 2, protocol.bands)
     hertz = np.fft.rfftfreq(protocol.transform, 1 / protocol.rate)
     return np.ascontiguousarray(waveform.triangles(corners, hertz).T)
-
-
-def load(shape: Shape, state: dict[str, np.ndarray]) -> "Network":
-    """The network with these weights. Raises InputError that names a missing, unexpected or misshapen tensor."""
-    # The file also holds MotionFormer's patches of single frames, which are not used.
-    used = without(state, "vfeat_extractor.patch_embed.")
-    return filled(Network(shape), used, "the Synchformer checkpoint")
 
 
 class Network(nn.Module):

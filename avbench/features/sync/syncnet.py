@@ -30,11 +30,10 @@ from torch.nn import functional
 
 from avbench.core import Clip, Notes, NotMeasurable, Protocol, noted
 from avbench.features.audio import waveform
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, loaded
 from avbench.features.sync import faces
 from avbench.features.sync.faces import Detector, Finding
 from avbench.features.sync.frame_rate import at_rate
-from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 
@@ -117,8 +116,8 @@ class SyncNet:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._detector = Detector(locate(SyncNetProtocol.detector), SyncNetProtocol().faces)
-        state = read_state_dict(locate(SyncNetProtocol.weights))
-        self._network = filled(Network(self.shape), state, "the SyncNet checkpoint").to(self._device)
+        network = loaded(Network(self.shape), SyncNetProtocol.weights, "the SyncNet checkpoint")
+        self._network = network.to(self._device)
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, float]:

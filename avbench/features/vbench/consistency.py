@@ -31,9 +31,8 @@ from torchvision.transforms.functional import InterpolationMode, center_crop, no
 from avbench.core import Clip, InputError, Notes, Prompt, Protocol, first_line, noted
 from avbench.features.devices import in_batches
 from avbench.features.limits import require_frames
-from avbench.features.networks import exact, filled, planes
+from avbench.features.networks import exact, filled, loaded, planes
 from avbench.features.table import Requires
-from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 _AT_ONCE = 16
@@ -132,8 +131,7 @@ class SubjectConsistency:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = read_state_dict(locate("dino-vitb16"))
-        self._network = filled(Network(self.shape), state, "the DINO checkpoint").to(self._device)
+        self._network = loaded(Network(self.shape), "dino-vitb16", "the DINO checkpoint").to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``consistency`` in 0...1. Raises NotMeasurable if the clip has fewer than 2 frames."""

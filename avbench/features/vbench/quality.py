@@ -27,9 +27,8 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, Notes, Protocol, noted
-from avbench.features.networks import exact, filled, planes
+from avbench.features.networks import exact, loaded, planes
 from avbench.features.vbench.consistency import CLIPShape, in_parts, load_clip
-from avbench.storage.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 
@@ -109,8 +108,8 @@ class ImagingQuality:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = read_state_dict(locate(ImagingProtocol.weights))
-        self._network = filled(MUSIQ(self.shape), state, "the MUSIQ checkpoint").to(self._device)
+        network = loaded(MUSIQ(self.shape), ImagingProtocol.weights, "the MUSIQ checkpoint")
+        self._network = network.to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``quality``: about 0...1, higher is better."""
@@ -139,8 +138,7 @@ class AestheticQuality:
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
         head = nn.Linear(self.shape.embedding, 1)
-        state = read_state_dict(locate(AestheticProtocol.head))
-        self._head = filled(head, state, "the head of the aesthetic predictor").to(self._device)
+        self._head = loaded(head, AestheticProtocol.head, "the head of the aesthetic predictor").to(self._device)
         self._network = load_clip(self.shape, locate(AestheticProtocol.weights)).to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:

@@ -24,9 +24,8 @@ from torch.nn import functional
 
 from avbench.core import Clip, Notes, Protocol, noted
 from avbench.features.limits import require_frames, require_sides
-from avbench.features.networks import exact, filled, planes
-from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import UserProvidedProtocol, locate
+from avbench.features.networks import exact, loaded, planes
+from avbench.storage.weights import UserProvidedProtocol
 
 RADIUS, LEVELS, FIELDS, SIDE_CHANNELS = 3, 4, 3, 20
 """Radius and levels of the correlations, flows for each pixel, and channels that a block processes twice."""
@@ -72,8 +71,7 @@ class MotionSmoothness:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = read_state_dict(locate(SmoothnessProtocol.weights))
-        self._network = filled(Network(), state, "the AMT-S checkpoint").to(self._device)
+        self._network = loaded(Network(), SmoothnessProtocol.weights, "the AMT-S checkpoint").to(self._device)
 
     def __call__(self, clip: Clip) -> dict[str, float]:
         """``smoothness`` in 0...1. Raises NotMeasurable with fewer than 3 frames, or if the frames are too small."""

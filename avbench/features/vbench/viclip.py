@@ -22,10 +22,9 @@ from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
 from avbench.core import Clip, Notes, Prompt, Protocol, noted
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, loaded
 from avbench.features.table import Requires
-from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import UserProvidedProtocol, locate
+from avbench.storage.weights import UserProvidedProtocol
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ class ViCLIP:
         from open_clip import SimpleTokenizer
 
         self._device = torch.device(device)
-        state = read_state_dict(locate(ViCLIPProtocol.weights))
-        self._network = filled(Network(self.shape), state, "the ViCLIP checkpoint").to(self._device)
+        network = loaded(Network(self.shape), ViCLIPProtocol.weights, "the ViCLIP checkpoint")
+        self._network = network.to(self._device)
         self._tokenizer = SimpleTokenizer(context_length=self.protocol.tokens)
 
     @exact()

@@ -17,9 +17,8 @@ from torch.nn import functional
 
 from avbench.core import Clip, Notes, Protocol, noted
 from avbench.features.limits import require_frames
-from avbench.features.networks import exact, filled, without
-from avbench.storage.pickles import read_state_dict
-from avbench.storage.weights import UserProvidedProtocol, locate
+from avbench.features.networks import exact, loaded
+from avbench.storage.weights import UserProvidedProtocol
 
 
 @dataclass(frozen=True)
@@ -65,10 +64,10 @@ class VideoMAE:
 
     def __init__(self, device: str = "cpu") -> None:
         self._device = torch.device(device)
-        state = read_state_dict(locate(VideoMAEProtocol.weights))
         network = Network(self.shape, self.protocol.frames, self.protocol.size)
         # The classifier's head is not needed, and the position table is computed.
-        self._network = filled(network, without(state, "head."), "the VideoMAE checkpoint").to(self._device)
+        loaded(network, VideoMAEProtocol.weights, "the VideoMAE checkpoint", ("head.",))
+        self._network = network.to(self._device)
 
     @exact()
     def __call__(self, clip: Clip) -> dict[str, np.ndarray]:
