@@ -120,7 +120,7 @@ def test_a_file_that_is_no_detector_or_no_syncnet_is_refused(tmp_path, monkeypat
     torch.save({"a": torch.zeros(2)}, tmp_path / "other.pth")
     weights.provide("yunet", tmp_path / "other.onnx")
     weights.provide("syncnet", tmp_path / "other.pth")
-    with pytest.raises(InputError, match="cannot be read as YuNet"):
+    with pytest.raises(InputError, match="cannot be read as a YuNet"):
         SyncNet()
     weights.provide("yunet", DETECTOR)
     with pytest.raises(InputError, match="the SyncNet checkpoint does not fit"):

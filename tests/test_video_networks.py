@@ -115,7 +115,7 @@ def test_a_torchscript_program_is_called_as_stylegan_v_calls_it(cache):
     np.testing.assert_allclose(feature.seen(x), right, atol=1e-5)
     assert set(feature(CLIP)) == {"logits", "logits_random"}
     (cache / "i3d.pt").write_bytes(b"no program")
-    with pytest.raises(InputError, match="is not a TorchScript program"):
+    with pytest.raises(InputError, match="cannot be read as a TorchScript program"):
         user_weights.TorchScript()
 
 

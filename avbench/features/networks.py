@@ -119,12 +119,12 @@ LOCAL: Mapping[str, Any] = {"local_files_only": True, "trust_remote_code": False
 
 
 @contextlib.contextmanager
-def read_as(what: str, folder: Path) -> Iterator[None]:
-    """Turn any error of reading the folder into an InputError that calls its content `what`."""
+def read_as(what: str, path: Path) -> Iterator[None]:
+    """Turn any error of reading a file or folder into an InputError that calls its content `what`."""
     try:
         yield
     except Exception as error:  # transformers, torch and safetensors each raise their own errors
-        msg = f"{folder} cannot be read as a {what}: {first_line(error)}"
+        msg = f"{path} cannot be read as a {what}: {first_line(error)}"
         raise InputError(msg) from None
 
 

@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, first_line, if_missing, noted
+from avbench.core import Clip, InputError, Notes, if_missing, noted
 from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform
-from avbench.features.networks import exact, filled
+from avbench.features.networks import exact, filled, read_as
 from avbench.storage.reading import read_json
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -182,11 +182,8 @@ def _read(folder: Path) -> tuple[_Config, dict[str, torch.Tensor]]:
     if not config.use_weighted_layer_sum or config.output_dim != 1 or config.proj_act_fn != "gelu":
         msg = f"{folder / 'config.json'} is of another Audiobox-Aesthetics than the published one"
         raise InputError(msg)
-    try:
+    with read_as("safetensors file", folder / "model.safetensors"):
         state = load_file(folder / "model.safetensors")
-    except Exception as error:  # safetensors raises its own errors
-        msg = f"{folder / 'model.safetensors'} cannot be read: {first_line(error)}"
-        raise InputError(msg) from None
     return config, {_renamed(name): tensor for name, tensor in state.items()}
 
 

@@ -127,14 +127,10 @@ def _block_powers(wave: np.ndarray, rate: int, protocol: LevelsProtocol) -> np.n
         wave, rate = signal.resample_poly(wave, factor, 1, axis=1), factor * rate
     weighted = np.asarray(signal.sosfilt(k_weighting(rate), wave))
     so_far = np.concatenate(([0.0], np.cumsum((weighted**2).sum(axis=0))))
-    length = _block_length(rate, protocol)
+    length = round(protocol.block * rate)
     starts = np.floor(np.arange(4 * wave.shape[1] / length + 1) * (protocol.block / 4 * rate)).astype(int)
     starts = starts[starts + length <= wave.shape[1]]
     return np.maximum(so_far[starts + length] - so_far[starts], 0) / length
-
-
-def _block_length(rate: int, protocol: LevelsProtocol) -> int:
-    return round(protocol.block * rate)
 
 
 def _lufs(power: ArrayLike) -> np.ndarray:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from torch.nn import functional
 
-from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, first_line, noted
+from avbench.core import Clip, InputError, Notes, NotMeasurable, Prompt, noted
 from avbench.features.audio.networks import CLAPNetwork, CLAPProtocol
 from avbench.features.audio.waveform import SOUND_NOTES
-from avbench.features.networks import LOCAL, exact
+from avbench.features.networks import LOCAL, exact, read_as
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol
 
@@ -94,8 +94,5 @@ def tokenizer_in(folder: Path) -> Any:
         # without its files transformers makes a tokenizer to which every word is unknown
         msg = f"{folder} has no tokenizer: put tokenizer.json, or vocab.json and merges.txt, into it"
         raise InputError(msg)
-    try:
+    with read_as("tokenizer", folder):
         return AutoTokenizer.from_pretrained(folder, **LOCAL)
-    except Exception as error:  # transformers raises whatever its readers raise
-        msg = f"{folder} has no tokenizer that can be read: {first_line(error)}"
-        raise InputError(msg) from None

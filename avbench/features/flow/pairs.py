@@ -69,8 +69,9 @@ def pair(frame: Frame, following: Frame, forward: np.ndarray, backward: np.ndarr
     places = grid(*before.shape)
     there = _Way(forward, places + forward, backward, before, after)
     back = _Way(backward, places + backward, forward, after, before)
-    standing = _Still.between(before, after, protocol)
-    moves, moves_back = (_evidence(way, standing, protocol) for way in (there, back))
+    standing = cv2.absdiff(before, after)
+    squares = _in_windows(standing**2, protocol)
+    moves, moves_back = (_explains(way.left, squares, protocol) for way in (there, back))
     speed = np.sqrt(there.length2) * moves
     fastest = max(1, round(protocol.moving_share_of_pixels * speed.size))
     top = np.partition(speed, speed.size - fastest, axis=None)[-fastest:]
@@ -113,22 +114,6 @@ class _Way:
     def misses(self, relative: float, absolute: float) -> np.ndarray:
         """Mask of the pixels whose way there and back does not end where it began (test of Sundaram et al., 2010)."""
         return self._miss2 > relative * (self.length2 + self._return_length2) + absolute
-
-
-@dataclass(frozen=True, eq=False)
-class _Still:
-    """What standing still leaves, which is the same in both directions."""
-
-    change: np.ndarray
-    """Difference of the blurred frames in grey levels, without its sign."""
-    squares: list[np.ndarray]
-    """Mean of its square in each of the windows of `_evidence`."""
-
-    @classmethod
-    def between(cls, before: np.ndarray, after: np.ndarray, protocol: FlowProtocol) -> "_Still":
-        """Compare two blurred frames."""
-        change = cv2.absdiff(before, after)
-        return cls(change, _in_windows(change**2, protocol))
 
 
 def working_size(height: int, width: int, protocol: FlowProtocol) -> tuple[int, int]:
@@ -176,21 +161,22 @@ def outside(places: np.ndarray, border: float) -> np.ndarray:
     return cv2.inRange(places, (border, border), (width - 1 - border, height - 1 - border)) == 0
 
 
-def _lost(way: _Way, moves: np.ndarray, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
-    """Mask of the places that the flow has lost, or that it moves without evidence, as plain ground beside a body."""
-    change = standing.change
-    lost = (change > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * change)
+def _lost(way: _Way, moves: np.ndarray, standing: np.ndarray, protocol: FlowProtocol) -> np.ndarray:
+    """Mask of the places that the flow has lost, or that it moves without evidence, as plain ground beside a body.
+
+    `standing` is what standing still leaves: the difference of the blurred frames in grey levels, without its sign.
+    """
+    lost = (standing > protocol.lost_difference) & (np.abs(way.left) > protocol.lost_ratio * standing)
     around = cv2.blur(lost.astype(np.float32), (protocol.lost_window,) * 2) > protocol.lost_share
     unproven = ~moves & (way.length2 > protocol.track_speed**2)
     return around | unproven | way.misses(protocol.return_relative, protocol.return_absolute)
 
 
-def _evidence(way: _Way, standing: _Still, protocol: FlowProtocol) -> np.ndarray:
-    """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames."""
-    return _explains(way.left, standing.squares, protocol)
-
-
 def _explains(left: np.ndarray, squares: list[np.ndarray], protocol: FlowProtocol) -> np.ndarray:
+    """Mask ``[height, width]`` bool of the pixels where following the flow explains the change between the frames.
+
+    `left` is what following it leaves, and `squares` the mean square, in both windows, of what standing still leaves.
+    """
     followed = _in_windows(left**2, protocol)
     near, far = (a < protocol.evidence_ratio * b for a, b in zip(followed, squares, strict=True))
     return near & far & (squares[0] > protocol.evidence_least)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy import signal
 
-from avbench.core import InputError, first_line
+from avbench.features.networks import read_as
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,11 @@ class Detector:
         log: Any = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has these functions in cv2 itself
         self._finding, before = finding, log.getLogLevel()
         log.setLogLevel(_ERRORS_ONLY)  # OpenCV 5 prints a warning of its own
+        empty = np.zeros(0, np.uint8)
         try:
-            read = np.fromfile(model, np.uint8)
-            empty = np.zeros(0, np.uint8)
-            self._detector = cv2.FaceDetectorYN.create("onnx", read, empty, (320, 320), finding.confidence, 0.3, 5000)
-        except (cv2.error, OSError) as error:
-            msg = f"{model} cannot be read as YuNet: {first_line(error)}"
-            raise InputError(msg) from None
+            with read_as("YuNet", model):
+                read, size = np.fromfile(model, np.uint8), (320, 320)
+                self._detector = cv2.FaceDetectorYN.create("onnx", read, empty, size, finding.confidence, 0.3, 5000)
         finally:
             log.setLogLevel(before)
 

@@ -28,10 +28,10 @@ from torch import nn
 from torch.nn import functional
 from torchvision.transforms.functional import InterpolationMode, center_crop, normalize, resize
 
-from avbench.core import Clip, InputError, Notes, Prompt, Protocol, first_line, noted
+from avbench.core import Clip, Notes, Prompt, Protocol, noted
 from avbench.features.devices import in_batches
 from avbench.features.limits import require_frames
-from avbench.features.networks import exact, filled, loaded, planes
+from avbench.features.networks import exact, filled, loaded, planes, read_as
 from avbench.features.table import Requires
 from avbench.storage.weights import UserProvidedProtocol, locate
 
@@ -268,16 +268,13 @@ def load_clip(shape: CLIPShape, path: Path) -> Any:
 
 
 def _clip_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
+    with read_as("safetensors or OpenAI's TorchScript file of CLIP", path):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             state = load_file(path)
         else:
             state = torch.jit.load(path, map_location="cpu").state_dict()
-    except Exception as error:  # each reader raises its own errors; any of them means that it is no such file
-        msg = f"{path} is neither a .safetensors nor OpenAI's TorchScript file of CLIP: {first_line(error)}"
-        raise InputError(msg) from None
     # OpenAI's file is in half precision and also holds three numbers that describe the model.
     about = ("input_resolution", "context_length", "vocab_size")
     return {name: value.float() for name, value in state.items() if name not in about}

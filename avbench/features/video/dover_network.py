@@ -8,6 +8,8 @@ authors' code, the gate is the distance between the fragments, in fragments, and
 Parameters have the names of the authors' checkpoint. Source: dover/models of VQAssessment/DOVER at f1ddc96.
 """
 
+import math
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -56,10 +58,7 @@ class Network(nn.Module):
 
 def _head(width: int, hidden: int) -> nn.Sequential:
     layers = {"fc_hid": nn.Conv3d(width, hidden, 1), "gelu": nn.GELU(), "fc_last": nn.Conv3d(hidden, 1, 1)}
-    head = nn.Sequential()
-    for name, layer in layers.items():
-        head.add_module(name, layer)
-    return head
+    return nn.Sequential(OrderedDict(layers))
 
 
 class Swin(nn.Module):
@@ -194,9 +193,7 @@ class Attention(nn.Module):
     def __init__(self, width: int, heads: int, *, fragments: bool) -> None:
         super().__init__()
         self.heads = heads
-        rows = 1
-        for side in _WINDOW:
-            rows *= 2 * side - 1
+        rows = math.prod(2 * side - 1 for side in _WINDOW)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(rows, heads))
         self.fragment_position_bias_table = nn.Parameter(torch.zeros(rows, heads)) if fragments else None
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)

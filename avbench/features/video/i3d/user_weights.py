@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from avbench.core import InputError, first_line
+from avbench.features.networks import read_as
 from avbench.features.video.i3d.conventions import CDFVD, StyleGANV
 from avbench.features.video.i3d.network import Inception, PyTorchCheckpoint
 from avbench.storage.pickles import read_state_dict
@@ -26,11 +26,8 @@ class TorchScript(StyleGANV):
 
     def _load(self) -> Callable[[torch.Tensor], torch.Tensor]:
         path = locate("i3d-torchscript")
-        try:
+        with read_as("TorchScript program", path):
             program = torch.jit.load(path, map_location=self._device).eval()
-        except Exception as error:  # torch's readers raise their own errors; any of them means that it is no program
-            msg = f"{path} is not a TorchScript program: {first_line(error)}"
-            raise InputError(msg) from None
 
         def network(x: torch.Tensor) -> torch.Tensor:
             with torch.jit.fuser("none"):  # pyright: ignore[reportPrivateImportUsage]  # torch documents it
