@@ -61,9 +61,7 @@ def read(path: Path, kind: str, *, n: int | None = None) -> Statistics:
     if count is None:
         msg = f"{path} does not hold its number of clips; give --n"
         raise InputError(msg)
-    if count >= _MOST_CLIPS:
-        msg = f"{path} cannot be used: it is of {counted(count, 'clip')}"
-        raise InputError(msg)
+    count = _whole(path, count)
     mean, covariance = _real(path, mean, "mean"), _real(path, covariance, "covariance")
     _require_statistics(path, count, mean, covariance)
     return Statistics(Moments(count, mean, covariance * (count - ddof)), "n - 1" if ddof else "n")
