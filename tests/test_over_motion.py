@@ -46,7 +46,7 @@ def test_a_figure_has_every_clip_and_the_means_at_the_middle_of_their_bins(tmp_p
     loud = run(tmp_path / "b", [0.3] * 3 + [0.9] * 3, [4.0] * 3 + [8.0] * 3)
     (figure,) = figures([quiet, loud])
     assert figure.title == "warping_error"
-    assert "a 1 at 0.01; a 2 at 0.3; b 4 at 0.3; b 8 at 0.9" in figure.drawing
+    assert "a 1.00 at 0.01; a 2.00 at 0.3; b 4.00 at 0.3; b 8.00 at 0.9" in figure.drawing
     assert figure.drawing.count("data-prompt=") == 12
     assert all(colour in figure.drawing for colour in plots.COLOURS[:2])
 
