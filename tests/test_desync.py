@@ -188,7 +188,7 @@ def close(found, right):
 
 def test_the_network_is_the_one_of_the_papers(cache, state):
     provide(cache, state)
-    network, oracle = Synchformer()._network, Oracle(state)
+    network, oracle = Synchformer()._network.cpu(), Oracle(state)
     generator = torch.Generator().manual_seed(1)
     x = 2 * torch.rand(2, 3, 16, 224, 224, generator=generator) - 1
     close(network.vfeat_extractor(x), torch.stack([oracle.picture(each) for each in x]))
