@@ -177,9 +177,17 @@ class _OfClips:
             raise ValueError(msg)
         return numbers.astype(np.float64)
 
-    def __getattr__(self, name: str) -> Any:
-        """What the statistic may have besides (see uncertainty.py), but its influence."""
-        return getattr(self.statistic, name)
+    @property
+    def rounding(self) -> float:
+        return getattr(self.statistic, "rounding", 0.0)
+
+    @property
+    def draws_at_once(self) -> int:
+        return getattr(self.statistic, "draws_at_once", uncertainty.CHUNK)
+
+    @property
+    def influence_is_exact(self) -> bool:
+        return getattr(self.statistic, "influence_is_exact", False)
 
     @property
     def influence(self) -> Callable[[np.ndarray, np.ndarray], np.ndarray] | None:
