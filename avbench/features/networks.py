@@ -56,7 +56,9 @@ def _settings_kept() -> Iterator[list[Any]]:
     chosen: list[tuple[Any, str, str]] = []
     for part, whole, names in parts:
         kinds: list[Any] = [getattr(part, name, None) for name in names]
-        chosen += [(kind, kind.fp32_precision, whole.fp32_precision) for kind in kinds if hasattr(kind, _PRECISION)]
+        chosen += [
+            (kind, kind.fp32_precision, whole.fp32_precision) for kind in kinds if hasattr(kind, "fp32_precision")
+        ]
     products, convolutions = "highest", True  # torch's defaults
     with contextlib.suppress(RuntimeError):
         products = torch.get_float32_matmul_precision()
@@ -71,9 +73,6 @@ def _settings_kept() -> Iterator[list[Any]]:
         cudnn.allow_tf32 = convolutions
         for kind, precision, of_whole in chosen:
             kind.fp32_precision = "none" if precision == of_whole else precision  # it follows the whole's
-
-
-_PRECISION = "fp32_precision"
 
 
 def filled(network: Network, state: Mapping[str, "torch.Tensor | np.ndarray"], what: str) -> Network:
