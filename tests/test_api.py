@@ -35,8 +35,8 @@ from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.page import page
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.view import RunView
 from avbench.storage.writing import write_json
 from avbench.subsets.from_folders import paired
 from avbench.subsets.loading import load

@@ -122,7 +122,7 @@ def test_the_workers_of_the_page_do_without_torch():
     code = (
         "import functools\n"
         "from avbench.report.page import clips\n"
-        "from avbench.storage import worker_pool\n"
+        "from avbench.storage.workers import worker_pool\n"
         "seen = functools.partial(eval, \"lambda module: module in __import__('sys').modules\")\n"
         "pool = worker_pool.LocalPool(1, imports=[clips.__name__])\n"
         "assert dict(pool.map_unordered(seen, ['torch'])) == {'torch': False}"

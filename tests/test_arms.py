@@ -22,7 +22,7 @@ from avbench.comparison.power import planned_arms
 from avbench.core import InputError, Row, Sample
 from avbench.features.protocols import protocol_of
 from avbench.statistics.trainings import arm_difference
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 METRICS = ("lpips_consecutive", "onset_rate", "motion_amount_distance")
 

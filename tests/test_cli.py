@@ -20,7 +20,7 @@ from avbench.cli.steps import parsed_settings
 from avbench.core import InputError, Run
 from avbench.generation.names import split_name
 from avbench.generation.table import GENERATORS
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")

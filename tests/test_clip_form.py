@@ -15,9 +15,9 @@ from avbench.features.current import current_keys
 from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.conform import ClipForm, in_form
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.media.conform import ClipForm, in_form
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 SPEC = ClipSpec(64, 64, 16, Fraction(8), 16000)

@@ -19,7 +19,7 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.reference_building import merge
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_json
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."

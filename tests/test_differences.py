@@ -49,7 +49,7 @@ from avbench.report.comparison_tables import difference_tables, power_legend
 from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_sealed
 
 

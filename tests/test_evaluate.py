@@ -42,10 +42,10 @@ from avbench.metrics.table import METRICS as TABLE
 from avbench.report import tables
 from avbench.report.page import plots
 from avbench.report.tables import Cell, protocols, subset_tables
-from avbench.storage import run_folder as folder_stage
 from avbench.storage import writing
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
-from avbench.storage.run_status import status
+from avbench.storage.runs import folder as folder_stage
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.status import status
 from avbench.subsets import loading
 
 PROTOCOL = I3DLogits.protocol

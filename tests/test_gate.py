@@ -33,7 +33,7 @@ from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report import checks
 from avbench.statistics import paired
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_sealed
 
 PLAN = "[margin]\nlpips_consecutive = 0.001\nonset_rate = 0.5\n"

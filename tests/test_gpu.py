@@ -33,10 +33,10 @@ from avbench.generation.table import Request
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric
-from avbench.storage import gpu
-from avbench.storage.features_cache import from_environment
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.runs.features_cache import from_environment
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import gpu
+from avbench.storage.workers.worker_pool import LocalPool
 from avbench.subsets import loading
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -32,7 +32,7 @@ from avbench.metrics.evaluate import read_values
 from avbench.metrics.table import Metric
 from avbench.report.page import clips, explain, page, plots, svg
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import RunFolder, read_subset
+from avbench.storage.runs.folder import RunFolder, read_subset
 from avbench.storage.writing import line_of, write_json, write_sealed
 from avbench.subsets import loading
 

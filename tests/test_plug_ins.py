@@ -25,7 +25,7 @@ from avbench.metrics.evaluate import chosen_metrics
 from avbench.metrics.table import METRICS, known_metrics
 from avbench.storage.media import write_clip
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_sealed
 from avbench.subsets.lint import lint
 from avbench.subsets.loading import load

@@ -18,7 +18,7 @@ from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.table import FEATURES, feature_class
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 LPIPS = chosen_metrics(["lpips_consecutive"])

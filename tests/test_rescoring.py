@@ -21,7 +21,7 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building, rescoring
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.rescoring import rescored
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 SUBSET = SUBSETS["toy-control"]
 METRICS = ("fvd", "lpips_consecutive", "onset_rate", "near_copies")

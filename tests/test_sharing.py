@@ -12,7 +12,7 @@ from avbench.comparison import gate, plan
 from avbench.core import Key, Sample
 from avbench.report.page import page
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
 from avbench.storage.writing import write_sealed
 

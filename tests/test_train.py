@@ -18,7 +18,7 @@ from command_line import run_avbench
 from avbench.avfulldit import checkpoint
 from avbench.core import Audio, Clip, InputError
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import written_alone
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene

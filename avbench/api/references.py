@@ -21,7 +21,7 @@ from avbench.metrics.reference import Reference, load, require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import shared_command
 from avbench.storage.writing import locked
 from avbench.subsets.loading import from_folder

@@ -43,9 +43,9 @@ from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
-from avbench.storage.form import FIRST, form_of
+from avbench.storage.media.form import FIRST, form_of
 from avbench.storage.reading import read_json, unpack
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import write_whole
 

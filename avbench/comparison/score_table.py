@@ -29,7 +29,7 @@ from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
 from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import without_folders
 
 SAMPLING = (

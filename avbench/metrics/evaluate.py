@@ -46,11 +46,11 @@ from avbench.metrics import distances, neighbours, reference
 from avbench.metrics.kept import kept_scores, scores_so_far
 from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
 from avbench.statistics import uncertainty
-from avbench.storage.conform import ClipForm
-from avbench.storage.contained import contained
-from avbench.storage.content import require_unchanged
+from avbench.storage.media.conform import ClipForm
 from avbench.storage.plug_ins import FAILED, failure
-from avbench.storage.run_folder import NEAR_FILE, VALUES_FILE, RunFolder
+from avbench.storage.runs.clips import require_unchanged
+from avbench.storage.runs.folder import NEAR_FILE, VALUES_FILE, RunFolder
+from avbench.storage.workers.contained import contained
 
 NEAR_COPIES = "near_copies"
 NO_REFERENCE = "has no reference statistics"

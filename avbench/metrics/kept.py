@@ -16,7 +16,7 @@ from avbench.core import InputError, Score, features_in, folder_name
 from avbench.features.protocols import protocol_in, reference_clips_of
 from avbench.metrics.reference import Reference
 from avbench.metrics.table import known_metrics, problems
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.evaluate import all_found, read_values, reference_to_use, remembered_against, target
 from avbench.metrics.table import Metric, known_metrics
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.view import RunView
 
 _References = dict[str, reference.Reference | None]
 """Name of a subset → its reference, if there is one."""

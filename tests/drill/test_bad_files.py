@@ -36,9 +36,10 @@ from avbench.generation.providers.videos_api.journal import Journal
 from avbench.metrics import imported_statistics, reference
 from avbench.report import printed
 from avbench.report.page import clips, page
-from avbench.storage import pickles, reading, shipped
-from avbench.storage.run_folder import RunFolder, read_subset
-from avbench.storage.worker_pool import peak_memory_mib
+from avbench.storage import reading, shipped
+from avbench.storage.reading import pickles
+from avbench.storage.runs.folder import RunFolder, read_subset
+from avbench.storage.workers.worker_pool import peak_memory_mib
 from avbench.storage.writing import line_of, sealed
 from avbench.subsets import loading
 

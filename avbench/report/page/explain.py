@@ -18,7 +18,7 @@ from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
 from avbench.report.page import clips
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 _WORLD = "toyworld:"
 """The model whose reference clips can be made again."""

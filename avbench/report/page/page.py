@@ -36,7 +36,7 @@ from avbench.report.page.forest import forest
 from avbench.report.page.pictures import PICTURES
 from avbench.report.tables import LEGEND, POOLED, RANKS_LEGEND, subset_tables
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import shared_command, without_folders
 from avbench.subsets import loading
 

@@ -61,7 +61,7 @@ from avbench.core import (
 from avbench.storage import reading
 from avbench.storage.object_storage import address_in, require_no_address
 from avbench.storage.reading import file_sha256, read_json, read_lines, stream_lines
-from avbench.storage.row_lines import RowLine, digest_of_rows, row_of, row_to_json, stored_rows
+from avbench.storage.runs.row_lines import RowLine, digest_of_rows, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import (
     append_line,
@@ -85,9 +85,9 @@ VALUES_FILE, NEAR_FILE = "values.parquet", "near_copies.csv"
 SCORED = ("scores.json", VALUES_FILE, NEAR_FILE)
 """Files of an evaluation, which belong to the clips that were scored."""
 PROGRESS_FILE = ".progress.json"
-"""The progress of the last command; see storage/progress.py."""
+"""The progress of the last command; see progress.py."""
 MIRROR_FILE = ".mirror.json"
-"""What the folder and its mirror had in common last; see storage/mirror_state.py."""
+"""What the folder and its mirror had in common last; see storage/mirrors/state.py."""
 MIRROR_WORK = ".mirror.part"
 """A folder for files on their way from or to the mirror."""
 OF_A_SCRIPT = "batch-"

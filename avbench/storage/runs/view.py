@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from avbench.core import Sample, Score
-from avbench.storage.content import require_unchanged
-from avbench.storage.run_folder import VALUES_FILE, RunFolder, no_run
+from avbench.storage.runs.clips import require_unchanged
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder, no_run
 
 if TYPE_CHECKING:
     import pandas as pd
