@@ -19,7 +19,7 @@ from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.settings import check_kinds
-from avbench.storage.downloads import hub_refusal
+from avbench.storage.downloads import hub_refusal, require_endpoint
 from avbench.storage.reading import exists
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
@@ -113,6 +113,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
             f"{given_as}{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
         )
         raise InputError(msg)
+    require_endpoint()
     import huggingface_hub
     from huggingface_hub import constants  # the package alone does not load it
 
