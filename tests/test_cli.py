@@ -2,8 +2,8 @@
 
 import io
 import json
-import signal
 import re
+import signal
 import sys
 import tomllib
 from dataclasses import replace

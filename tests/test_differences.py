@@ -1042,3 +1042,22 @@ def test_micro_counts_every_clip_alike(tmp_path):
     found = table(*folders).xs("lpips_consecutive", level="metric").droplevel("run")["difference"]
     assert found["macro"] == pytest.approx(found[[*SUBSETS]].mean())
     assert found["micro"] == pytest.approx(np.average(found[[*SUBSETS]], weights=[12, 24]))
+
+
+def of_prompts(monkeypatch, *ranges):
+    """Have made runs hold these prompts of their two subsets."""
+    limited = zip(SUBSETS.items(), ranges, strict=True)
+    made = {name: dataclasses.replace(one, prompts=one.prompts[begin:end]) for (name, one), (begin, end) in limited}
+    monkeypatch.setattr("made_runs.SUBSETS", made)
+
+
+@pytest.mark.parametrize(
+    "ranges, counted",
+    [(((0, 4), (4, 8)), "8 prompts, 2 comparisons"), (((0, 8), (8, 16)), "8 prompts, 4 comparisons, corrected for 6")],
+)
+def test_what_only_all_subsets_together_can_compare_is_in_the_answer(tmp_path, monkeypatch, ranges, counted):
+    """By hand: 4 prompts of each subset are too few, and 8 of both are not. It was "Nothing could be compared"."""
+    of_prompts(monkeypatch, *ranges)
+    both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
+    answer = f"No difference shown between one and other ({counted})."
+    assert verdict(scores_frame(both), differences(both))[0] == answer

@@ -35,6 +35,7 @@ def frames(rows, subset="s", run="b", against="a"):
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
         subset=subset, run=run, against=against, prompts=23, detectable=0.1, primary=True, verdict=None, dropped=0
     )
+    found["family"] = 0
     found["shown"] = (found["p_holm"] < 0.05) & found["too_few"].isna()
     scores = [
         {
@@ -63,6 +64,16 @@ OPEN = ("warping_error", "band", TO_TARGET, 0.01, "RGB²", 0.2, 0.8, 190.4, None
 FAR = ("motion_amount", "band", TO_TARGET, 0.01, "", 0.6, 1.0, 2000.0, None, None)
 SILENT = ("onset_rate", "band", TO_TARGET, NAN, "", NAN, NAN, NAN, None, "the clip has no sound (23 of 23 clips)")
 ALONE = ("kvd", "lower", "distance", NAN, "", NAN, NAN, NAN, None, "s has no reference statistics to measure to")
+
+
+def test_what_is_shown_over_all_subsets_alone_is_in_the_answer():
+    """It was "No difference shown", beside a table in which one is."""
+    lower = ("fvd", "lower", "clips", -120.0, "", 0.01, 0.2, 30, None, None)
+    scores, found = together(*(frames([lower], subset=name) for name in ("s", "t")))
+    macro = frames([WON], subset="macro")[1]
+    answers = [verdict(scores, pd.concat([found, one])) for one in (macro, frames([lower], subset="macro")[1])]
+    assert answers[0][0].startswith("b is better than a in 1 of 3 comparisons (23 prompts): fvd (on macro, ")
+    assert answers[1][0] == "No difference shown between a and b (23 prompts, 2 comparisons)."
 
 
 def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_settle_it():

@@ -147,12 +147,16 @@ def by_pair(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a whole table of differences that the answer counts: on subsets, and over several where a plan asks
-    for it.
+    """The rows of a whole table of differences that the answer counts: on subsets; and over several where a plan asks
+    for it, or where the metric is compared over all of them alone, or shows a difference there alone.
     """
-    pooled, primary = frame["subset"].isin(POOLS), frame["primary"].astype(bool)
-    planned = bool((could_be_made(frame) & ~primary).any())  # without a plan all that can be made are primary
-    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned)]
+    pooled, primary, able = frame["subset"].isin(POOLS), frame["primary"].astype(bool), could_be_made(frame)
+    planned = bool((able & ~primary).any())  # without a plan all that can be made are primary
+    of_metric = [frame[name] for name in ("run", "against", "metric")]
+    on_one = pd.DataFrame({"able": able & ~pooled, "shown": frame["shown"].astype(bool) & ~pooled})
+    on_one = on_one.groupby(of_metric).transform("any")
+    alone = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (~on_one["able"] | frame["shown"].astype(bool))
+    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & ~planned)]
 
 
 class Side:

@@ -230,6 +230,9 @@ class _Pair:
         """Comparisons that could be made, without those that a plan does not ask for."""
         self.out_of_reach = out_of_reach(made)
         self.exploratory = int(able.sum()) - len(made)
+        family = int(rows["family"].fillna(0).max())
+        self.corrected = "" if family in (0, len(made)) else f", corrected for {family}"
+        """What Holm's correction counts, if it is another number: pools over subsets are in it, too."""
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
         largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
@@ -275,10 +278,10 @@ class _Pair:
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
-    yield from _without_winner(pair, f"{pair.size}, {counted(pair.made, 'comparison')}")
+    yield from _without_winner(pair, f"{pair.size}, {counted(pair.made, 'comparison')}{pair.corrected}")
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
-            share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
+            share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size}{pair.corrected})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
     yield from _beside(pair, MOST_NAMED)
 
