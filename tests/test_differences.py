@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
-from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
+from made_runs import METRICS, SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 from test_arms import training
@@ -1061,3 +1061,16 @@ def test_what_only_all_subsets_together_can_compare_is_in_the_answer(tmp_path, m
     both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
     answer = f"No difference shown between one and other ({counted})."
     assert verdict(scores_frame(both), differences(both))[0] == answer
+
+
+@pytest.mark.parametrize("of_one", [("onset_rate",), METRICS])
+def test_a_metric_that_should_match_has_its_sign_also_where_only_one_run_has_it(tmp_path, of_one):
+    """One that was not scored by it (a plan asks), and one without a clip of it: the table's head had no ≈."""
+    whole = evaluated(made_run(tmp_path / "whole"))
+    other = evaluated(made_run(tmp_path / "other", seed=1, count=0), *of_one)
+    questions = [{"name": name, "subset": "toy-control", "metric": name} for name in METRICS]
+    found = differences([whole, other], plan=plan.from_plain({"question": questions}))
+    found = found[found["subset"] == "toy-control"]
+    assert found["missing"].notna().all()
+    (table,) = difference_tables(found)
+    assert {head for head, _ in table.rows} == {"lpips_consecutive ≈ LPIPS", "onset_rate ≈ 1/s"}

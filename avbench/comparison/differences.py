@@ -119,7 +119,8 @@ def differences(
         for where in asked:
             if where[0] not in POOLS and where not in both:
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
-                row = {"kind": kind_of(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                kind = kind_of(known[where[1]], *(side.scores.get(where) for side in (run, against)))
+                row = {"kind": kind, "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
         for name in dict.fromkeys(name for _, name in both):
             if pooled and known[name].per_clip:
@@ -218,7 +219,7 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
     scores = run.scores[where], against.scores[where]
     margin = {"margin": plan.margin(*where)}
     if missing := next((score.missing for score in scores if score.value is None), None):
-        return margin | {"kind": kind_of(metric), "missing": missing}
+        return margin | {"kind": kind_of(metric, *scores), "missing": missing}
     if not metric.per_clip:
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         if "missing" in found:
@@ -235,8 +236,12 @@ def _too_few(prompts: int) -> str | None:
     return f"{counted(prompts, 'prompt')}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
 
 
-def kind_of(metric: Metric) -> str:
-    """What is compared: the clips' values, or a distance between distributions."""
+def kind_of(metric: Metric, *scores: Score | None) -> str:
+    """What is compared: the clips' values, their distance from the reference's if a score of ≈ has that, or a distance
+    between distributions.
+    """
+    if metric.direction is Direction.BAND and any(score and score.reference is not None for score in scores):
+        return TO_TARGET
     return "clips" if metric.per_clip else "distance"
 
 

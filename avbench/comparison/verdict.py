@@ -230,8 +230,8 @@ class _Pair:
         """Comparisons that could be made, without those that a plan does not ask for."""
         self.out_of_reach = out_of_reach(made)
         self.exploratory = int(able.sum()) - len(made)
-        family = int(rows["family"].fillna(0).max())
-        self.corrected = "" if family in (0, len(made)) else f", corrected for {family}"
+        family: Any = rows["family"].max()
+        self.corrected = "" if not family or family == len(made) else f", corrected for {int(family)}"
         """What Holm's correction counts, if it is another number: pools over subsets are in it, too."""
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
