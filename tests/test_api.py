@@ -141,6 +141,7 @@ def test_folders_without_a_common_name_are_said_once(tmp_path):
         "the first folder has no name in common with another, for example deep/c1 and c1, so its clips have no "
         "partners; a name is a clip's path below its folder, without suffix"
     ]
+    assert (found.scores["n"] + found.scores["unmeasured"]).tolist() == [2, 2], "the other's clips are no gap"
     notes = api.score([*folders, clips(tmp_path / "c", "c1")], out=tmp_path / "more", **asked).notes
     assert "no name in common with another, for example deep/c1 and c1, " in notes[0], "the first has none with any"
     found = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked)
@@ -376,6 +377,11 @@ def test_runs_of_one_name_are_told_apart_by_the_folders_above_them(tmp_path, mon
 
 
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
+    few = evaluated(made_run(tmp_path / "few", names=["toy-control"], count=12), "onset_rate", "lpips_consecutive")
+    shown, of_few = api.compare(few.path), {}
+    shown.scores.loc[shown.scores["metric"] == "onset_rate", "too_few"] = "n = 12: too few"  # as of a distance
+    shown.log(SimpleNamespace(log=of_few.update))
+    assert [*of_few] == ["few/toy-control/lpips_consecutive"] and shown.table["onset_rate"].isna().all()
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]), "onset_rate", "fvd")
     values = {score.metric: score.value for score in run.scores()}
     found, got = api.compare(run.path), {}

@@ -767,7 +767,18 @@ def test_what_cannot_be_compared_is_exit_code_two(tmp_path, baseline):
     assert "nothing is gated; the baseline has: lpips_consecutive" in exits_with(other)
     (tmp_path / "plan.toml").write_text(PLAN)
     baseline.write_bytes(b"not a zip")
-    assert "is no baseline" in exits_with(other)
+    said = exits_with(other)
+    assert said.count(str(baseline)) == 1 and "no zip file" in said and "; a baseline is a file that" in said
+
+
+def test_results_of_an_earlier_check_do_not_stay_where_none_can_be_made(tmp_path, baseline):
+    """A CI system would show them. A file that is no such result stays as it is."""
+    junit, run = tmp_path / "junit.xml", evaluated(made_run(tmp_path / "again", seed=1))
+    check(tmp_path, run, "--junit", junit)
+    assert junit.exists()
+    baseline.write_bytes(b"not a zip")
+    assert check(tmp_path, run, "--junit", junit).exit_code == 2 and not junit.exists()
+    assert check(tmp_path, run, "--junit", baseline).exit_code == 2 and baseline.read_bytes() == b"not a zip"
 
 
 def rewritten(baseline, changes):
