@@ -376,6 +376,18 @@ def test_runs_of_one_name_are_told_apart_by_the_folders_above_them(tmp_path, mon
     assert [one.name for one in api.compare([".", "../a"]).runs] == ["b", "a"]
 
 
+def test_a_folder_is_scored_alone_after_it_was_scored_beside_others(tmp_path):
+    """Names of the other folder were prompts of this run, of which it has no clip. It was "a run cannot shrink"."""
+    a, b = clips(tmp_path / "a", "c1", "c2"), clips(tmp_path / "b", "c1", "d1")
+    asked = {"metrics": ["motion_amount"], "workers": 0, "out": tmp_path / "out"}
+    beside = api.score([a, b], **asked)
+    alone = api.score(a, **asked).scores.iloc[0]
+    assert (alone["n"], alone["unmeasured"], alone["value"]) == (2, 0, beside.scores["value"].iloc[0])
+    with pytest.raises(InputError, match="holds more prompts than were asked for, such as c2"):
+        (b / "d1.mkv").unlink()
+        api.score([b], **asked)
+
+
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
     few = evaluated(made_run(tmp_path / "few", names=["toy-control"], count=12), "onset_rate", "lpips_consecutive")
     shown, of_few = api.compare(few.path), {}
