@@ -71,8 +71,8 @@ def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> boo
 
 
 def only_gaps_go(folder: RunFolder, run: Run, subsets: Sequence[Subset], requests: Sequence[Request]) -> bool:
-    """Whether a folder's run is this one, but for prompts that are no longer asked for and of which it has no clip, such
-    as those of another folder that was scored beside it.
+    """Whether a folder's run is this one, but for prompts that are no longer asked for and of which it has no clip, as
+    those of another folder that was scored beside it.
     """
     if not (folder.path / "run.json").exists():
         return False
