@@ -605,7 +605,7 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         for number, frame in enumerate(noise(ord(clip)).frames[:6]):
             cv2.imwrite(str(tmp_path / "model" / clip / f"{number:03}.png"), frame)
     asked = {"metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
-    lacking = r"no clip in it; .* has no frame rate; --fps of `score` or `reference build` gives one"
+    lacking = r"no clip in it; .* has no frame rate; fps \(--fps\) of `score` or `reference build` gives one"
     with pytest.raises(InputError, match=lacking):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)

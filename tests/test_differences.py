@@ -513,7 +513,7 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
         (
             {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
             "--allow reference",
-            "the reference (HASH against HASH); `--reference PLACE` computes both with one reference",
+            "the reference (HASH against HASH); reference (--reference) PLACE computes both with one reference",
         ),
         (
             {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
@@ -557,7 +557,7 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
     for short in (12 * "b", 12 * "a"):
         words = words.replace("HASH", short, 1)
     assert words in str(refused.value) and 13 * "a" not in str(refused.value)
-    assert f"({allowed} compares" in str(refused.value)
+    assert f"({allowed}, in Python allow=" in str(refused.value)
     (folders[0].path / "clips").rmdir()
     with pytest.raises(InputError) as refused:
         scores_frame(folders)

@@ -41,14 +41,14 @@ SAMPLING = (
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
 _REMEDIES = {
-    "the reference": "`--reference PLACE` computes both with one reference, `--reference shipped` with avbench's own",
+    "the reference": "reference (--reference) PLACE computes both with one reference, and `shipped` with avbench's own",
     "the prompts": (
         "the runs are of two versions of the subset; `avbench run` with the same version makes them alike, of folders "
-        "of clips `avbench score` with the same --prompts"
+        "of clips `avbench score` with the same prompts (--prompts)"
     ),
     "subset.prompts": (
-        "they differ in their number of prompts; `avbench run` with the same --limit makes them alike, of folders of "
-        "clips `avbench score` with the same --prompts"
+        "they differ in their number of prompts; `avbench run` with the same limit (--limit) makes them alike, of "
+        "folders of clips `avbench score` with the same prompts (--prompts)"
     ),
 }
 """What differs → what to do about it."""
@@ -139,7 +139,8 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
-            allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
+            fields = [*dict.fromkeys(fields)]
+            allowed = f"{' '.join(f'--allow {field}' for field in fields)}, in Python allow={fields},"
             unlike = sorted({one[1] for one in both if run.protocols[one][0] != other.protocols[one][0]})
             why = "; ".join([sentence, *_remedies(refused, unlike, run, other)])
             msg = (

@@ -513,7 +513,7 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame) -> list[s
     for all such subsets, or none. Where no metric needs a reference, which ones lack its value.
     """
     lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
-    how = "by --reference (`avbench reference for` builds it from a data set)."
+    how = "by reference (--reference; `avbench reference for` builds it from a data set)."
     if lacking.empty:
         return _without_target(differences, how)
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
