@@ -22,6 +22,7 @@ from avbench.comparison.differences import (
     _out_of_reach,
     against_margin,
     better,
+    by_pair,
     common_target,
     differences,
     freedom,
@@ -46,6 +47,7 @@ from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.report import paper
 from avbench.report.comparison_tables import difference_tables, power_legend
+from avbench.report.page import forest
 from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
@@ -1074,3 +1076,11 @@ def test_a_metric_that_should_match_has_its_sign_also_where_only_one_run_has_it(
     assert found["missing"].notna().all()
     (table,) = difference_tables(found)
     assert {head for head, _ in table.rows} == {"lpips_consecutive ≈ LPIPS", "onset_rate ≈ 1/s"}
+
+
+def test_the_forest_plot_says_what_all_subsets_together_alone_can_compare(tmp_path, monkeypatch):
+    of_prompts(monkeypatch, (0, 4), (4, 8))
+    both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
+    (rows,) = by_pair(differences(both)).values()
+    drawn = forest.forest(rows, scores_frame(both), {"one": "#000", "other": "#fff"})
+    assert "open over all subsets, p 0." in drawn and "compared on" not in drawn
