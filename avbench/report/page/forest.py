@@ -121,7 +121,7 @@ def _note(rows: Sequence[Any], marks: Sequence[_Mark], made: int, asked: int) ->
     if asked < 2 or (pool and (shown or not made)):
         row = pool or rows[0]
         p = row.p_holm if pd.notna(row.p_holm) else row.p
-        return f"{'shown' if shown else 'open'}{' over all subsets' if pool else ''}, p {p_value(p)}"
+        return f"{'over all: ' if pool else ''}{'shown' if shown else 'open'}, p {p_value(p)}"
     return "open" + (f", compared on {made} of {asked}" if made < asked else "")
 
 
