@@ -267,7 +267,7 @@ def test_the_answer_has_the_question_of_a_plan_over_several_subsets(runs):
     questions = [{"name": "q", "subset": subset, "metric": metric} for subset, metric in asked]
     said = verdict(scores_frame(both), differences(both, plan=plan.from_plain({"question": questions})))
     assert said[0].startswith(
-        "good is better than worse in 1 of 1 comparison (48 prompts): lpips consecutive (on macro, "
+        "good is better than worse in 1 of 1 comparison (48 prompts): lpips consecutive (over all subsets, "
     )
     assert said[1].startswith("4 comparisons are exploratory") and len(said) == 3
     assert said[2] == "1 comparison could not be made: distances have no pool (1)."

@@ -72,7 +72,7 @@ def test_what_is_shown_over_all_subsets_alone_is_in_the_answer():
     scores, found = together(*(frames([lower], subset=name) for name in ("s", "t")))
     macro = frames([WON], subset="macro")[1]
     answers = [verdict(scores, pd.concat([found, one])) for one in (macro, frames([lower], subset="macro")[1])]
-    assert answers[0][0].startswith("b is better than a in 1 of 3 comparisons (23 prompts): fvd (on macro, ")
+    assert answers[0][0].startswith("b is better than a in 1 of 3 comparisons (23 prompts): fvd (over all subsets, ")
     assert answers[1][0] == "No difference shown between a and b (23 prompts, 2 comparisons)."
 
 

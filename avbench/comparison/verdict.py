@@ -15,6 +15,8 @@ import pandas as pd
 
 from avbench.comparison.differences import (
     ALIKE,
+    MACRO,
+    MICRO,
     NO_WORSE,
     POOLS,
     TO_TARGET,
@@ -124,11 +126,16 @@ def _named(rows: Sequence[Any], *, several: bool = False) -> str:
     names = dict.fromkeys(_words(row.metric) for row in rows)
     if several:
         names = dict.fromkeys(
-            f"{_words(found[0].metric)} on {found[0].subset if len(found) == 1 else f'{len(found)} subsets'}"
+            f"{_words(found[0].metric)} {_on(found[0].subset) if len(found) == 1 else f'on {len(found)} subsets'}"
             for found in _by_metric(rows).values()
         )
     shown = [*names]
     return all_of(shown if len(shown) <= MOST_NAMED else [*shown[:MOST_NAMED], f"{len(shown) - MOST_NAMED} more"])
+
+
+def _on(subset: str) -> str:
+    """Where a metric was compared: on a subset, or over all of them together, each counted alike, or each clip."""
+    return {MACRO: "over all subsets", MICRO: "over the clips of all subsets"}.get(subset, f"on {subset}")
 
 
 def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str | None], list[Any]]:
@@ -254,7 +261,7 @@ class _Pair:
             largest = max(row.p_holm for row in rows)
             certainty = f"p {_p(largest)}" if largest < 0.001 else f"p at most {_p(largest)}"
             return f"{_words(first.metric)} (on {len(rows)} subsets, {certainty})"
-        where = f"on {first.subset}, " if self.several else ""
+        where = f"{_on(first.subset)}, " if self.several else ""
         return f"{_words(first.metric)} ({where}{self._amount(first, subject)}, p {_p(first.p_holm)})"
 
     def _amount(self, row: Any, subject: str) -> str:
@@ -456,7 +463,7 @@ def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
     if known:
         _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
-        where = f" on {row.subset}" if pair.several else ""
+        where = f" {_on(row.subset)}" if pair.several else ""
         yield (
             f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference, if the "
             "true one is as large as the one seen."
