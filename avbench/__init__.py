@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from avbench.core.version import __version__
     from avbench.storage.media import read_clip as load_clip
     from avbench.storage.media import write_clip as save_clip
-    from avbench.storage.ray_actors import RayActors
+    from avbench.storage.workers.ray_actors import RayActors
 
 __all__ = [
     "ArmComparison",
@@ -38,7 +38,7 @@ _PLACES = {
         ("ArmComparison", "Comparison", "Silent", "compare", "compare_arms", "run", "score"), "avbench.api"
     ),
     **dict.fromkeys(("Audio", "Clip", "ClipSpec", "InputError", "Prompt", "Subset"), "avbench.core"),
-    "RayActors": "avbench.storage.ray_actors",
+    "RayActors": "avbench.storage.workers.ray_actors",
     "__version__": "avbench.core.version",
     "training_hook": "avbench.api.hook",
     "load_clip": "avbench.storage.media:read_clip",

@@ -32,7 +32,7 @@ from avbench.comparison.score_table import clip_values, join
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
 from avbench.metrics.frechet import frechet_distance
 from avbench.statistics import paired, trainings
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import line_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"
@@ -68,7 +68,7 @@ class Pool:
         self.folder = folder
         table = pd.read_parquet(folder.path / VALUES_FILE)
         self.table = table[table["metric"].isin(METRICS)]
-        self.scores, self.protocols = folder.scores(), folder.score_protocols()
+        self.scores, self.protocols = folder.scores(), folder.evaluation().protocols
         self.prompts = self.table[["subset", "prompt"]].drop_duplicates()
         self.seeds, self.samples = folder.run().seeds, folder.samples()
 

@@ -20,8 +20,8 @@ from avbench.features.table import FEATURES
 from avbench.metrics.columns import COLUMNS
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage.published import PUBLISHED
 from avbench.storage.weights import WEIGHTS
+from avbench.storage.weights.published import PUBLISHED
 from benchmarks.metric_reference import Cost, known_costs
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"

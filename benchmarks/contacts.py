@@ -19,7 +19,7 @@ from avbench.features.audio.onsets import Onsets
 from avbench.features.flow import DISFlow
 from avbench.metrics.sync import TOLERANCE_SECONDS
 from avbench.storage.media import read_clip
-from avbench.storage.worker_pool import one_thread
+from avbench.storage.workers.worker_pool import one_thread
 from avbench.subsets.datasets import opened
 
 

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from avbench.core import Audio, Clip
 from avbench.curation import choice, duplicates, measures, pool, rules
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.worker_pool import default_workers, one_thread
+from avbench.storage.workers.worker_pool import default_workers, one_thread
 from avbench.subsets.datasets import opened
 from avbench.toyworld import FAMILIES, make_clip, random_scene
 

@@ -44,8 +44,8 @@ from torch import nn
 from avbench.core import Audio, Clip, InputError, first_line
 from avbench.features.networks import exact
 from avbench.features.table import feature_class
-from avbench.storage.gpu import is_out_of_memory
-from avbench.storage.worker_pool import default_workers, one_thread
+from avbench.storage.workers.gpu import is_out_of_memory
+from avbench.storage.workers.worker_pool import default_workers, one_thread
 
 ARM = "toy-t2av"
 USUAL = ("i3d-k400", "lpips-alex", "musicnn")

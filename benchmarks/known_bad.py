@@ -21,7 +21,7 @@ from scipy import stats
 from avbench.core import Direction
 from avbench.generation.providers.toyworld import CHANGES, WORLDS
 from avbench.metrics.table import METRICS
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"

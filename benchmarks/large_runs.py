@@ -33,7 +33,7 @@ from avbench.metrics.frechet import Frechet, frechet_distance
 from avbench.metrics.kernel import Kernel
 from avbench.metrics.sync import sync_excess
 from avbench.statistics import paired, uncertainty
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import append_line
 
 HERE = Path(__file__).parent.parent

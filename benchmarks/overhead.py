@@ -23,8 +23,8 @@ from avbench.core import Subset
 from avbench.generation import table as generators
 from avbench.generation.sample import sample
 from avbench.generation.table import Generator, Request
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import one_thread
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.worker_pool import one_thread
 from avbench.subsets.loading import load
 
 

@@ -28,8 +28,8 @@ from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of
 from avbench.report.page import page
 from avbench.report.writing import PageOptions
-from avbench.storage import worker_pool
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import worker_pool
 from avbench.subsets.loading import TOY_SUBSETS, load
 
 MODELS = ("toyworld:", "toyworld:flickering", "toyworld:no-contact", "toyworld:noisy")

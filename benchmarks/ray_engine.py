@@ -29,7 +29,7 @@ from rich.table import Table
 from avbench import RayActors
 from avbench.api import SamplingJob, Work, measured, sampled
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage.worker_pool import one_thread
+from avbench.storage.workers.worker_pool import one_thread
 from avbench.subsets.loading import load
 
 _TICKS = os.sysconf("SC_CLK_TCK")

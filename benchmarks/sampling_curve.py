@@ -20,7 +20,7 @@ import torch
 from avbench.avfulldit import BUNDLED
 from avbench.avfulldit.checkpoint import load
 from avbench.avfulldit.pipeline import Wish, make
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets.loading import load as load_subset
 from avbench.training.report import markdown, table
 

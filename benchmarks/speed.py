@@ -38,7 +38,7 @@ from rich.table import Table
 
 from avbench.core import Audio, Clip
 from avbench.storage.media import write_clip
-from avbench.storage.worker_pool import huge_pages
+from avbench.storage.workers.worker_pool import huge_pages
 
 HERE = Path(__file__).resolve().parent.parent
 FEATURES = ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn", "av-align")
@@ -124,7 +124,7 @@ def own(features: Sequence[str], *, half: bool) -> dict[str, tuple[Callable[[Pat
 
 def serve(features: Sequence[str], *, peers: bool, half: bool) -> None:
     """Answer lines ``[file, feature]`` with seconds and values, and first with the seconds that starting took."""
-    from avbench.storage.worker_pool import one_thread
+    from avbench.storage.workers.worker_pool import one_thread
 
     one_thread()
     if peers:

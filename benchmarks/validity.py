@@ -28,7 +28,7 @@ from avbench.metrics.frechet import Frechet
 from avbench.metrics.kernel import Kernel
 from avbench.metrics.table import Metric
 from avbench.statistics import uncertainty
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 PAGE = Path(__file__).parent.parent / "docs" / "validity.md"

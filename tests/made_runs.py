@@ -5,7 +5,7 @@ import numpy as np
 from avbench.core import Key, Row, Run, Sample, digest
 from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 from avbench.subsets import loading
 
 SUBSETS = {name: loading.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from avbench.core import Prompt, Protocol, Row, Run, Sample, Subset, planned_keys
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_json
 
 SUBSETS = (

@@ -18,8 +18,8 @@ from avbench.core import Direction, InputError, Key, Prompt, Run, Sample, Subset
 from avbench.metrics.table import known_metrics
 from avbench.report.agreements import agreement_tables
 from avbench.statistics import paired, uncertainty
-from avbench.storage.run_folder import RunFolder, named_apart
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder, named_apart
+from avbench.storage.runs.view import RunView
 
 ROOT = Path(__file__).parents[1]
 HEAD = "prompt,clip_a,clip_b,choice,rater\n"

@@ -35,8 +35,8 @@ from avbench.metrics.evaluate import chosen_metrics
 from avbench.report.page import page
 from avbench.report.tables import LEGEND
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.view import RunView
 from avbench.storage.writing import write_json
 from avbench.subsets.from_folders import paired
 from avbench.subsets.loading import load
@@ -301,7 +301,7 @@ def test_a_call_without_a_reference_takes_that_of_an_earlier_one_for_all_its_fol
     (said,) = [note for note in found.notes if "earlier" in note]
     assert said.startswith("no reference was given, so that of an earlier call is used: real; the reference `shipped`")
     assert found.scores["reference"].nunique() == 1 and found.scores["reference"].notna().all()
-    assert {run.given_with()["reference"] for run in found.runs} == {"real"}
+    assert {run.evaluation().given["reference"] for run in found.runs} == {"real"}
     more = api.score(["one", "two"], **asked | {"metrics": ["motion_amount", "onset_rate"]})
     assert more.scores.set_index("metric").loc["onset_rate", "reference"].notna().all(), "built with its feature"
     shipped = api.score(["one", "two"], reference="shipped", **asked)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_imports_go_one_way(path):
         return
     for target in imports(path):
         assert target[0] in {*allowed, folder}, f"{folder}/{path.name} imports {'.'.join(target)}"
+
+
+def test_the_folders_of_storage_build_on_each_other_in_one_order():
+    """Folders of `storage` and files beside them: whoever reads runs need not know mirrors, and media knows neither."""
+    needs = {}
+    for path in (PACKAGE / "storage").rglob("*.py"):
+        part = path.relative_to(PACKAGE / "storage").parts[0].removesuffix(".py")
+        needs.setdefault(part, set()).update(to[1] for to in imports(path) if to[0] == "storage" and to[1] != part)
+    assert [*TopologicalSorter(needs).static_order()], "a circle"
+    assert not {"runs", "mirrors"} & set().union(*(needs[part] for part in ("media", "reading", "weights", "workers")))
+    assert "mirrors" not in needs["runs"]
 
 
 def test_no_text_is_read_or_written_in_the_encoding_of_the_locale():
@@ -122,7 +134,7 @@ def test_the_workers_of_the_page_do_without_torch():
     code = (
         "import functools\n"
         "from avbench.report.page import clips\n"
-        "from avbench.storage import worker_pool\n"
+        "from avbench.storage.workers import worker_pool\n"
         "seen = functools.partial(eval, \"lambda module: module in __import__('sys').modules\")\n"
         "pool = worker_pool.LocalPool(1, imports=[clips.__name__])\n"
         "assert dict(pool.map_unordered(seen, ['torch'])) == {'torch': False}"

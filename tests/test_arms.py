@@ -23,7 +23,7 @@ from avbench.core import InputError, Row, Sample
 from avbench.features.protocols import protocol_of
 from avbench.report.arm_tables import value_tables
 from avbench.statistics.trainings import arm_difference
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 METRICS = ("lpips_consecutive", "onset_rate", "motion_amount_distance")
 
@@ -125,7 +125,7 @@ def test_a_reference_counts_only_as_it_is_for_every_training(place, tmp_path, na
     folder = RunFolder(tmp_path / name)
     changes = {"lpips_consecutive": {"reference": 0.5}, "motion_amount_distance": {"reference_clips": 1}}
     scores = [replace(one, **changes.get(one.metric, {})) for one in folder.scores()]
-    folder.write_scores(scores, folder.score_protocols(), values_of(folder))
+    folder.write_scores(scores, folder.evaluation().protocols, values_of(folder))
     found = arm_differences(opened_arms({arm: f"{tmp_path}/{arm}-*" for arm in "ab"}))
     rows = found.differences.set_index("metric")
     assert rows.loc["lpips_consecutive", "kind"] == "clips" and rows.loc["onset_rate", "kind"] == TO_TARGET

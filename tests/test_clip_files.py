@@ -13,8 +13,8 @@ from avbench.core import Clip, InputError, Key, MediaError, Prompt, checked_name
 from avbench.generation.detect import detect, fingerprint
 from avbench.generation.names import run_name
 from avbench.generation.table import Request, build
-from avbench.storage.clip_files import clips_in
 from avbench.storage.media import read_clip, write_clip
+from avbench.storage.media.clip_files import clips_in
 from avbench.subsets import datasets, loading
 
 NFC, NFD = (unicodedata.normalize(form, "Un café à l'été") for form in ("NFC", "NFD"))

@@ -19,7 +19,7 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.reference_building import merge
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_json
 
 SAME = "2 of the 3 clips that a and b share are the same file in both."
@@ -186,7 +186,7 @@ def test_the_form_of_the_reference_of_the_comparison_counts(folders, tmp_path, m
         name: avbench.score([*folders], reference=tmp_path / name, out=tmp_path / f"by {name}", **how).runs
         for name in ("alike", "faster")
     }
-    built = {name: Path(runs[0].scored_with()["reference"]) for name, runs in scored.items()}
+    built = {name: Path(runs[0].evaluation().asked["reference"]) for name, runs in scored.items()}
 
     def said(name, given):
         found = avbench.compare([run.path for run in scored[name]], reference=given and built[given])

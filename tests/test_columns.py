@@ -14,7 +14,8 @@ from avbench.features.requirements import PACKAGES
 from avbench.features.table import FEATURES
 from avbench.metrics.columns import COLUMNS, Wanted, columns_named, wanted_metrics
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage import fetching, weights
+from avbench.storage import weights
+from avbench.storage.weights import fetching
 
 ROOT = Path(__file__).parent.parent
 

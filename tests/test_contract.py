@@ -18,7 +18,7 @@ from avbench.generation import table as generators
 from avbench.generation.contract import check
 from avbench.generation.providers.python import OwnModel
 from avbench.generation.sample import sample
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from command_line import run_avbench
 from avbench.core import InputError
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.storage.content import hash_of
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import datasets, loading
 from avbench.subsets.datasets import vggsound
 from avbench.subsets.from_dataset import as_subset

@@ -36,7 +36,7 @@ from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
 from avbench.report.lists import listing
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 SMALL = {"preset": "none", "steps": 2, "width": 60, "height": 60, "frames": 10}
 CPU = Placement("float32", None, "cpu")

@@ -14,7 +14,7 @@ from avbench.metrics import reference
 from avbench.metrics.table import known_metrics
 from avbench.report.page import clips, explain
 from avbench.report.page.pictures import _NOT_COUNTED, PICTURES, flow_picture, heat_picture
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 

@@ -18,8 +18,8 @@ from avbench.features.current import current_rows
 from avbench.features.measure import measure
 from avbench.features.protocols import protocol_of
 from avbench.generation.sample import sample
-from avbench.storage.features_cache import FeaturesCache, from_environment
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.features_cache import FeaturesCache, from_environment
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 PROTOCOL = Protocol("loudness", 1)

@@ -21,7 +21,7 @@ from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import METRICS
 from avbench.storage import weights
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 

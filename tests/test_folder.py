@@ -16,7 +16,7 @@ from avbench.core import InputError, Key, Prompt, Protocol, Row, Run, Sample, Su
 from avbench.generation.worker import no_space
 from avbench.report.page import clips
 from avbench.storage.reading import read_json, read_lines, with_checksum
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import append_line, line_of, locked, replacing, write_json, write_sealed, write_whole
 
 KEY = Key("s", "p", 0)

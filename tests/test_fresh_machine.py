@@ -13,7 +13,7 @@ from tiny_clap import clap_folder, tokenizer_folder
 
 from avbench.core import Audio, Clip
 from avbench.storage.media import write_clip
-from avbench.storage.published import PUBLISHED
+from avbench.storage.weights.published import PUBLISHED
 
 CAPTIONS = {"one": "a dull knock", "two": "a bright clang"}
 

@@ -18,7 +18,7 @@ from avbench.generation.providers.toyworld import CHANGES, WORLDS, ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.table import Made, Request
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets.loading import load
 from avbench.toyworld.inverse import bodies
 

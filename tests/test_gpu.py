@@ -33,10 +33,10 @@ from avbench.generation.table import Request
 from avbench.metrics.evaluate import evaluate
 from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric
-from avbench.storage import gpu
-from avbench.storage.features_cache import from_environment
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.runs.features_cache import from_environment
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import gpu
+from avbench.storage.workers.worker_pool import LocalPool
 from avbench.subsets import loading
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -386,7 +386,7 @@ def test_a_score_says_in_a_note_where_it_was_measured_and_keeps_its_protocol(fol
     again = RunFolder(folder.path)
     (on_both,) = evaluate(again, [metric])
     assert on_both.protocol == on_cpu.protocol
-    note = again.score_protocols()[on_both.protocol]["notes"]["device"]
+    note = again.evaluation().protocols[on_both.protocol]["notes"]["device"]
     assert note == "Measured by CUDA on card cuda:0 (2 clips), on the CPU (2 clips)."
 
 

@@ -14,7 +14,7 @@ from avbench.features.video import i3d
 from avbench.features.video.i3d import network
 from avbench.features.video.i3d.resize import resized
 from avbench.metrics.frechet import frechet_distance
-from avbench.storage.pickles import read_arrays
+from avbench.storage.reading.pickles import read_arrays
 from avbench.storage.weights import locate
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "fvd_black_white.json").read_text())

@@ -30,8 +30,8 @@ from avbench.storage import content
 from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.reading import file_sha256
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_merge import merge
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.merge import merge
 from avbench.subsets import loading
 
 MOVES = chosen_metrics(["motion_amount"])

@@ -15,8 +15,8 @@ from avbench.core import InputError, NotMeasurable
 from avbench.features.video.i3d.conventions import StyleGANV
 from avbench.metrics import imported_statistics, reference, reference_building
 from avbench.metrics.frechet import frechet_distance, frechet_of_moments
-from avbench.storage.pickles import read_arrays
-from avbench.storage.worker_pool import peak_memory_mib
+from avbench.storage.reading.pickles import read_arrays
+from avbench.storage.workers.worker_pool import peak_memory_mib
 from avbench.subsets import loading
 
 FEATURES = np.random.default_rng(0).standard_normal((50, 6)) * np.arange(1, 7) + 3

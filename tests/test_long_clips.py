@@ -18,7 +18,7 @@ from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.storage.media import StoredClip, read_clip, reading, write_clip
 from avbench.storage.media.stored import StoredFrames
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 FILES = {
@@ -192,7 +192,7 @@ from pathlib import Path
 from avbench.features.table import feature_class
 from avbench.features.worker import _MOST_HELD
 from avbench.storage.media import read_clip
-from avbench.storage.worker_pool import one_thread
+from avbench.storage.workers.worker_pool import one_thread
 one_thread()
 looks = [feature_class(name)() for name in ("i3d-k400", "lpips-alex", "flow-dis", "onsets", "levels", "musicnn")]
 for look in looks:

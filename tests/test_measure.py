@@ -12,8 +12,8 @@ from avbench.features.measure import measure
 from avbench.features.protocols import protocol_of
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.row_lines import values_to_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.row_lines import values_to_json
 from avbench.subsets import loading
 
 SEEDS, REFERENCE = "lpips-alex-seeds", "lpips-alex-reference"

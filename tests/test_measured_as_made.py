@@ -28,8 +28,8 @@ from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import chosen_metrics
 from avbench.storage import plug_ins
 from avbench.storage.reading import read_lines
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import LocalPool, alongside
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.worker_pool import LocalPool, alongside
 from avbench.subsets import loading
 
 pytestmark = FORKS

@@ -26,12 +26,12 @@ from avbench.features.measure import measure
 from avbench.generation import worker as sampling
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics
-from avbench.storage import mirror as mirror_module
-from avbench.storage import mirror_state
-from avbench.storage.mirror import Mirror
-from avbench.storage.mirror_state import Sides
+from avbench.storage.mirrors import mirror as mirror_module
+from avbench.storage.mirrors import state as mirror_state
+from avbench.storage.mirrors.mirror import Mirror
+from avbench.storage.mirrors.state import Sides
 from avbench.storage.object_storage import Storage
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets.loading import load
 
 METRICS = ["onset_rate", "motion_amount"]
@@ -525,7 +525,7 @@ def test_a_signature_that_did_not_arrive_leaves_the_folder_the_writer(folder_sto
 
 IMPATIENT = """
 from avbench.cli import main
-from avbench.storage import mirror_state
+from avbench.storage.mirrors import state as mirror_state
 mirror_state.SILENT_SECONDS = 0
 main()
 """
@@ -636,7 +636,7 @@ STARTING = """
 import pathlib, sys, time
 from avbench.cli.steps import CONSOLE
 from avbench.core import InputError
-from avbench.storage.mirror import Mirror
+from avbench.storage.mirrors.mirror import Mirror
 me, other, place, url, rounds = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 
 def meet(what):
@@ -722,7 +722,7 @@ def test_a_command_that_died_before_it_signed_holds_no_other_up_after_it_was_sil
 SLOWLY = """
 import time
 import avbench.generation.worker as sampling
-from avbench.storage import mirror, mirror_state
+from avbench.storage.mirrors import mirror, state as mirror_state
 from avbench.cli import main
 mirror.PUSH_SECONDS, mirror._PAUSES, mirror_state.SILENT_SECONDS = 0.01, 0, 0
 write = sampling.write_clip

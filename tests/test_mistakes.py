@@ -9,7 +9,7 @@ from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 from avbench.generation import table as generators
-from avbench.storage import fetching
+from avbench.storage.weights import fetching
 from avbench.subsets import loading
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from avbench.comparison.score_table import over_motion
 from avbench.report.page import plots
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 
 def run(place, amounts, errors):

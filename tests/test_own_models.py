@@ -35,9 +35,9 @@ from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.generation.settings import check_settings, grouped
 from avbench.generation.table import Made, build, known_as
-from avbench.storage import worker_pool
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import worker_pool
 from avbench.subsets.loading import from_prompts_file, load
 
 DOCS = Path(__file__).parents[1] / "docs" / "your-model.md"
@@ -386,8 +386,8 @@ from avbench.core import Subset
 from avbench.generation.providers.toyworld import ToyWorld
 from avbench.generation.sample import sample
 from avbench.metrics import evaluate
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.worker_pool import LocalPool
 from avbench.subsets.loading import load
 from pathlib import Path
 

@@ -18,7 +18,7 @@ from avbench.features.protocols import protocol_in, protocol_of
 from avbench.features.table import FEATURES, feature_class
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 LPIPS = chosen_metrics(["lpips_consecutive"])
@@ -65,7 +65,7 @@ def test_a_run_keeps_the_precision_that_it_was_measured_in(run):
     with pytest.raises(InputError, match=r"rows of lpips-alex in the precision bf16, and fp32 was asked for"):
         measured(run, "fp32")
     (score,) = evaluate(run, LPIPS)
-    assert run.score_protocols()[score.protocol]["feature"]["precision"] == "bfloat16"
+    assert run.evaluation().protocols[score.protocol]["feature"]["precision"] == "bfloat16"
 
 
 def test_values_are_near_those_of_float32(run):

@@ -8,7 +8,7 @@ from avbench.core import InputError, Notes, Protocol, digest, noted, require_sam
 from avbench.curation.measures import CurationProtocol
 from avbench.features.table import FEATURES
 from avbench.metrics.table import METRICS
-from avbench.storage import conform
+from avbench.storage.media import conform
 
 
 def strings(value):

@@ -22,9 +22,9 @@ from processes import children_named, processes_of, wait_until, written
 from avbench.core import InputError
 from avbench.features import measure as stage
 from avbench.features.current import current_rows
-from avbench.storage.ray_actors import RayActors
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import CRASHED, LocalPool, WorkerCrashed, WorkerTimedOut
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.ray_actors import RayActors
+from avbench.storage.workers.worker_pool import CRASHED, LocalPool, WorkerCrashed, WorkerTimedOut
 
 if importlib.util.find_spec("ray") is None and os.environ.get("CI") != "true":
     pytest.skip("Ray is not installed", allow_module_level=True)

@@ -14,8 +14,8 @@ from avbench.features.requirements import weights_of
 from avbench.generation.providers.toyworld import CHANGES, WORLDS
 from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import METRICS
-from avbench.storage.clip_files import FILE_TAGS
-from avbench.storage.published import PUBLISHED
+from avbench.storage.media.clip_files import FILE_TAGS
+from avbench.storage.weights.published import PUBLISHED
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

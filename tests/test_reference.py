@@ -23,9 +23,9 @@ from avbench.generation.table import Request
 from avbench.metrics import reference, reference_building
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.storage import shipped
-from avbench.storage.form import Form
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.media.form import Form
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 
 HOME = "reference_stats"

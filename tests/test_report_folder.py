@@ -15,7 +15,7 @@ from avbench.report.folder import locked
 from avbench.report.page import clips
 from avbench.storage.media import write_clip
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference_building, rescoring
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.rescoring import rescored
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 SUBSET = SUBSETS["toy-control"]
 METRICS = ("fvd", "lpips_consecutive", "onset_rate", "near_copies")
@@ -172,7 +172,7 @@ def test_the_page_and_the_command_line_have_its_numbers(made, tmp_path):
     assert written.to_dict() == pytest.approx(found.scores.set_index(["model", "metric"])["value"].to_dict())
     assert "a and b were scored with another reference or with none" in page
     assert f"--reference {far}" not in page and "--reference reference" in page, "commands are for other people, too"
-    assert found.runs[0].scored_with() == {"reference": str(far)}
+    assert found.runs[0].evaluation().asked == {"reference": str(far)}
     printed = run_avbench("compare", a.path, b.path, "--reference", far, "--format", "json").stdout
     differing = {row["metric"]: row["difference"] for row in json.loads(printed)}
     assert differing == pytest.approx(found.differences.set_index("metric")["difference"].to_dict())

@@ -15,7 +15,7 @@ from processes import processes_of, wait_until
 from avbench.core import Audio, Clip
 from avbench.metrics.table import Metric
 from avbench.storage.media import write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 ALONE = ["--workers", 0]
 QUICK = ["--metric", "motion_amount", "--metric", "warping_error", "--metric", "onset_rate"]

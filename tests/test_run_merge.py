@@ -23,11 +23,12 @@ from avbench.core import ClipSpec, InputError, Key, Protocol, Row, Sample, Shard
 from avbench.features.current import all_seen
 from avbench.features.protocols import forms_of
 from avbench.features.table import Requires
-from avbench.storage.content import UNREADABLE, altered
 from avbench.storage.plug_ins import failure
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_merge import merge, take_share
-from avbench.storage.worker_pool import WorkerCrashed
+from avbench.storage.runs.clips import altered
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.merge import merge, take_share
+from avbench.storage.runs.retried import UNREADABLE
+from avbench.storage.workers.worker_pool import WorkerCrashed
 
 pytestmark = FORKS
 

@@ -18,7 +18,7 @@ from parts_of_runs import content
 from avbench.core import ClipSpec, InputError, Prompt, Shard, Subset, planned_keys
 from avbench.generation.sample import _batches, plan
 from avbench.report.page import page
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 
 def subsets(*sizes):

@@ -15,10 +15,10 @@ from parts_of_runs import KEYS, PROTOCOLS, part
 from processes import FORKS
 
 from avbench.core import InputError, Row, Sample, Score
-from avbench.storage.progress import read_progress, recorded
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_merge import merge
-from avbench.storage.run_status import status
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.merge import merge
+from avbench.storage.runs.progress import read_progress, recorded
+from avbench.storage.runs.status import status
 from avbench.storage.writing import is_being_written, locked
 
 pytestmark = FORKS
@@ -82,7 +82,7 @@ def test_the_next_step_can_be_typed_where_a_path_has_a_space(tmp_path):
 
 
 def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path, monkeypatch):
-    monkeypatch.setattr("avbench.storage.progress._SECONDS", 0.0)
+    monkeypatch.setattr("avbench.storage.runs.progress._SECONDS", 0.0)
     folder = part(tmp_path / "r", KEYS[:2])
     child = os.fork()
     if not child:
@@ -104,7 +104,7 @@ def test_a_killed_command_leaves_how_far_it_was_and_how_fast(tmp_path, monkeypat
 
 
 def test_progress_is_recorded_to_the_end_or_to_the_stop(tmp_path, monkeypatch):
-    monkeypatch.setattr("avbench.storage.progress._SECONDS", 0.0)
+    monkeypatch.setattr("avbench.storage.runs.progress._SECONDS", 0.0)
     assert [*recorded(tmp_path, "measure", 3, iter("abc"))] == ["a", "b", "c"]
     found = read_progress(tmp_path)
     assert (found.done, found.total, found.ended) == (3, 3, True) and found.peak_memory_mib > 10
@@ -122,7 +122,7 @@ def test_a_full_disk_stops_the_job_and_not_its_record(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("avbench.storage.progress.write_json", full)
+    monkeypatch.setattr("avbench.storage.runs.progress.write_json", full)
     assert [*recorded(tmp_path, "sample", 2, iter("ab"))] == ["a", "b"]
     assert read_progress(tmp_path) is None
 

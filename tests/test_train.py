@@ -18,7 +18,7 @@ from command_line import run_avbench
 from avbench.avfulldit import checkpoint
 from avbench.core import Audio, Clip, InputError
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import written_alone
 from avbench.subsets import loading
 from avbench.toyworld import FAMILIES, make_clip, random_scene
@@ -426,6 +426,14 @@ def test_the_hash_of_what_was_shown_is_that_of_one_process_however_many_share_a_
     assert seen(shared, shares[0]) == alone
     shares[1] = shares[1] + 1
     assert seen(shared, shares[0]) != alone, "the other process's items count"
+
+
+def test_processes_that_share_a_batch_agree_on_the_seconds_by_which_they_stop():
+    before, losses = state.Progress(0, None, None, 4.0, ""), Losses(torch.tensor(0.5), None)
+    mean_of_both = SimpleNamespace(num_processes=1, reduce=lambda value, reduction: torch.full_like(value, 2.0))
+    for own in (1.0, 3.0):
+        done = loop._reported(mean_of_both, before, 1, [(b"", losses, torch.zeros(1))], own, train.Plan(9))
+        assert done.seconds == 6.0
 
 
 @pytest.mark.slow

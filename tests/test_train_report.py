@@ -9,7 +9,7 @@ from command_line import run_avbench
 from avbench.core import Audio, Clip, InputError, Key, Prompt, Run, Sample, Score
 from avbench.storage.media import write_clip
 from avbench.storage.reading import file_sha256
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.subsets import loading
 from avbench.toyworld import Scene, make_clip
 from avbench.toyworld.world import simulate

@@ -11,9 +11,9 @@ from avbench.features.requirements import require_ready
 from avbench.features.video import videomae
 from avbench.features.video.i3d import I3DLogits, user_weights
 from avbench.features.video.vjepa2 import VJEPA2, _cropped
-from avbench.storage import fetching, weights
-from avbench.storage.pickles import read_arrays, read_state_dict
-from avbench.storage.weights import locate
+from avbench.storage import weights
+from avbench.storage.reading.pickles import read_arrays, read_state_dict
+from avbench.storage.weights import fetching, locate
 
 CLIP = Clip(np.random.default_rng(0).integers(0, 256, (16, 48, 64, 3), dtype=np.uint8), 8)
 

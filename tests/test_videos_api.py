@@ -20,7 +20,7 @@ from avbench.generation.sample import sample
 from avbench.generation.table import build
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.servers import BrokenError, Deadline, LostError, Server
 from avbench.storage.writing import line_of
 

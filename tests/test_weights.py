@@ -15,9 +15,10 @@ import torch
 
 from avbench.comparison.arms import opened_arms
 from avbench.core import InputError
-from avbench.storage import fetching, weights
+from avbench.storage import weights
 from avbench.storage.content import content_sha256
-from avbench.storage.pickles import read_arrays, read_pickle, read_state_dict
+from avbench.storage.reading.pickles import read_arrays, read_pickle, read_state_dict
+from avbench.storage.weights import fetching
 
 
 def sha256(data):

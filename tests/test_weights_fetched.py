@@ -16,8 +16,9 @@ from file_server import COMMIT, serving
 
 from avbench.core import InputError, Protocol
 from avbench.generation.providers.diffusers.loading import local_folder
-from avbench.storage import fetching, weights
-from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
+from avbench.storage import weights
+from avbench.storage.weights import fetching
+from avbench.storage.weights.published import PUBLISHED, HubFiles, Published, WebFile
 
 DATA = b"PK" + np.random.default_rng(0).bytes(3_499_998)
 SHA256 = hashlib.sha256(DATA).hexdigest()

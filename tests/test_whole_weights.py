@@ -18,8 +18,8 @@ from avbench.generation import table as generators
 from avbench.generation.providers.diffusers import adapters
 from avbench.generation.sample import sample
 from avbench.generation.table import Made
-from avbench.storage.filled import check_filled, variant_among
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.weights.filled import check_filled, variant_among
 
 WIDTH = tiny_pipelines.WIDTH
 SETTINGS = {"preset": "none", "device": "cpu"}

@@ -27,11 +27,11 @@ from avbench.features.measure import measure
 from avbench.generation.sample import sample
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.report.page import clips
-from avbench.storage import worker_pool
 from avbench.storage.media import read_clip
 from avbench.storage.reading import read_lines
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import CRASHED
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import worker_pool
+from avbench.storage.workers.worker_pool import CRASHED
 from avbench.subsets import loading
 
 pytestmark = FORKS
@@ -160,7 +160,7 @@ def test_an_error_in_a_worker_ends_the_others_in_the_middle_of_their_tasks(tmp_p
 TOO_MANY = """
 import resource
 from avbench.core import InputError
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.workers.worker_pool import LocalPool
 
 def build():
     return abs
@@ -216,7 +216,7 @@ import multiprocessing
 
 import dying_workers
 from avbench.core import InputError
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.workers.worker_pool import LocalPool
 
 
 def echoed():
@@ -310,7 +310,7 @@ def test_a_stop_ends_the_worker_that_tries_a_task_alone(tmp_path):
 
 STOPPED_EARLY = """
 import sys, threading, time
-from avbench.storage.worker_pool import LocalPool
+from avbench.storage.workers.worker_pool import LocalPool
 
 def build():
     return abs

@@ -25,7 +25,7 @@ from avbench.api.running import DEMO_MODELS, run
 from avbench.api.scoring import score
 from avbench.api.stages import evaluated, measurable, measured, opened, sampled
 from avbench.api.work import Reporter, SamplingJob, Silent, Work
-from avbench.storage.mirror import Mirrors
+from avbench.storage.mirrors.mirror import Mirrors
 
 __all__ = [
     "DEMO_MODELS",

@@ -17,10 +17,10 @@ from avbench.generation.names import run_name, split_name
 from avbench.generation.settings import check_kinds
 from avbench.metrics.columns import columns_named
 from avbench.metrics.evaluate import listed_names
-from avbench.storage.fetching import Fetching
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_merge import take_share
-from avbench.storage.working_folder import require_working_folder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.merge import take_share
+from avbench.storage.weights.fetching import Fetching
+from avbench.storage.workers.working_folder import require_working_folder
 from avbench.subsets.loading import TOY_SUBSETS, from_prompts_file, load, viewed
 
 _HERE = "write . for the current folder"

@@ -18,8 +18,8 @@ from avbench.comparison.verdict import arm_verdict, verdict
 from avbench.core import InputError, all_of, shown
 from avbench.metrics.evaluate import chosen_metrics, listed_names
 from avbench.metrics.rescoring import rescored
-from avbench.storage.run_folder import RunFolder, named_apart
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder, named_apart
+from avbench.storage.runs.view import RunView
 
 
 def compare(

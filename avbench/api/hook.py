@@ -37,10 +37,10 @@ from avbench.generation.table import Generator, Request
 from avbench.metrics.evaluate import chosen_metrics, evaluate, features_of, reference_to_use, worth_measuring
 from avbench.metrics.reference import require_any
 from avbench.metrics.table import known_metrics
-from avbench.storage.clip_files import clips_in
+from avbench.storage.media.clip_files import clips_in
 from avbench.storage.reading import exists
-from avbench.storage.run_folder import RunFolder, no_run
-from avbench.storage.worker_pool import threads_restored
+from avbench.storage.runs.folder import RunFolder, no_run
+from avbench.storage.workers.worker_pool import threads_restored
 from avbench.storage.writing import written_alone
 from avbench.subsets.loading import from_prompts_file, load
 

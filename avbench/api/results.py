@@ -16,8 +16,8 @@ from avbench.metrics.evaluate import chosen_metrics, values_of
 from avbench.report import arm_report, arm_tables, paper, tables
 from avbench.report.figures import write_forests
 from avbench.report.writing import PageOptions, write_report
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import default_workers
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.worker_pool import default_workers
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -31,9 +31,9 @@ from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.generation import table as generators
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics, listed_names
-from avbench.storage.mirror import Mirrors
-from avbench.storage.ray_actors import RayActors
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.mirrors.mirror import Mirrors
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.ray_actors import RayActors
 
 DEMO_MODELS = (
     "avfulldit:toy-t2v",

@@ -19,15 +19,15 @@ from avbench.generation import sample as sampling
 from avbench.metrics.evaluate import evaluate, features_of, worth_measuring
 from avbench.metrics.kept import scores_so_far
 from avbench.metrics.table import Metric
-from avbench.storage.content import clips_are
-from avbench.storage.features_cache import from_environment
-from avbench.storage.gpu import free_memory
 from avbench.storage.media import has_sound
-from avbench.storage.mirror import Mirror
-from avbench.storage.progress import recorded
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
-from avbench.storage.worker_pool import alongside
+from avbench.storage.mirrors.mirror import Mirror
+from avbench.storage.runs.clips import clips_are
+from avbench.storage.runs.features_cache import from_environment
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.progress import recorded
+from avbench.storage.runs.view import RunView
+from avbench.storage.workers.gpu import free_memory
+from avbench.storage.workers.worker_pool import alongside
 
 LOOKED_AT = 20
 """So many clips are looked at to find out whether clips have sound."""

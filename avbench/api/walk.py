@@ -13,8 +13,8 @@ from avbench.api.work import SamplingJob, Work
 from avbench.comparison.plan import Plan
 from avbench.core import Key
 from avbench.metrics.table import Metric
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.view import RunView
 
 
 @dataclass

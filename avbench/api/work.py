@@ -9,9 +9,9 @@ from typing import Any, Protocol
 from avbench.core import InputError, Shard, Subset, plain_number, shown
 from avbench.features import devices
 from avbench.metrics.table import problems
-from avbench.storage.mirror import Mirrors
-from avbench.storage.ray_actors import RayActors
-from avbench.storage.worker_pool import default_workers
+from avbench.storage.mirrors.mirror import Mirrors
+from avbench.storage.workers.ray_actors import RayActors
+from avbench.storage.workers.worker_pool import default_workers
 
 
 class Reporter(Protocol):

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from avbench.avfulldit.tower import Text
 from avbench.core import InputError, UnusableError, first_line, if_missing
-from avbench.storage.filled import check_files, check_filled, load_reason, variant_of
 from avbench.storage.reading import read_json
+from avbench.storage.weights.filled import check_files, check_filled, load_reason, variant_of
 
 
 def package(name: str) -> Any:

@@ -15,7 +15,7 @@ from avbench.cli.steps import opened_run, written_plan
 
 if TYPE_CHECKING:
     from avbench.comparison.gate import Verdict
-    from avbench.storage.run_folder import RunFolder
+    from avbench.storage.runs.folder import RunFolder
 
 
 @app.command()

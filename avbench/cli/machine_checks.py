@@ -25,7 +25,7 @@ from avbench.generation.table import Request
 from avbench.metrics.table import known_metrics
 from avbench.storage import weights
 from avbench.storage.media import read_clip, write_clip
-from avbench.storage.worker_pool import default_workers
+from avbench.storage.workers.worker_pool import default_workers
 from avbench.subsets.loading import load
 
 _PACKAGES = ("torch", "torchvision", "numpy", "av", "opencv-python", "httpx", "diffusers", "transformers", "ray")

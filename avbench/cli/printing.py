@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from avbench.report.tables import SubsetTable
-    from avbench.storage.run_folder import RunFolder
+    from avbench.storage.runs.folder import RunFolder
     from avbench.training.state import Progress
 
 LINE_SECONDS = 60

@@ -14,7 +14,7 @@ from avbench.cli.program import app, cache_app, runs_app
 from avbench.cli.steps import opened_run
 
 if TYPE_CHECKING:
-    from avbench.storage.run_status import Status
+    from avbench.storage.runs.status import Status
 
 MOST_SENTENCES = 10
 """How many failures `status` prints; it counts the others."""
@@ -32,7 +32,7 @@ def merge_runs(
     runs: Runs,
 ) -> None:
     """Merge the parts of one run, such as its shards, exactly; in any order, as often as you like."""
-    from avbench.storage.run_merge import merge
+    from avbench.storage.runs.merge import merge
 
     found = merge(out, runs)
     failed = f"; {found.failed} could not be made" if found.failed else ""
@@ -54,7 +54,7 @@ def push_run(
     ] = False,
 ) -> None:
     """Copy a run folder to object storage; given again, only what changed."""
-    from avbench.storage.mirror import Mirror
+    from avbench.storage.mirrors.mirror import Mirror
 
     mirror, lost = Mirror(run, url), []
     with opened_run(run).writing(), mirror.kept():
@@ -77,7 +77,7 @@ def pull_run(
     run: Annotated[Path, typer.Argument(help="Run folder to create or to update.", callback=folder_to_write)],
 ) -> None:
     """Copy a run from object storage to a folder, also while another machine writes it; given again, what changed."""
-    from avbench.storage.mirror import Mirror
+    from avbench.storage.mirrors.mirror import Mirror
 
     nowhere = Mirror(run, url).pull()
     print_line(f"{run}: has all of {url}")
@@ -94,8 +94,8 @@ def status(runs: Runs, form: Form = "console") -> None:
     begun, is named after the others, and the exit code is 2.
     """
     from avbench.core import InputError
-    from avbench.storage.run_folder import RunFolder
-    from avbench.storage.run_status import status as read
+    from avbench.storage.runs.folder import RunFolder
+    from avbench.storage.runs.status import status as read
 
     folders, found, unreadable = [], [], []
     for folder in map(RunFolder, runs):
@@ -200,7 +200,7 @@ def _print_sentences(what: str, counts: "dict[str, int] | Any") -> None:
 @cache_app.command("size")
 def cache_size(form: Form = "console") -> None:
     """Show how much the features cache holds, by feature and protocol."""
-    from avbench.storage.features_cache import required
+    from avbench.storage.runs.features_cache import required
 
     cache = required()
     sizes = cache.sizes()
@@ -222,7 +222,7 @@ def cache_prune(
     ] = None,
 ) -> None:
     """Remove entries of the features cache; their clips are measured again when needed."""
-    from avbench.storage.features_cache import required
+    from avbench.storage.runs.features_cache import required
 
     if days is None and gib is None:
         refuse("nothing to remove was named: give --unused-days DAYS, --max-gib SIZE, or both")
@@ -234,7 +234,7 @@ def cache_prune(
 @cache_app.command("verify")
 def cache_verify() -> None:
     """Read every entry of the features cache and remove those that are damaged (exit code 1 if there were any)."""
-    from avbench.storage.features_cache import required
+    from avbench.storage.runs.features_cache import required
 
     good, bad = required().verify()
     for sentence in bad:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from avbench.comparison.plan import Plan
     from avbench.core import Shard
     from avbench.metrics.table import Metric
-    from avbench.storage.mirror import Mirrors
-    from avbench.storage.ray_actors import RayActors
-    from avbench.storage.run_view import RunView
+    from avbench.storage.mirrors.mirror import Mirrors
+    from avbench.storage.runs.view import RunView
+    from avbench.storage.workers.ray_actors import RayActors
 
 ENGINES = ("local", "ray")
 CONSOLE = ConsoleReporter()
@@ -31,7 +31,7 @@ def chosen_workers(
 
     require_known("engine", engine, ENGINES)
     if engine == "ray":
-        from avbench.storage.ray_actors import RayActors
+        from avbench.storage.workers.ray_actors import RayActors
 
         return RayActors(count, address, item_seconds)
     refuse_idle("without `--engine ray`", address=address is not None, item_timeout=item_seconds is not None)
@@ -83,7 +83,7 @@ def opened_run(path: Path, *, reads_clips: bool = False) -> "RunView":
 
 def opened_runs(paths: Iterable[str | Path], *, reads_clips: bool = False) -> "list[RunView]":
     """Open run folders that are shown side by side, under different names."""
-    from avbench.storage.run_folder import named_apart
+    from avbench.storage.runs.folder import named_apart
 
     views = [opened_run(Path(path), reads_clips=reads_clips) for path in paths]
     named_apart(views)

@@ -28,7 +28,7 @@ from avbench.comparison.score_table import check_comparable, require_known_field
 from avbench.core import Direction, InputError, counted
 from avbench.metrics.table import Metric
 from avbench.statistics import paired, uncertainty
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 ALL = "all subsets"
 PERSON, MAJORITY = "one other rater", "majority of the other raters"

@@ -16,8 +16,8 @@ from avbench.comparison.score_table import check_comparable
 from avbench.core import InputError, Run, checked_name, nearest
 from avbench.statistics.trainings import LEAST_TRAININGS
 from avbench.storage.reading import expanded
-from avbench.storage.run_folder import RunFolder, named_apart
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder, named_apart
+from avbench.storage.runs.view import RunView
 
 
 @dataclass(frozen=True, eq=False)

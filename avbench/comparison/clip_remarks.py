@@ -16,8 +16,8 @@ from avbench.features.current import current_rows
 from avbench.metrics import reference
 from avbench.metrics.evaluate import read_values, reference_to_use
 from avbench.metrics.table import LEAST_CLIPS, known_metrics
-from avbench.storage.form import FIRST, first_forms, form_of
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.media.form import FIRST, first_forms, form_of
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 
 _Named = Callable[[Key], str]
 """What a clip is called."""

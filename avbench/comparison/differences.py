@@ -52,8 +52,8 @@ from avbench.metrics.evaluate import failed, reference_to_use
 from avbench.metrics.rescoring import how_to_score_anew, rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, uncertainty
-from avbench.storage.contained import contained
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers.contained import contained
 
 MACRO, MICRO = "macro", "micro"
 POOLS = (MACRO, MICRO)

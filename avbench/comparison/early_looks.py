@@ -19,7 +19,7 @@ from avbench.comparison.verdict import preliminary
 from avbench.core import InputError, Score
 from avbench.metrics.evaluate import evaluated_so_far, features_of
 from avbench.metrics.table import Metric, known_metrics
-from avbench.storage.run_folder import RunFolder, named_apart
+from avbench.storage.runs.folder import RunFolder, named_apart
 
 LOOK_SECONDS = 300.0
 """The least time between two looks."""

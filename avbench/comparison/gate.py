@@ -43,9 +43,9 @@ from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired
-from avbench.storage.form import FIRST, form_of
+from avbench.storage.media.form import FIRST, form_of
 from avbench.storage.reading import read_json, unpack
-from avbench.storage.run_folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import write_whole
 
@@ -313,8 +313,8 @@ def _require_same_ground(
             "have no subset in common, so nothing can be compared"
         )
         raise InputError(msg)
-    given = before.given_with().get("reference")
-    if given and place is None and "reference" not in after.given_with():
+    given = before.evaluation().given.get("reference")
+    if given and place is None and "reference" not in after.evaluation().given:
         msg = (
             f"{baseline} was scored with the reference {given}, and {after.path} without one: `avbench evaluate "
             f"{after.typed} --reference {as_typed(given)}`, or give --reference"

@@ -31,7 +31,7 @@ from avbench.core import Direction, InputError, listed
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import clustered, paired
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 _UNRANKED: dict[str, Any] = {
     **dict.fromkeys(("rank", "rank_low", "rank_high"), np.nan),

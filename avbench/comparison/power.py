@@ -23,7 +23,7 @@ from avbench.comparison.differences import TO_TARGET, common_target
 from avbench.comparison.score_table import Joined, Where, check_comparable, clip_values, join, made, scored_by
 from avbench.core import InputError
 from avbench.statistics import paired, trainings, uncertainty
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 COLUMNS = ("subset", "metric", "kind", "prompts", "seeds", "detectable", "between", "within", "middle")
 """Of `planned`."""

@@ -22,7 +22,7 @@ import pandas as pd
 
 from avbench.core import InputError, Key, nearest, one_line
 from avbench.storage.reading import numbered_csv_rows, parsed, text_lines
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 SUFFIXES = (".csv", ".jsonl")
 """By its suffix a file is known to be a preference file."""

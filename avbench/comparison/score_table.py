@@ -30,7 +30,7 @@ from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
 from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import without_folders
 
 SAMPLING = (
@@ -98,7 +98,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
     Raises:
         InputError: it was not evaluated, or not by one of the metrics.
     """
-    scores, protocols = asked_scores(folder, metrics), folder.score_protocols()
+    scores, protocols = asked_scores(folder, metrics), folder.evaluation().protocols
     settings = folder.run().settings
     return Made(
         folder.name,

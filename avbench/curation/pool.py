@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, MediaError, NotMeasurable, digest
-from avbench.storage import worker_pool
-from avbench.storage.content import UNREADABLE, content_sha256, is_the_machines
+from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
 from avbench.storage.reading import file_sha256, stream_lines
 from avbench.storage.reading.files import os_reason
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.retried import UNREADABLE, is_the_machines
+from avbench.storage.workers import worker_pool
 from avbench.storage.writing import append_line
 from avbench.subsets.datasets import Pool
 

@@ -6,9 +6,9 @@ from avbench.core import Columns, InputError, Key, Row, Sample, columns, digest
 from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
 from avbench.features.table import Requires, package_of
-from avbench.storage.conform import ClipForm, seen_of
+from avbench.storage.media.conform import ClipForm, seen_of
 from avbench.storage.plug_ins import failure
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 Forms = tuple[Mapping[str, ClipForm], Mapping[str, ClipForm]]
 """Of a run, and of the run that holds the reference clips (see `forms_of`)."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from avbench.core import InputError, counted, nearest, require_known
-from avbench.storage.gpu import is_out_of_memory
+from avbench.storage.workers.gpu import is_out_of_memory
 
 AUTO, CPU = "auto", "cpu"
 Found = TypeVar("Found")

@@ -22,12 +22,14 @@ from avbench.features.protocols import forms_asked_for, forms_of, protocol_in
 from avbench.features.requirements import require_ready, requires
 from avbench.features.table import Requires, feature_class
 from avbench.features.worker import Task, as_rows, each_alone, hashes_of, worker
-from avbench.storage import features_cache, worker_pool
-from avbench.storage.content import TRIED_AGAIN, clips_are, is_the_machines, require_unchanged
-from avbench.storage.features_cache import FeaturesCache
-from avbench.storage.mirror import Mirror, Place
-from avbench.storage.other_runs import OtherRuns
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.mirrors.mirror import Mirror, Place
+from avbench.storage.runs import features_cache
+from avbench.storage.runs.clips import clips_are, require_unchanged
+from avbench.storage.runs.features_cache import FeaturesCache
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.other_runs import OtherRuns
+from avbench.storage.runs.retried import TRIED_AGAIN, is_the_machines
+from avbench.storage.workers import worker_pool
 
 _BEGINS_SECONDS = 5.0
 """Before the first look for new clips of a run that is being sampled. What ends sooner need not load the networks."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from avbench.core import InputError, first_line
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import locate
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from avbench.core import InputError, Protocol, digest
 from avbench.features import devices
 from avbench.features.requirements import require_reference_clips, requires
 from avbench.features.table import Requires, feature_class, package_of
-from avbench.storage.conform import ClipForm, seen_of
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.media.conform import ClipForm, seen_of
+from avbench.storage.runs.folder import RunFolder
 
 
 def protocol_of(feature: str, against: RunFolder | None = None, precision: str | None = None) -> Protocol:

@@ -8,7 +8,7 @@ from pathlib import Path
 from avbench.core import InputError
 from avbench.features.table import FEATURES, Requires, feature_class
 from avbench.storage import weights
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 _OF_TRANSFORMERS = (
     *("vjepa2", "clap", "clap-text-audio", "ms-clap-text-audio", "audiobox", "pe-av", "pe-text-video"),

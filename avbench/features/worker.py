@@ -15,12 +15,14 @@ from avbench.features import devices
 from avbench.features.current import Forms, all_seen
 from avbench.features.requirements import needs_sound, requires
 from avbench.features.table import NO_SOUND, Requires, feature_class, package_of
-from avbench.storage import gpu, plug_ins, worker_pool
-from avbench.storage.conform import ClipForm, in_form
-from avbench.storage.contained import contained
-from avbench.storage.content import UNREADABLE, holds
+from avbench.storage import plug_ins
+from avbench.storage.content import holds
 from avbench.storage.media import StoredClip, read_clip
-from avbench.storage.mirror import Place, WorkerFolder
+from avbench.storage.media.conform import ClipForm, in_form
+from avbench.storage.mirrors.mirror import Place, WorkerFolder
+from avbench.storage.runs.retried import UNREADABLE
+from avbench.storage.workers import gpu, worker_pool
+from avbench.storage.workers.contained import contained
 
 
 @dataclass(frozen=True)

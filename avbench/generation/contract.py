@@ -13,7 +13,7 @@ from avbench.core import Clip, InputError, Key, NotMeasurable, Subset, counted, 
 from avbench.generation.first_clips import nothing_in
 from avbench.generation.sample import plan
 from avbench.generation.table import Generator, Request, made_by, ready
-from avbench.storage.conform import ClipForm, in_form
+from avbench.storage.media.conform import ClipForm, in_form
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from avbench.avfulldit import BUNDLED
 from avbench.core import InputError, MediaError, digest, listed
 from avbench.generation import modular
 from avbench.generation.diffusers_package import class_named, diffusers
-from avbench.storage.clip_files import clips_in, visible_files
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, has_sound
+from avbench.storage.media.clip_files import clips_in, visible_files
 from avbench.storage.reading import opened, read_json, require_gguf, tensor_header
 
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")

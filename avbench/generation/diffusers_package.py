@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from avbench.core import InputError, first_line, if_missing
-from avbench.storage.downloads import require_endpoint
+from avbench.storage.weights.downloads import require_endpoint
 
 
 def diffusers() -> Any:

@@ -9,9 +9,9 @@ from pathlib import Path
 from avbench.core import InputError, Key, Run, Sample, Subset, clip_name
 from avbench.generation.names import same_place
 from avbench.generation.table import Generator, Request, method_of
-from avbench.storage.content import altered
 from avbench.storage.reading import read_bytes
-from avbench.storage.run_folder import SCORED, RunFolder
+from avbench.storage.runs.clips import altered
+from avbench.storage.runs.folder import SCORED, RunFolder
 from avbench.storage.writing import read_sealed
 
 JOURNAL = "jobs"

@@ -34,9 +34,9 @@ from avbench.generation.resuming import (
 )
 from avbench.generation.table import Generator, Request
 from avbench.generation.worker import after_crash, as_recorded, disk_full, no_space, put_whole, worker
-from avbench.storage import worker_pool
-from avbench.storage.mirror import Mirror, Place
-from avbench.storage.run_folder import SCORED, RunFolder
+from avbench.storage.mirrors.mirror import Mirror, Place
+from avbench.storage.runs.folder import SCORED, RunFolder
+from avbench.storage.workers import worker_pool
 
 _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torchvision")
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")

@@ -17,11 +17,11 @@ from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, neare
 from avbench.generation.detect import detect
 from avbench.generation.identity import default_files, identity
 from avbench.generation.settings import check_attributes, check_settings
-from avbench.storage.contained import blamed_on, contained
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import exists
-from avbench.storage.worker_pool import default_settings
-from avbench.storage.working_folder import WorkingFolder, after_import, working_folder_of
+from avbench.storage.workers.contained import blamed_on, contained
+from avbench.storage.workers.worker_pool import default_settings
+from avbench.storage.workers.working_folder import WorkingFolder, after_import, working_folder_of
 
 GENERATORS: dict[str, str] = {
     "toyworld": "avbench.generation.providers.toyworld:ToyWorld",

@@ -25,11 +25,11 @@ from avbench.core import (
 )
 from avbench.generation.first_clips import FirstClips, nothing_in
 from avbench.generation.table import Generator, Made, Request, made_by, method_of, ready
-from avbench.storage import gpu, worker_pool
 from avbench.storage.media import unequal_lengths, write_clip
-from avbench.storage.mirror import Place, WorkerFolder
+from avbench.storage.mirrors.mirror import Place, WorkerFolder
 from avbench.storage.reading import file_sha256
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import gpu, worker_pool
 from avbench.storage.writing import NO_SPACE, replacing, write_json
 
 

@@ -12,8 +12,9 @@ from avbench.core import InputError, nearest
 from avbench.features.requirements import lacking_package, weights_of
 from avbench.metrics.evaluate import chosen_metrics, features_of
 from avbench.metrics.table import Metric
-from avbench.storage import fetching, weights
-from avbench.storage.fetching import Fetching
+from avbench.storage import weights
+from avbench.storage.weights import fetching
+from avbench.storage.weights.fetching import Fetching
 
 
 @dataclass(frozen=True)

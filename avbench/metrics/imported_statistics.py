@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from avbench.core import InputError, Moments, counted, require_known
-from avbench.storage.pickles import read_pickle, read_torch_file
 from avbench.storage.reading import read_npz, require_memory
+from avbench.storage.reading.pickles import read_pickle, read_torch_file
 
 MOST_BYTES = 256 * 2**20
 """Bytes of a file's arrays: a covariance of 5,792 dimensions, twice as many as any network here has."""

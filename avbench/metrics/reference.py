@@ -43,7 +43,7 @@ from avbench.core import (
 )
 from avbench.metrics.table import known_metrics
 from avbench.storage import shipped
-from avbench.storage.form import Form
+from avbench.storage.media.form import Form
 from avbench.storage.reading import csv_head, csv_rows, file_sha256, read_json, read_tensors, shaped_plain
 
 CLIP_COLUMNS = ["prompt", "seed", "clip_sha256"]

@@ -37,10 +37,10 @@ from avbench.features.current import columns_of
 from avbench.metrics import imported_statistics
 from avbench.metrics.reference import CLIP_COLUMNS, COUNTED, FIRST_CLIPS, KEPT, Reference, keys_of, load, splits_of
 from avbench.metrics.table import known_metrics
-from avbench.storage.conform import ClipForm
-from avbench.storage.form import first_forms
+from avbench.storage.media.conform import ClipForm
+from avbench.storage.media.form import first_forms
 from avbench.storage.reading import file_sha256, read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import shared_command, without_folders
 from avbench.storage.writing import json_bytes, write_json, write_whole
 

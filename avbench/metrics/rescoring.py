@@ -17,8 +17,8 @@ from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
 from avbench.metrics.evaluate import all_found, read_values, reference_to_use, remembered_against, target
 from avbench.metrics.table import Metric, known_metrics
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.view import RunView
 
 _References = dict[str, reference.Reference | None]
 """Name of a subset → its reference, if there is one."""
@@ -49,7 +49,7 @@ def rescored(
 
 def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | None, known: _References) -> RunFolder:
     _find(folder.subsets(), place, known)
-    scores, protocols = folder.scores(), folder.score_protocols()
+    scores, protocols = folder.scores(), folder.evaluation().protocols
     outdated: dict[tuple[str, str], Metric] = {}
     for score in scores:
         metric, real = known_metrics().get(score.metric), known[score.subset]
@@ -78,7 +78,7 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
     view.name = folder.name
     return view.scored_anew(
         [again[score.where][0] if score.where in again else score for score in scores],
-        protocols | {score.protocol: described for score, described in again.values()},
+        {**protocols, **{score.protocol: described for score, described in again.values()}},
         pd.concat([kept, *tables], ignore_index=True),
         place,
     )

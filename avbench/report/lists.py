@@ -16,7 +16,7 @@ from avbench.generation import table as generators
 from avbench.metrics import table as metrics
 from avbench.report.latex import escaped_for_latex, with_comments
 from avbench.report.tables import escaped
-from avbench.storage.clip_files import clips_in
+from avbench.storage.media.clip_files import clips_in
 from avbench.storage.plug_ins import PlugIn
 from avbench.storage.reading import exists
 from avbench.subsets import datasets, loading

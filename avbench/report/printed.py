@@ -13,7 +13,7 @@ import pandas as pd
 from avbench.comparison import paper_presets
 from avbench.comparison.paper_presets import Column, Preset
 from avbench.report.tables import ARROWS, Cell, SubsetTable
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 LEGEND = "Printed by the paper's authors, not computed here: never tested, ranked or bold."
 COLUMNS = (

@@ -12,7 +12,7 @@ from avbench.core import csv_text
 from avbench.report import printed, tables, vbench
 from avbench.report.folder import locked
 from avbench.report.page import clips, explain, page
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_json, write_whole
 
 LARGE_PAGE_BYTES = 150_000_000

@@ -29,7 +29,7 @@ from threadpoolctl import threadpool_limits
 
 from avbench.core import InputError, NotMeasurable, Null
 from avbench.statistics import clustered
-from avbench.storage.worker_pool import default_workers
+from avbench.storage.workers.worker_pool import default_workers
 
 Pooled = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -1,4 +1,4 @@
-"""Hashes files, reading a file again only if it may have changed, and checks that a run's clips are unchanged.
+"""Hashes files, and reads a file again only if it may have changed.
 
 `content_sha256` is the sha256 of a file's bytes. It is cached in ``hashes.sqlite`` in $XDG_CACHE_HOME/avbench or
 ~/.cache/avbench, under the file's device, inode, size, mtime and ctime. Only the system sets ctime, so a file that was
@@ -12,31 +12,17 @@ import os
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
-from avbench.core import InputError, Sample
-from avbench.storage import plug_ins, reading
+from avbench.core import InputError
+from avbench.storage import reading
 from avbench.storage.reading import file_sha256
-from avbench.storage.run_folder import RunFolder
-from avbench.storage.worker_pool import NOT_MEASURED
 
 _MAKE_TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (device, inode, size, modified, changed, sha256, "
     "PRIMARY KEY (device, inode)) WITHOUT ROWID"
 )
-UNREADABLE = "the clip cannot be read now"
-"""Begins the sentence in a row of a clip that was readable when it was sampled: memory, threads or file handles may be
-used up. Such rows are measured again."""
-_THE_MACHINES = (*NOT_MEASURED, UNREADABLE)
-TRIED_AGAIN = (*_THE_MACHINES, plug_ins.FAILED)
-"""A row whose sentence begins like one of these is no measurement: the next `measure` tries it again."""
 _TICK_NS = 2 * 10**9
-
-
-def is_the_machines(missing: str | None) -> bool:
-    """Whether a value is missing because of the machine, by the sentence in its place, and not because of the clip."""
-    return (missing or "").startswith(_THE_MACHINES)
 
 
 def cache_folder() -> Path:
@@ -115,49 +101,3 @@ def content_sha256(path: Path) -> str:
 def holds(path: Path, sha256: str) -> bool:
     """Whether a path is a file with this sha256. The file is read again before the answer is no."""
     return path.is_file() and (content_sha256(path) == sha256 or file_sha256(path) == sha256)
-
-
-@dataclass(frozen=True)
-class Altered:
-    """Clips of a run that differ from what was sampled."""
-
-    changed: tuple[Sample, ...]
-    """Samples whose file has other content."""
-    gone: tuple[Sample, ...]
-    """Samples whose file is missing."""
-
-
-def altered(folder: RunFolder) -> Altered:
-    """Compare every clip file of a run with the sha256 in samples.jsonl."""
-    changed, gone = [], []
-    for sample in folder.samples().values():
-        if sample.path is not None and sample.sha256 is not None:
-            path = folder.path / sample.path
-            if not os.path.lexists(path):
-                gone.append(sample)
-            elif not holds(path, sample.sha256):
-                changed.append(sample)
-    return Altered(tuple(changed), tuple(gone))
-
-
-def require_unchanged(folder: RunFolder) -> tuple[Sample, ...]:
-    """Check that no clip file of a run was changed, and return the samples whose file is missing.
-
-    Raises:
-        InputError: a clip file was changed since it was sampled; the message names it.
-    """
-    found = altered(folder)
-    if found.changed:
-        msg = (
-            f"{clips_are(found.changed, folder)} not what was sampled, for example "
-            f"{folder.path / str(found.changed[0].path)}: put the original files back, or repeat the command that made "
-            "the run with replace=True (--replace) to generate them again"
-        )
-        raise InputError(msg)
-    return found.gone
-
-
-def clips_are(samples: tuple[Sample, ...], folder: RunFolder) -> str:
-    """Return the beginning of a sentence, such as ``2 of 6 clips of runs/model are``."""
-    made = sum(one.path is not None for one in folder.samples().values())
-    return f"{len(samples)} of {made} clips of {folder.path} {'is' if len(samples) == 1 else 'are'}"

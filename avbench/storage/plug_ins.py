@@ -20,8 +20,8 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from avbench.core import InputError, first_line, kind_and_first_line
-from avbench.storage.contained import contained
-from avbench.storage.working_folder import WorkingFolder
+from avbench.storage.workers.contained import contained
+from avbench.storage.workers.working_folder import WorkingFolder
 
 FAILED = "failed in the package "
 """Beginning of the sentence that replaces a number if a plug-in's code raised an error."""

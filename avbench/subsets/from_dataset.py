@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any
 
 from avbench.core import InputError, Prompt, Subset, counted, listed
-from avbench.storage.clip_files import clips_in
+from avbench.storage.media.clip_files import clips_in
 from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
 
 

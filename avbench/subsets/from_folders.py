@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avbench.core import InputError, Prompt, Subset, as_typed, counted
-from avbench.storage.clip_files import clips_in, without_suffix
+from avbench.storage.media.clip_files import clips_in, without_suffix
 from avbench.subsets.loading import from_folder, from_prompts_file
 
 PROMPT_FILES = tuple(f"prompts.{suffix}" for suffix in ("jsonl", "json", "csv", "parquet", "txt"))

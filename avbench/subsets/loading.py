@@ -27,10 +27,10 @@ from avbench.core import (
     nearest,
 )
 from avbench.storage import shipped
-from avbench.storage.clip_files import clips_in, mark_of, without_suffix
+from avbench.storage.media.clip_files import clips_in, mark_of, without_suffix
 from avbench.storage.plug_ins import Found, find
 from avbench.storage.reading import exists, read_bytes, read_toml
-from avbench.storage.run_folder import read_subset
+from avbench.storage.runs.folder import read_subset
 from avbench.storage.writing import write_whole
 from avbench.subsets.prompt_files import read_any, read_prompts
 

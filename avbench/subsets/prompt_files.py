@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError, Prompt, counted, first_line, nearest
-from avbench.storage.clip_files import FILE_TAGS, named_file
+from avbench.storage.media.clip_files import FILE_TAGS, named_file
 from avbench.storage.reading import csv_problem, parsed, read_bytes, read_text, require_memory, text_lines
 
 CAPTION_CHARACTERS = 20_000

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from avbench.core import Clip, Prompt
 from avbench.features.audio.onsets import Onsets
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.toyworld import Scene
 from avbench.toyworld.inverse import bodies
 from avbench.toyworld.judge import TOUCHING, judge

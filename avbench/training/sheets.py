@@ -11,7 +11,7 @@ from scipy import signal
 
 from avbench.core import Clip, InputError, Prompt
 from avbench.storage.media import read_clip
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.training.report import onsets, visible_contacts
 
 PROMPTS = 12

@@ -29,9 +29,9 @@ from avbench.avfulldit.spectrogram import SpectrogramCodec, SpectrogramCodecConf
 from avbench.avfulldit.text import vocabulary, words_of
 from avbench.core import InputError, NotMeasurable, counted, digest
 from avbench.core.version import __version__
-from avbench.storage import worker_pool
 from avbench.storage.content import content_sha256
 from avbench.storage.reading import file_sha256, parsed, read_json, text_lines
+from avbench.storage.workers import worker_pool
 from avbench.storage.writing import write_json, written_alone
 from avbench.subsets import loading
 from avbench.toyworld import CLIP_SPEC, FAMILIES, Scene, audio_caption, make_clip, random_scene, video_caption
@@ -79,8 +79,8 @@ def _toy_source(seed: int) -> Callable[[int], Source]:
 
 def _folder_source(folder: Path) -> Callable[[int], Source]:
     """Clips of any size and rate, conformed to the world's clip spec as for measuring."""
-    from avbench.storage.conform import ClipForm, in_form
     from avbench.storage.media import read_clip
+    from avbench.storage.media.conform import ClipForm, in_form
 
     lines, form = [*_captioned(folder).values()], ClipForm.of(CLIP_SPEC)
 

@@ -33,7 +33,7 @@ from avbench.report.page import svg
 from avbench.statistics import paired
 from avbench.statistics.trainings import ArmDifference, arm_difference
 from avbench.storage.reading import opened, read_json
-from avbench.storage.run_view import RunView
+from avbench.storage.runs.view import RunView
 from benchmarks.hearing.arms import Arm
 from benchmarks.hearing.plans import PHYSICAL_ERROR, PLAN, of_unlike_clips, plan_digest, read_plan
 

@@ -35,7 +35,7 @@ from avbench import api
 from avbench.avfulldit import checkpoint
 from avbench.core import InputError
 from avbench.storage.reading import read_json
-from avbench.storage.worker_pool import end_with_program
+from avbench.storage.workers.worker_pool import end_with_program
 from avbench.storage.writing import locked, write_json
 from avbench.training import train
 from avbench.training.examples import CAPTIONS, CARD, Examples

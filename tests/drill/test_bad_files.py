@@ -36,9 +36,10 @@ from avbench.generation.providers.videos_api.journal import Journal
 from avbench.metrics import imported_statistics, reference
 from avbench.report import printed
 from avbench.report.page import clips, page
-from avbench.storage import pickles, reading, shipped
-from avbench.storage.run_folder import RunFolder, read_subset
-from avbench.storage.worker_pool import peak_memory_mib
+from avbench.storage import reading, shipped
+from avbench.storage.reading import pickles
+from avbench.storage.runs.folder import RunFolder, read_subset
+from avbench.storage.workers.worker_pool import peak_memory_mib
 from avbench.storage.writing import line_of, sealed
 from avbench.subsets import loading
 
@@ -172,7 +173,7 @@ def runs(tmp_path_factory):
 def everything(place):
     """All that is read of a run by the verbs that read one."""
     folder, other = RunFolder(place), RunFolder(place.with_name("two"))
-    folder.run(), folder.subsets(), folder.samples(), folder.values(), folder.scored_with()
+    folder.run(), folder.subsets(), folder.samples(), folder.values(), folder.evaluation().asked
     for feature in ("lpips-alex", "onsets", "i3d-k400"):
         folder.rows(protocol_of(feature)), folder.row_hashes(protocol_of(feature))
         list(folder.stream_rows(protocol_of(feature)))

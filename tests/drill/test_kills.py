@@ -31,8 +31,8 @@ from avbench.core import InputError
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
 from avbench.metrics.evaluate import chosen_metrics, evaluate
-from avbench.storage import worker_pool
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import worker_pool
 
 pytestmark = [pytest.mark.drill, FORKS]
 

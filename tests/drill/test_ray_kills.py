@@ -18,7 +18,7 @@ from command_line import run_avbench
 from parts_of_runs import in_order
 from processes import children_named, wait_until
 
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(2 * 3600)]
 if importlib.util.find_spec("ray") is None:

@@ -29,7 +29,7 @@ from torch.nn import functional
 from avbench.core import Clip, Notes, noted
 from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform, triangles
 from avbench.features.networks import exact, filled
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 

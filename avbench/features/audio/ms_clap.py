@@ -32,7 +32,7 @@ from avbench.features.audio.text import audio_caption, tokenizer_in
 from avbench.features.audio.waveform import SOUND_NOTES, SoundProtocol, mono_waveform
 from avbench.features.networks import exact, filled
 from avbench.features.table import Requires
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 

@@ -21,7 +21,7 @@ from avbench.features.flow import DISFlow
 from avbench.features.flow.pairs import Frame
 from avbench.features.flow.protocol import FlowProtocol
 from avbench.features.networks import exact, filled
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 MULTIPLE = 8

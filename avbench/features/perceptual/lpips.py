@@ -28,7 +28,7 @@ from avbench.features.devices import in_batches
 from avbench.features.limits import require_frames, require_sides
 from avbench.features.networks import exact, filled, loaded
 from avbench.features.table import Requires
-from avbench.storage.pickles import read_arrays, read_state_dict
+from avbench.storage.reading.pickles import read_arrays, read_state_dict
 from avbench.storage.weights import WEIGHTS, UserProvidedProtocol, locate
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from avbench.core import Clip, Notes, Protocol, noted
 from avbench.features.limits import require_frames, require_sides
 from avbench.features.networks import exact, filled
 from avbench.features.video.dover_network import FRAGMENTS, FRAMES, SIDE, Network, Shape
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 

@@ -17,9 +17,9 @@ from typing import Any
 
 from avbench.core import NO_FILE, InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
-from avbench.storage.clip_files import FILE_TAGS, ClipsByName, clips_in, is_clip, named_file, same_name
 from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
+from avbench.storage.media.clip_files import FILE_TAGS, ClipsByName, clips_in, is_clip, named_file, same_name
 
 
 class ClipsFolder:

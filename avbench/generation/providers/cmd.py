@@ -39,12 +39,12 @@ from avbench.generation.detect import fingerprint
 from avbench.generation.identity import module_files, named_paths, real_script, source_files
 from avbench.generation.settings import check_kinds
 from avbench.generation.table import Made, Request
-from avbench.storage.clip_files import SOUND_BESIDE
 from avbench.storage.content import content_sha256
 from avbench.storage.media import IMAGE_SUFFIXES, MEDIA_SUFFIXES, SOUND_SUFFIXES, read_clip
+from avbench.storage.media.clip_files import SOUND_BESIDE
 from avbench.storage.media.integrity import is_finished
 from avbench.storage.reading import exists
-from avbench.storage.run_folder import OF_A_SCRIPT
+from avbench.storage.runs.folder import OF_A_SCRIPT
 from avbench.storage.writing import write_json
 
 _SLOW, _BROKEN = "slow", "broken"

@@ -17,8 +17,8 @@ from avbench.core import Clip, InputError, kind_and_first_line, nearest
 from avbench.generation.identity import default_files, identity
 from avbench.generation.settings import check_attributes, check_recordable, check_settings
 from avbench.generation.table import Made, Request
-from avbench.storage.contained import blamed_on, contained
-from avbench.storage.working_folder import WorkingFolder, after_import
+from avbench.storage.workers.contained import blamed_on, contained
+from avbench.storage.workers.working_folder import WorkingFolder, after_import
 
 
 class OwnModel:

@@ -22,11 +22,11 @@ from scipy import signal
 from avbench.core import Audio, Clip, InputError, NotMeasurable
 from avbench.features.audio.levels import Levels
 from avbench.report.page.pictures import PICTURES
-from avbench.storage import worker_pool
-from avbench.storage.content import require_unchanged
 from avbench.storage.media import read_clip, write_clip
 from avbench.storage.reading import inside, read_json
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.clips import require_unchanged
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.workers import worker_pool
 from avbench.storage.writing import write_json
 
 LONGEST_SIDE = 480

@@ -18,7 +18,7 @@ from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import reference_to_use
 from avbench.metrics.table import Metric, known_metrics
 from avbench.report.page import clips
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 _WORLD = "toyworld:"
 """The model whose reference clips can be made again."""
@@ -116,7 +116,7 @@ def explained(asked: Sequence[str], scored: Collection[str] | None = None, *, fl
 def curves(folder: RunFolder, asked: Explained) -> dict[Key, dict[str, list[float]]]:
     """Clip → metric → its number for each frame or step, for the curves that are asked for."""
     found: dict[Key, dict[str, list[float]]] = {}
-    against = folder.scored_with().get("against")
+    against = folder.evaluation().asked.get("against")
     for metric, (feature, column) in asked.curves.items():
         rows = current_rows(folder, feature, RunFolder(Path(against)) if against else None, names=(column,))
         for key, row in rows.items():

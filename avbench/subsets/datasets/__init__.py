@@ -19,11 +19,11 @@ from typing import Any
 
 from avbench.core import InputError, all_of, counted, nearest, shown
 from avbench.core.prompt import checked_id
-from avbench.storage.clip_files import as_spelled, clips_in, mark_of, same_name
-from avbench.storage.contained import contained
 from avbench.storage.content import hash_of
+from avbench.storage.media.clip_files import as_spelled, clips_in, mark_of, same_name
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import csv_lines, exists
+from avbench.storage.workers.contained import contained
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avbench.core import InputError, Prompt
-from avbench.storage.clip_files import ClipsByName, clips_in, is_clip, named_file, same_name, without_suffix
+from avbench.storage.media.clip_files import ClipsByName, clips_in, is_clip, named_file, same_name, without_suffix
 from avbench.storage.reading import exists
 from avbench.subsets.datasets import Entry, identifier
 from avbench.subsets.from_folders import PROMPT_FILES

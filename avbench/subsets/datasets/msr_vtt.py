@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avbench.core import InputError
-from avbench.storage.clip_files import clips_by_stem, visible_files
+from avbench.storage.media.clip_files import clips_by_stem, visible_files
 from avbench.storage.reading import inside, read_json
 from avbench.subsets.datasets import Entry
 

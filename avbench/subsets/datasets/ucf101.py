@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avbench.core import InputError
-from avbench.storage.clip_files import clips_by_stem, visible_files
+from avbench.storage.media.clip_files import clips_by_stem, visible_files
 from avbench.storage.reading import text_lines
 from avbench.subsets.datasets import Entry, identifier, inside
 

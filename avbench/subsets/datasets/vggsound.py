@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from avbench.core import InputError
-from avbench.storage.clip_files import clips_by_stem
+from avbench.storage.media.clip_files import clips_by_stem
 from avbench.subsets.datasets import Entry, identifier, required, rows
 
 _TIGHT = """

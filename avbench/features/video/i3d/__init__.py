@@ -14,7 +14,7 @@ import numpy as np
 from avbench.core import Clip, Notes, Protocol, noted
 from avbench.features.limits import require_frames
 from avbench.features.networks import exact
-from avbench.storage.pickles import read_arrays
+from avbench.storage.reading.pickles import read_arrays
 from avbench.storage.weights import WEIGHTS, locate
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Runs I3D with the weights files of other codes, if the user provides them (see storage/weights.py).
+"""Runs I3D with the weights files of other codes, if the user provides them (see storage/weights).
 
 Neither file was available here: the readers were tested on random weights of the same layout, and no number was checked
 against a published one.
@@ -12,7 +12,7 @@ import torch
 from avbench.features.networks import read_as
 from avbench.features.video.i3d.conventions import CDFVD, StyleGANV
 from avbench.features.video.i3d.network import Inception, PyTorchCheckpoint
-from avbench.storage.pickles import read_state_dict
+from avbench.storage.reading.pickles import read_state_dict
 from avbench.storage.weights import UserProvidedProtocol, locate
 
 

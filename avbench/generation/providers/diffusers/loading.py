@@ -19,8 +19,8 @@ from avbench.generation.providers.diffusers import calling
 from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, apply
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.settings import check_kinds
-from avbench.storage.downloads import hub_refusal, require_endpoint
 from avbench.storage.reading import exists
+from avbench.storage.weights.downloads import hub_refusal, require_endpoint
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -144,7 +144,7 @@ def _variant_on_hub(repository: str, revision: str | None) -> str | None:
     """The variant of a pipeline's weights that the hub has in no other form (see `variant_of_parts`)."""
     import huggingface_hub
 
-    from avbench.storage.filled import variant_among
+    from avbench.storage.weights.filled import variant_among
 
     files = [Path(one.rfilename) for one in huggingface_hub.model_info(repository, revision=revision).siblings or ()]
     parts: dict[str, list[str]] = {}
@@ -261,7 +261,7 @@ def check_parts(folder: Path, index: Mapping[str, Any], replaced: str | None) ->
     Raises:
         InputError: a part is missing, a config is no object, or a file of weights is damaged or cut short.
     """
-    from avbench.storage.filled import check_files
+    from avbench.storage.weights.filled import check_files
 
     places = modular.parts_in(folder) if is_modular(folder) else {name: name for name in parts_of(index)}
     for name, place in places.items():
@@ -285,7 +285,7 @@ def variant_of_parts(folder: Path, index: Mapping[str, Any], replaced: str | Non
     Raises:
         InputError: parts exist in different variants only.
     """
-    from avbench.storage.filled import variant_of
+    from avbench.storage.weights.filled import variant_of
 
     if is_modular(folder):
         return None
@@ -415,7 +415,7 @@ def _part(source: Source, placement: Placement) -> Any:
     assert part is not None and source.slot is not None
     dtype = _dtype(placement.vae_dtype if source.slot == "vae" and placement.vae_dtype else placement.dtype)
     from avbench.generation.providers.diffusers.single_file import load_file
-    from avbench.storage.filled import variant_of
+    from avbench.storage.weights.filled import variant_of
 
     library, name = source.index[source.slot]
     kind = class_named(name)
@@ -436,7 +436,7 @@ def _check_filled(pipe: Any, source: Source, *, pickles: bool) -> None:
     """Raise InputError if a network has a parameter without a value from a file, or a file has an unused tensor."""
     from torch import nn
 
-    from avbench.storage.filled import check_filled, variant_of
+    from avbench.storage.weights.filled import check_filled, variant_of
 
     places = modular.parts_in(source.folder) if is_modular(source.folder) else {}
     for name, network in pipe.components.items():
@@ -551,7 +551,7 @@ def _telling(what: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # diffusers, transformers, torch and safetensors each raise their own errors
-        from avbench.storage.filled import load_reason
+        from avbench.storage.weights.filled import load_reason
 
         msg = f"{what}: {load_reason(error)}"
         raise InputError(msg) from error

@@ -20,7 +20,7 @@ from torch import Tensor
 from avbench.core import InputError, counted, first_line, listed
 from avbench.generation.detect import Detected
 from avbench.generation.diffusers_package import diffusers
-from avbench.storage.filled import check_names, refuse_whole_numbers
+from avbench.storage.weights.filled import check_names, refuse_whole_numbers
 
 _SCALES = (".scale_weight", ".weight_scale")
 _ACTIVATIONS = (".scale_input", ".input_scale")

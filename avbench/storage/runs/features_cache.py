@@ -23,7 +23,7 @@ from typing import Any
 from avbench.core import InputError, Protocol, Value, digest
 from avbench.storage.object_storage import address_in
 from avbench.storage.reading import parsed
-from avbench.storage.row_lines import values_from_json, values_to_json
+from avbench.storage.runs.row_lines import values_from_json, values_to_json
 
 VARIABLE = "AVBENCH_CACHE"
 _DAY = 86_400.0

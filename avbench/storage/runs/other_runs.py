@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable
 
 from avbench.core import Protocol, Row, Value
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
 
 
 class OtherRuns:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from avbench.core import InputError, first_line
-from avbench.storage.forks import ends_forks
+from avbench.storage.workers.forks import ends_forks
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from avbench.core import InputError, nearest
-from avbench.storage import downloads, weights
-from avbench.storage.published import PUBLISHED, HubFiles, Published, WebFile
+from avbench.storage import weights
 from avbench.storage.reading import expanded, file_sha256
-from avbench.storage.weight_list import Weight
+from avbench.storage.weights import downloads
+from avbench.storage.weights.packaged import Weight
+from avbench.storage.weights.published import PUBLISHED, HubFiles, Published, WebFile
 from avbench.storage.writing import locked, write_json, write_whole
 
 Follow = Callable[[str, int, Iterable[Any]], None]

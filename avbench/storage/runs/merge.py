@@ -35,10 +35,12 @@ from avbench.core import (
     require_same_protocol,
 )
 from avbench.storage import reading
-from avbench.storage.conform import ClipForm, seen_of
-from avbench.storage.content import TRIED_AGAIN, holds, require_unchanged
-from avbench.storage.row_lines import StoredRow, stored_rows
-from avbench.storage.run_folder import RunFolder, no_run
+from avbench.storage.content import holds
+from avbench.storage.media.conform import ClipForm, seen_of
+from avbench.storage.runs.clips import require_unchanged
+from avbench.storage.runs.folder import RunFolder, no_run
+from avbench.storage.runs.retried import TRIED_AGAIN
+from avbench.storage.runs.row_lines import StoredRow, stored_rows
 from avbench.storage.writing import line_of, replacing, write_whole, writing_whole
 
 _SEPARATOR = "; "

@@ -26,8 +26,16 @@ from typing import Any
 
 from avbench.core import InputError, first_line
 from avbench.core.version import __version__
-from avbench.storage.forks import ends_forks
-from avbench.storage.worker_pool import Build, Result, Task, WorkerCrashed, WorkerTimedOut, default_workers, one_thread
+from avbench.storage.workers.forks import ends_forks
+from avbench.storage.workers.worker_pool import (
+    Build,
+    Result,
+    Task,
+    WorkerCrashed,
+    WorkerTimedOut,
+    default_workers,
+    one_thread,
+)
 
 _TRIES = 2
 """After so many deaths of its actor a task is given up."""

@@ -23,8 +23,8 @@ from avbench.core import InputError, as_typed, digest
 from avbench.storage import reading
 from avbench.storage.content import holds
 from avbench.storage.object_storage import Storage
-from avbench.storage.run_folder import MIRROR_FILE as STATE_FILE
-from avbench.storage.run_folder import MIRROR_WORK
+from avbench.storage.runs.folder import MIRROR_FILE as STATE_FILE
+from avbench.storage.runs.folder import MIRROR_WORK
 from avbench.storage.writing import json_bytes, write_json
 
 SESSION = uuid.uuid4().hex

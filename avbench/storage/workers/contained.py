@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from avbench.core import InputError, ProgramEnd, kind_and_first_line
-from avbench.storage.forks import ends_forks
-from avbench.storage.working_folder import WorkingFolder
+from avbench.storage.workers.forks import ends_forks
+from avbench.storage.workers.working_folder import WorkingFolder
 
 
 @contextmanager

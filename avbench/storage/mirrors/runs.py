@@ -5,10 +5,10 @@ from pathlib import Path
 
 from avbench.core import InputError, Key, as_typed
 from avbench.storage import reading
-from avbench.storage.mirror_state import Sides, in_order
+from avbench.storage.mirrors.state import Sides, in_order
 from avbench.storage.reading import REMOVE_LINE
-from avbench.storage.row_lines import stored_rows
-from avbench.storage.run_folder import RunFolder
+from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.row_lines import stored_rows
 
 
 def clips_in(folder: Path) -> dict[str, str]:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from avbench.core import InputError
-from avbench.storage import worker_pool
 from avbench.storage.reading import read_json
-from avbench.storage.run_folder import PROGRESS_FILE
+from avbench.storage.runs.folder import PROGRESS_FILE
+from avbench.storage.workers import worker_pool
 from avbench.storage.writing import write_json
 
 Item = TypeVar("Item")

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from avbench.core import InputError, Sample
-from avbench.storage import mirror_state, reading
-from avbench.storage.mirror_runs import clips_in, downloaded, with_other_lines
-from avbench.storage.mirror_state import (
+from avbench.storage import reading
+from avbench.storage.mirrors import state
+from avbench.storage.mirrors.runs import clips_in, downloaded, with_other_lines
+from avbench.storage.mirrors.state import (
     CLIPS,
     STATE_FILE,
     Sides,
@@ -36,7 +37,7 @@ from avbench.storage.mirror_state import (
     stamps_in,
 )
 from avbench.storage.object_storage import Storage
-from avbench.storage.run_folder import RunFolder, runs_inside
+from avbench.storage.runs.folder import RunFolder, runs_inside
 from avbench.storage.writing import wait_until_on_disk, writing_whole
 
 PUSH_SECONDS = 30.0
@@ -204,7 +205,7 @@ class Mirror:
     def place(self) -> Place:
         """What workers need to open the folder. What describes the run is in the mirror afterwards."""
         self.push()
-        return Place(self._folder, self.url, mirror_state.SESSION)
+        return Place(self._folder, self.url, state.SESSION)
 
     def collect(self, sample: Sample) -> None:
         """Download the clip of a worker that handed it over, and its ground truth, unless they are here."""

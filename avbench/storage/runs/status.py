@@ -6,9 +6,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from avbench.core import InputError, Key, Sample, counted
-from avbench.storage.progress import Progress, read_progress
-from avbench.storage.row_lines import StoredRow, stored_rows
-from avbench.storage.run_folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
+from avbench.storage.runs.folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
+from avbench.storage.runs.progress import Progress, read_progress
+from avbench.storage.runs.row_lines import StoredRow, stored_rows
 from avbench.storage.writing import is_being_written, stands_for_a_lock
 
 
@@ -164,6 +164,6 @@ def _stage(
 def _of_earlier_metrics(folder: RunFolder) -> str:
     """The option that names the metrics of an earlier evaluation; empty if there is none that can be read."""
     try:
-        return f" --metric {folder.scored_metrics()}"
+        return f" --metric {folder.evaluation().metrics}"
     except InputError:
         return ""

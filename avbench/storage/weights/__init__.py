@@ -17,9 +17,9 @@ from typing import Any
 
 from avbench.core import InputError, Protocol, counted, digest, nearest
 from avbench.storage.content import cache_folder, content_sha256
-from avbench.storage.published import PUBLISHED, Published
 from avbench.storage.reading import expanded, file_sha256, read_json
-from avbench.storage.weight_list import WEIGHTS, Weight
+from avbench.storage.weights.packaged import WEIGHTS, Weight
+from avbench.storage.weights.published import PUBLISHED, Published
 
 NO_WEIGHTS = "is no file of weights: it is neither of PyTorch nor safetensors nor ONNX"
 

@@ -16,7 +16,7 @@ import httpx
 
 from avbench.core import InputError, first_line, masked, shown
 from avbench.storage.content import hash_of
-from avbench.storage.published import HubFiles
+from avbench.storage.weights.published import HubFiles
 
 FollowBytes = Callable[[int, Iterable[Any]], None]
 """Takes every item of a download, of which there are so many, and shows progress."""
