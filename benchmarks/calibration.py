@@ -38,7 +38,7 @@ from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
 from avbench.metrics.frechet import frechet_distance
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired, trainings, uncertainty
+from avbench.statistics import paired, power, trainings, uncertainty
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import line_of
 
@@ -162,7 +162,7 @@ def distance_rows() -> list[str]:
                 np.mean([paired.tail(value - least, error, dof) < paired.ALPHA for value, error, dof in found])
                 for least in (margin, 0.0)
             ]
-            seen = [margin + (paired.detectable(error, dof, alpha=2 * paired.ALPHA) or 0.0) for _, error, dof in found]
+            seen = [margin + (power.detectable(error, dof, alpha=2 * paired.ALPHA) or 0.0) for _, error, dof in found]
             shares = " | ".join(f"{share:.1%}" for share in (beyond, *fails))
             rows.append(f"| {name}, {margin:g} | {prompts} | {shares} | {np.median(seen):.3g} |")
     return rows

@@ -14,21 +14,16 @@ from avbench.core import InputError
 from avbench.statistics import clustered, paired
 from avbench.statistics.paired import (
     LEAST_PROMPTS,
-    detectable,
-    detectable_to_target,
     equivalence,
     flip_test,
     holm,
-    least_prompts,
     letters,
     paired_difference,
-    power,
-    prompts_needed,
-    spreads,
     t_test,
     tail,
     unpaired_difference,
 )
+from avbench.statistics.power import detectable, detectable_to_target, least_prompts, power, prompts_needed, spreads
 
 
 def drawn(seed=0, prompts=30, seeds=1, shift=0.0):

@@ -51,7 +51,7 @@ from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import failed, reference_to_use
 from avbench.metrics.rescoring import how_to_score_anew, rescored
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired, uncertainty
+from avbench.statistics import paired, power, uncertainty
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.workers.contained import contained
 
@@ -369,7 +369,7 @@ def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
     for index, prompts in zip(frame.index[rows][best >= alpha], frame["prompts"][rows][best >= alpha], strict=True):
         what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
         if family / (1 + paired.PERMUTATIONS) < alpha:
-            needed = paired.least_prompts(family=family, alpha=alpha)
+            needed = power.least_prompts(family=family, alpha=alpha)
             what, remedy = counted(int(prompts), "prompt"), f"at least {needed} are needed"
         sentences[index] = (
             f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
@@ -408,8 +408,8 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
         "better": better(row),
-        "detectable": paired.detectable(row.error, freedom(row), family=family, alpha=alpha),
-        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
+        "detectable": power.detectable(row.error, freedom(row), family=family, alpha=alpha),
+        "needed": power.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
         **against_margin(row, alpha),
     }
 
