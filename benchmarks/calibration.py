@@ -68,7 +68,7 @@ class Pool:
         self.folder = folder
         table = pd.read_parquet(folder.path / VALUES_FILE)
         self.table = table[table["metric"].isin(METRICS)]
-        self.scores, self.protocols = folder.scores(), folder.score_protocols()
+        self.scores, self.protocols = folder.scores(), folder.evaluation().protocols
         self.prompts = self.table[["subset", "prompt"]].drop_duplicates()
         self.seeds, self.samples = folder.run().seeds, folder.samples()
 

@@ -300,7 +300,7 @@ def test_a_call_without_a_reference_takes_that_of_an_earlier_one_for_all_its_fol
     (said,) = [note for note in found.notes if "earlier" in note]
     assert said.startswith("no reference was given, so that of an earlier call is used: real; the reference `shipped`")
     assert found.scores["reference"].nunique() == 1 and found.scores["reference"].notna().all()
-    assert {run.given_with()["reference"] for run in found.runs} == {"real"}
+    assert {run.evaluation().given["reference"] for run in found.runs} == {"real"}
     more = api.score(["one", "two"], **asked | {"metrics": ["motion_amount", "onset_rate"]})
     assert more.scores.set_index("metric").loc["onset_rate", "reference"].notna().all(), "built with its feature"
     shipped = api.score(["one", "two"], reference="shipped", **asked)

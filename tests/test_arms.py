@@ -124,7 +124,7 @@ def test_a_reference_counts_only_as_it_is_for_every_training(place, tmp_path, na
     folder = RunFolder(tmp_path / name)
     changes = {"lpips_consecutive": {"reference": 0.5}, "motion_amount_distance": {"reference_clips": 1}}
     scores = [replace(one, **changes.get(one.metric, {})) for one in folder.scores()]
-    folder.write_scores(scores, folder.score_protocols(), values_of(folder))
+    folder.write_scores(scores, folder.evaluation().protocols, values_of(folder))
     found = arm_differences(opened_arms({arm: f"{tmp_path}/{arm}-*" for arm in "ab"}))
     rows = found.differences.set_index("metric")
     assert rows.loc["lpips_consecutive", "kind"] == "clips" and rows.loc["onset_rate", "kind"] == TO_TARGET

@@ -194,7 +194,7 @@ def test_run_toml_is_there_before_the_first_clip_and_a_refused_command_leaves_it
 
 def test_runs_that_differ_in_another_metric_are_compared_by_the_one_that_is_asked_for(tmp_path):
     one, other = (evaluated(made_run(tmp_path / name, count=6)) for name in "ab")
-    scores, protocols = other.scores(), other.score_protocols()
+    scores, protocols = other.scores(), other.evaluation().protocols
     changed = {f"{digest}-of-99": {**known, "iterations": 99} for digest, known in protocols.items()}
     moved = [replace(one, protocol=f"{one.protocol}-of-99") if one.metric == "onset_rate" else one for one in scores]
     other.write_scores(moved, {**protocols, **changed}, values_of(other))

@@ -177,7 +177,8 @@ def _protocol(feature):
 def test_the_rule_is_in_the_protocol_where_it_did_something(runs):
     _, folders = runs
     (world,), (other,) = (
-        [one for one in run.score_protocols().values() if one["metric"] == "motion_amount"] for run in folders.values()
+        [one for one in run.evaluation().protocols.values() if one["metric"] == "motion_amount"]
+        for run in folders.values()
     )
     assert "clip_form" not in world
     assert other.pop("clip_form") == FORM.describe()
@@ -195,7 +196,7 @@ def test_rows_under_another_rule_are_measured_again_and_not_compared(runs, monke
     monkeypatch.setattr(ClipForm, "of", newer)
     assert current_keys(folders["other"], "onsets") == set()
     assert len(current_keys(folders["world"], "onsets")) == 3
-    scores, protocols = folders["other"].scores(), folders["other"].score_protocols()
+    scores, protocols = folders["other"].scores(), folders["other"].evaluation().protocols
     renamed = RunFolder(folders["other"].path.with_name("newer"))
     renamed.start(folders["other"].run(), folders["other"].subsets())
     newly = {f"{name}-2": {**one, "clip_form": {"version": 2}} for name, one in protocols.items()}

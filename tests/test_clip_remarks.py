@@ -186,7 +186,7 @@ def test_the_form_of_the_reference_of_the_comparison_counts(folders, tmp_path, m
         name: avbench.score([*folders], reference=tmp_path / name, out=tmp_path / f"by {name}", **how).runs
         for name in ("alike", "faster")
     }
-    built = {name: Path(runs[0].scored_with()["reference"]) for name, runs in scored.items()}
+    built = {name: Path(runs[0].evaluation().asked["reference"]) for name, runs in scored.items()}
 
     def said(name, given):
         found = avbench.compare([run.path for run in scored[name]], reference=given and built[given])

@@ -423,7 +423,7 @@ def test_a_question_over_several_subsets_is_unanswered_for_each_pair_without_two
 def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
     folders = [evaluated(made_run(tmp_path / name)) for name in "ab"]
     for folder in folders:
-        scores, protocols = folder.scores(), folder.score_protocols()
+        scores, protocols = folder.scores(), folder.evaluation().protocols
         gone = [dataclasses.replace(one, metric="older") if one.metric == "onset_rate" else one for one in scores]
         renamed = folder.values().replace({"metric": {"onset_rate": "older"}})
         folder.write_scores(gone, protocols, {"values.parquet": renamed.to_parquet(index=False)})
@@ -433,7 +433,7 @@ def test_a_metric_that_is_no_more_is_a_sentence(tmp_path):
     assert "older of a and b is left out: avbench does not know older: is its package installed?" in said
     for folder in folders:
         gone = [one for one in folder.scores() if one.metric == "older"]
-        folder.write_scores(gone, folder.score_protocols(), values_of(folder))
+        folder.write_scores(gone, folder.evaluation().protocols, values_of(folder))
     for read in (differences, scores_frame):
         with pytest.raises(InputError, match=r"was scored by older, which is unknown: .* scores it by others"):
             read(folders)
@@ -465,7 +465,7 @@ def test_unlike_runs_are_refused_unless_allowed_and_then_marked(tmp_path, runs):
 
 def test_where_runs_are_not_compared_they_may_differ(tmp_path):
     one, other = (evaluated(made_run(tmp_path / name, seed=k, names=["toy-control"])) for k, name in enumerate("ab"))
-    (lpips, onsets), protocols = other.scores(), other.score_protocols()
+    (lpips, onsets), protocols = other.scores(), other.evaluation().protocols
     unlike = {"f" * 64: {**protocols[lpips.protocol], "crop": 1}, onsets.protocol: protocols[onsets.protocol]}
     other.write_scores([dataclasses.replace(lpips, protocol="f" * 64), onsets], unlike, values_of(other))
     with pytest.raises(InputError, match="crop 1 against"):
@@ -616,7 +616,7 @@ def test_a_field_that_runs_may_differ_in_is_one_that_they_can_have(tmp_path):
 
 def test_the_table_has_every_number_and_sentence_of_a_score(tmp_path):
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]))
-    scores, protocols = run.scores(), run.score_protocols()
+    scores, protocols = run.scores(), run.evaluation().protocols
     place, protocol = tmp_path / "clips/x.mkv", scores[0].protocol
     null = Null(100.0, 12.5, 0.25, 999, within_prompts=True)
     beside = {"unmeasured": 5, "why_unmeasured": f"{place} is cut", "refused": 2, "shared": 3, "hygiene": "of training"}
@@ -692,7 +692,7 @@ def test_scores_of_sync_without_their_settings_are_refused_and_scored_again(tmp_
                 run.add_row(protocol_of(feature), Row(key, sample.sha256, values))
         evaluated(run, "sync_excess", "sync_lag")
     settings = {"tolerance_seconds": 0.1, "null_shifts": 99, "null_least_seconds": 0.2, "null_needs_onset": True}
-    (known,) = (one for one in runs[0].score_protocols().values() if one["metric"] == "sync_excess")
+    (known,) = (one for one in runs[0].evaluation().protocols.values() if one["metric"] == "sync_excess")
     assert known.items() >= settings.items()
     plain = unsealed(read_json(runs[0].path / "scores.json"))
     for digest, protocol in [*plain["protocols"].items()]:

@@ -69,7 +69,7 @@ def test_runs_of_one_name_are_not_looked_at(tmp_path):
 def test_a_look_finds_the_numbers_of_the_evaluation(tmp_path):
     folder = evaluated(made_run(tmp_path / "a"))
     so_far = MeasuredSoFar(folder.path, chosen_metrics(list(METRICS)))
-    assert so_far.scores() == folder.scores() and so_far.score_protocols() == folder.score_protocols()
+    assert so_far.scores() == folder.scores() and so_far.evaluation().protocols == folder.evaluation().protocols
     assert so_far.values().equals(folder.values())
 
 

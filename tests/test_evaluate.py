@@ -144,7 +144,7 @@ def with_sound_and_motion(place, count=6):
 def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
     folder = made_up(tmp_path / "run", logits(1, 40, [0]))
     scored(folder, real, "fvd", "kvd")
-    scores, protocols = folder.scores(), folder.score_protocols()
+    scores, protocols = folder.scores(), folder.evaluation().protocols
     for score in scores:
         held, (metric,) = protocols[score.protocol], chosen_metrics([score.metric])
         assert held["metric"] == metric.name and held | metric.settings == held and "package" not in held
@@ -153,7 +153,7 @@ def test_the_protocol_of_a_score_holds_what_decided_it(tmp_path, real):
         assert held["reference"] == reference.load(real).card["sha256"]
     run = with_sound_and_motion(tmp_path / "sound")
     (score,) = evaluate(run, chosen_metrics(["sync_excess"]))
-    held = run.score_protocols()[score.protocol]
+    held = run.evaluation().protocols[score.protocol]
     assert held["beside"] == protocol_of("onsets").describe() and held["reference"] is None, "nothing is right for it"
 
 
@@ -184,7 +184,7 @@ def test_which_gpu_measured_is_a_note_on_clips_with_values_and_changes_no_protoc
         (score,) = evaluate(run, chosen_metrics(["onset_rate"]))
         digests.append(score.protocol)
         note = {"device": "Measured by CUDA on card (1 clip), on the CPU (2 clips)."} if name == "with" else None
-        assert run.score_protocols()[score.protocol].get("notes") == note
+        assert run.evaluation().protocols[score.protocol].get("notes") == note
     assert digests[0] == digests[1]
 
 
@@ -195,7 +195,7 @@ def test_the_note_on_gpus_is_on_the_clips_of_its_subset(tmp_path):
         run.add_sample(Sample(key, f"clips/{key.prompt}-0.mkv", digest([*key]), 0.0))
         run.add_row(protocol_of("onsets"), Row(key, digest([*key]), {"onset_rate": 1.0}, None, gpu))
     scores = evaluate(run, chosen_metrics(["onset_rate"]))
-    notes = {score.subset: run.score_protocols()[score.protocol].get("notes") for score in scores}
+    notes = {score.subset: run.evaluation().protocols[score.protocol].get("notes") for score in scores}
     assert notes == {"toy-control": {"device": "Measured by CUDA on card (1 clip)."}, "toy-object-contact": None}
 
 
@@ -214,11 +214,11 @@ def test_the_run_of_reference_clips_is_the_one_given_or_the_one_before_while_it_
     run, one, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b", "c"))
     for given, right in ((one, one), (None, one), (other, other), (None, other)):
         evaluate(run, chosen_metrics(["onset_rate"]), against=given)
-        assert run.scored_with() == {"against": str(right.path)}
+        assert run.evaluation().asked == {"against": str(right.path)}
     shutil.rmtree(other.path)
     other.path.mkdir()
     evaluate(run, chosen_metrics(["onset_rate"]))
-    assert run.scored_with() == {}, "what is left is no run"
+    assert run.evaluation().asked == {}, "what is left is no run"
 
 
 def test_the_reference_is_the_one_given_or_that_of_the_last_run(tmp_path, monkeypatch):
@@ -228,7 +228,7 @@ def test_the_reference_is_the_one_given_or_that_of_the_last_run(tmp_path, monkey
         reference_building.pack(clips, SUBSETS["toy-control"], [protocol_of("onsets")], tmp_path / name, "CC0")
         places.append(tmp_path / name)
         (score,) = evaluate(run, chosen_metrics(["onset_rate"]), place=places[-1])
-        assert run.score_protocols()[score.protocol]["reference"] == reference.load(places[-1]).card["sha256"]
+        assert run.evaluation().protocols[score.protocol]["reference"] == reference.load(places[-1]).card["sha256"]
     assert reference_to_use(runs, None) == places[1] and reference_to_use(runs, places[0]) == places[0]
     assert reference_to_use(runs[2:], None) is None is reference_to_use(runs, SHIPPED)
     monkeypatch.chdir(tmp_path)
@@ -286,13 +286,16 @@ def own_metric(name="onset_rate"):
 def test_kept_scores_stand_with_their_subsets_and_have_their_values_and_protocols(tmp_path):
     run = made_run(tmp_path / "run", names=["toy-object-contact", "toy-control"], count=3)
     evaluate(run, [own_metric()])
-    before, protocols, values = run.scores(), run.score_protocols(), run.values()
+    before, protocols, values = run.scores(), run.evaluation().protocols, run.values()
     notes = []
     found = evaluate(run, chosen_metrics(["onset_rate"]), note=notes.append)
     assert found == run.scores() and [one for one in found if one.metric == "own"] == before
     assert [one.subset for one in found] == ["toy-object-contact"] * 2 + ["toy-control"] * 2
-    assert run.score_protocols().keys() == {one.protocol for one in found} and len({one.protocol for one in found}) == 4
-    assert {one.protocol: run.score_protocols()[one.protocol] for one in before} == protocols
+    assert (
+        run.evaluation().protocols.keys() == {one.protocol for one in found}
+        and len({one.protocol for one in found}) == 4
+    )
+    assert {one.protocol: run.evaluation().protocols[one.protocol] for one in before} == protocols
     pd.testing.assert_frame_equal(run.values().query("metric == 'own'").reset_index(drop=True), values)
     assert len(run.values()) == 2 * len(values) and len(notes) == 2 and all("stays as it was" in one for one in notes)
 
@@ -301,12 +304,12 @@ def test_the_run_of_reference_clips_of_kept_scores_is_remembered_when_it_is_gone
     run, one, other = (made_run(tmp_path / name, names=["toy-control"], count=2) for name in ("a", "b", "c"))
     monkeypatch.chdir(tmp_path)
     evaluate(run, [own_metric()], against=RunFolder(one.path.relative_to(tmp_path)))
-    assert run.scored_with() == {"against": str(one.path)} and run.given_with() == {"against": "b"}
+    assert run.evaluation().asked == {"against": str(one.path)} and run.evaluation().given == {"against": "b"}
     shutil.rmtree(one.path)
     assert [score.metric for score in evaluate(run, chosen_metrics(["onset_rate"]))] == ["onset_rate", "own"]
-    assert run.scored_with() == {"against": str(one.path)} and run.given_with() == {"against": "b"}
+    assert run.evaluation().asked == {"against": str(one.path)} and run.evaluation().given == {"against": "b"}
     evaluate(run, chosen_metrics(["onset_rate"]), against=other)
-    assert run.scored_with() == {"against": str(other.path)}, "that which is given counts"
+    assert run.evaluation().asked == {"against": str(other.path)}, "that which is given counts"
 
 
 def test_an_earlier_metric_is_computed_again_only_of_all_clips_by_both_of_its_features(tmp_path):
@@ -359,8 +362,8 @@ def scores_of(run):
 def test_scores_of_an_earlier_avbench_that_recorded_no_rows_are_read(tmp_path):
     run = evaluated(made_run(tmp_path / "run", names=["toy-control"]))
     parts = {VALUES_FILE: (run.path / VALUES_FILE).read_bytes()}
-    run.write_scores(run.scores(), run.score_protocols(), parts)
-    assert not run.scored_rows() and read_values(run).shape[0] == 48
+    run.write_scores(run.scores(), run.evaluation().protocols, parts)
+    assert not run.evaluation().rows and read_values(run).shape[0] == 48
 
 
 def test_a_table_of_near_copies_goes_with_its_score(tmp_path, real, monkeypatch):
@@ -675,7 +678,7 @@ def test_sides_that_are_treated_unlike_have_no_null(tmp_path):
     reference_building.pack(folder, SUBSET, [ASVA.protocol], tmp_path / "reference", "CC0")
     run = made_up(tmp_path / "run", windows([0]), ASVA.protocol)
     score = scored(run, tmp_path / "reference", "fvd_asva")["fvd_asva"]
-    held = run.score_protocols()[score.protocol]
+    held = run.evaluation().protocols[score.protocol]
     assert (held["column"], held["reference_column"]) == ("logits", "logits_windows")
     assert score.value > 0 and score.null is None and score.floor is None
     assert score.no_null == "of real clips, other frames are taken than of generated ones"
@@ -823,8 +826,8 @@ def test_an_evaluation_adds_to_the_earlier_one(tmp_path, real):
     folder.require_one_evaluation("near_copies.csv")
     scored(folder, None, "fvd")
     assert {score.metric for score in folder.scores() if score.value is not None} == {"near_copies", "fvd"}
-    assert folder.scored_with() == {"reference": str(real)}, "the reference is remembered"
-    assert folder.given_with() == {"reference": "my clips"}, "as the user named it"
+    assert folder.evaluation().asked == {"reference": str(real)}, "the reference is remembered"
+    assert folder.evaluation().given == {"reference": "my clips"}, "as the user named it"
     folder.require_one_evaluation("near_copies.csv")
     own = dataclasses.replace(chosen_metrics(["fvd"])[0], name="own")
     assert [score.metric for score in evaluate(folder, [own])] == ["fvd", "near_copies", "own"]

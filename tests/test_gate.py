@@ -137,7 +137,7 @@ def test_a_run_of_another_subset_cannot_be_compared(tmp_path):
 
 def packaged(folder, version):
     """An evaluated run whose onset_rate is that of a version of another package."""
-    scores, protocols = folder.scores(), folder.score_protocols()
+    scores, protocols = folder.scores(), folder.evaluation().protocols
     new = {name: {**one, "package": f"tinyteam {version}"} for name, one in protocols.items()}
     names = {name: digest(new[name]) if one["metric"] == "onset_rate" else name for name, one in protocols.items()}
     scores = [replace(score, protocol=names[score.protocol]) for score in scores]

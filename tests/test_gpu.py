@@ -386,7 +386,7 @@ def test_a_score_says_in_a_note_where_it_was_measured_and_keeps_its_protocol(fol
     again = RunFolder(folder.path)
     (on_both,) = evaluate(again, [metric])
     assert on_both.protocol == on_cpu.protocol
-    note = again.score_protocols()[on_both.protocol]["notes"]["device"]
+    note = again.evaluation().protocols[on_both.protocol]["notes"]["device"]
     assert note == "Measured by CUDA on card cuda:0 (2 clips), on the CPU (2 clips)."
 
 

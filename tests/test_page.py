@@ -560,7 +560,7 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
     asked = {"fps": 8, "note": "5", "solver": "euler", "tiling": True, "text": "False"}
     folder = evaluated(made_run(tmp_path / "run"))
     write_sealed(folder.path / "run.json", {**unsealed(read_json(folder.path / "run.json")), "asked": asked})
-    scores, protocols = folder.scores(), folder.score_protocols()
+    scores, protocols = folder.scores(), folder.evaluation().protocols
     folder.write_scores(scores, protocols, values_of(folder), {"reference": "my refs/real", "against": "runs/real"})
     commands = page._commands(folder, folder.run())
     monkeypatch.chdir(folder.path / "subsets")  # the page leaves out the folders of files

@@ -198,7 +198,7 @@ def test_a_package_adds_a_metric_and_its_feature(tmp_path, install):
     run_avbench("score", clips(tmp_path / "a"), "--metric", "bright", "--workers", 1, "--out", tmp_path / "out")
     folder = RunFolder(tmp_path / "out" / "a")
     (score,) = folder.scores()
-    protocol = folder.score_protocols()[score.protocol]
+    protocol = folder.evaluation().protocols[score.protocol]
     assert score.value == pytest.approx(127.5, abs=3) and protocol["package"] == "lights 1.5"
     assert (protocol["feature"]["version"], protocol["feature"]["package"]) == (3, "lights 1.5")
 
@@ -840,7 +840,7 @@ def scored(tmp_path, install, monkeypatch):
 
 def test_scores_of_a_package_that_is_not_installed_stay_as_they_were(tmp_path, scored):
     folder, without_package = scored
-    before, protocols, values = folder.scores(), folder.score_protocols(), folder.values()
+    before, protocols, values = folder.scores(), folder.evaluation().protocols, folder.values()
     distance, mean = before
     assert (distance.metric, mean.metric) == ("apart", "level") and None not in (distance.value, mean.value)
     unknown = "avbench does not know level: is its package installed?"
@@ -854,7 +854,7 @@ def test_scores_of_a_package_that_is_not_installed_stay_as_they_were(tmp_path, s
         run_avbench("report", folder.path, "--out", tmp_path / "page")
     after = {one.metric: one for one in folder.scores()}
     assert [after.pop("apart"), after.pop("level")] == before and [*after] == ["onset_rate"]
-    assert {one.protocol: folder.score_protocols()[one.protocol] for one in before} == protocols
+    assert {one.protocol: folder.evaluation().protocols[one.protocol] for one in before} == protocols
     kept = folder.values().query("metric == 'level'").reset_index(drop=True)
     pd.testing.assert_frame_equal(kept, values)
     shown = json.loads(run_avbench("compare", folder.path, "--format", "json").stdout)
@@ -1085,4 +1085,4 @@ def test_the_example_of_the_docs_installs_and_scores(tmp_path):
         folder = RunFolder(tmp_path / "out" / name)
         (score,) = folder.scores()
         assert score.value > 0, "noise at a third of full scale is louder than broadcasting"
-        assert folder.score_protocols()[score.protocol]["package"] == "broadcast-loudness 0.1"
+        assert folder.evaluation().protocols[score.protocol]["package"] == "broadcast-loudness 0.1"

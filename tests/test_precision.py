@@ -65,7 +65,7 @@ def test_a_run_keeps_the_precision_that_it_was_measured_in(run):
     with pytest.raises(InputError, match=r"rows of lpips-alex in the precision bf16, and fp32 was asked for"):
         measured(run, "fp32")
     (score,) = evaluate(run, LPIPS)
-    assert run.score_protocols()[score.protocol]["feature"]["precision"] == "bfloat16"
+    assert run.evaluation().protocols[score.protocol]["feature"]["precision"] == "bfloat16"
 
 
 def test_values_are_near_those_of_float32(run):

@@ -172,7 +172,7 @@ def test_the_page_and_the_command_line_have_its_numbers(made, tmp_path):
     assert written.to_dict() == pytest.approx(found.scores.set_index(["model", "metric"])["value"].to_dict())
     assert "a and b were scored with another reference or with none" in page
     assert f"--reference {far}" not in page and "--reference reference" in page, "commands are for other people, too"
-    assert found.runs[0].scored_with() == {"reference": str(far)}
+    assert found.runs[0].evaluation().asked == {"reference": str(far)}
     printed = run_avbench("compare", a.path, b.path, "--reference", far, "--format", "json").stdout
     differing = {row["metric"]: row["difference"] for row in json.loads(printed)}
     assert differing == pytest.approx(found.differences.set_index("metric")["difference"].to_dict())

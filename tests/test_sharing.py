@@ -50,7 +50,9 @@ def with_paths(tmp_path):
     lost = min(folder.samples())
     folder.add_sample(Sample(Key(*lost), None, None, 0.0, failure=f"looked in {tmp_path}/real for it"))
     evaluated(folder, "onset_rate", "lpips_consecutive")
-    folder.write_scores(folder.scores(), folder.score_protocols(), values_of(folder), {"against": f"{tmp_path}/real"})
+    folder.write_scores(
+        folder.scores(), folder.evaluation().protocols, values_of(folder), {"against": f"{tmp_path}/real"}
+    )
     return folder
 
 
@@ -71,7 +73,10 @@ def test_a_baseline_names_no_folder_and_is_compared_as_before(with_paths, tmp_pa
         assert json.loads(packed.read("run.json"))["settings"]["folder"] == "real"
         packed.extractall(tmp_path / "unpacked")
     unpacked = RunFolder(tmp_path / "unpacked")
-    assert unpacked.scores() == with_paths.scores() and unpacked.score_protocols() == with_paths.score_protocols()
+    assert (
+        unpacked.scores() == with_paths.scores()
+        and unpacked.evaluation().protocols == with_paths.evaluation().protocols
+    )
     assert unpacked.samples().keys() == with_paths.samples().keys()
     found = gate.check(with_paths, baseline, plan.from_plain({"margin": {"onset_rate": 9}}))
     assert not [one for one in found if one.failed]

@@ -428,6 +428,14 @@ def test_the_hash_of_what_was_shown_is_that_of_one_process_however_many_share_a_
     assert seen(shared, shares[0]) != alone, "the other process's items count"
 
 
+def test_processes_that_share_a_batch_agree_on_the_seconds_by_which_they_stop():
+    before, losses = state.Progress(0, None, None, 4.0, ""), Losses(torch.tensor(0.5), None)
+    mean_of_both = SimpleNamespace(num_processes=1, reduce=lambda value, reduction: torch.full_like(value, 2.0))
+    for own in (1.0, 3.0):
+        done = loop._reported(mean_of_both, before, 1, [(b"", losses, torch.zeros(1))], own, train.Plan(9))
+        assert done.seconds == 6.0
+
+
 @pytest.mark.slow
 def test_two_processes_train_one_tower_and_the_first_speaks_for_both(tmp_path):
     run_avbench("train", "examples", "--clips", 9, "--workers", 0, "--out", tmp_path / "examples")

@@ -77,7 +77,7 @@ def chosen_reference(
     if (place := reference_to_use(runs, None)) is None:
         return None, None
     scored = [one for one in runs if scores_so_far(one)]
-    earlier = next(one.given_with()["reference"] for one in reversed(scored) if one.scored_with().get("reference"))
+    earlier = next(filter(None, (one.evaluation().given.get("reference") for one in reversed(scored))))
     work.reporter.note(
         f"no reference was given, so that of an earlier call is used: {earlier}; the reference `{SHIPPED}` means the "
         "shipped ones"

@@ -313,8 +313,8 @@ def _require_same_ground(
             "have no subset in common, so nothing can be compared"
         )
         raise InputError(msg)
-    given = before.given_with().get("reference")
-    if given and place is None and "reference" not in after.given_with():
+    given = before.evaluation().given.get("reference")
+    if given and place is None and "reference" not in after.evaluation().given:
         msg = (
             f"{baseline} was scored with the reference {given}, and {after.path} without one: `avbench evaluate "
             f"{after.typed} --reference {as_typed(given)}`, or give --reference"

@@ -97,7 +97,7 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
     Raises:
         InputError: it was not evaluated, or not by one of the metrics.
     """
-    scores, protocols = asked_scores(folder, metrics), folder.score_protocols()
+    scores, protocols = asked_scores(folder, metrics), folder.evaluation().protocols
     settings = folder.run().settings
     return Made(
         folder.name,

@@ -157,7 +157,7 @@ def evaluate(
     if against is None and kept.scores and (earlier := _scored_with(folder).get("against")):
         used["against"] = Path(earlier)
     asked = {name: str(path.absolute()) for name, path in used.items() if path}
-    named = {name: str(typed[name] or folder.given_with()[name]) for name in asked}
+    named = {name: str(typed[name] or folder.evaluation().given[name]) for name in asked}
     parts = {VALUES_FILE: _table([*(one.values for one in ordered), *kept.values]).to_parquet(index=False)}
     if near:
         parts[NEAR_FILE] = csv_text(pd.concat(near)).encode()
@@ -349,20 +349,20 @@ def reference_to_use(folders: Sequence[RunFolder], given: Path | None) -> Path |
     for folder in reversed(folders):
         if remembered := _scored_with(folder).get("reference"):
             if not Path(remembered).exists():
+                given_name = folder.evaluation().given["reference"]
                 msg = (
-                    f"{folder.path} was scored with the reference {folder.given_with()['reference']}, which no longer "
-                    f"exists or has to be built again: give reference (--reference), or the "
-                    f"reference `{SHIPPED}` for the shipped one"
+                    f"{folder.path} was scored with the reference {given_name}, which no longer exists or has to be "
+                    f"built again: give reference (--reference), or the reference `{SHIPPED}` for the shipped one"
                 )
                 raise InputError(msg)
             return Path(remembered)
     return None
 
 
-def _scored_with(folder: RunFolder) -> dict[str, str]:
+def _scored_with(folder: RunFolder) -> Mapping[str, str]:
     """The paths that a run's last evaluation used; none if its file is damaged."""
     try:
-        return folder.scored_with()
+        return folder.evaluation().asked
     except InputError:
         return {}
 

@@ -47,7 +47,7 @@ def kept_scores(
     earlier = [one for one in scores_so_far(folder) if one.metric not in computed and one.value is not None]
     if not earlier:
         return kept
-    protocols = folder.score_protocols()
+    protocols = folder.evaluation().protocols
     changed = _Changed(folder, [protocols[score.protocol] for score in earlier], reals, against)
     values = None
     for score in earlier:
@@ -104,7 +104,7 @@ class _Changed:
         against: RunFolder | None,
     ) -> None:
         self._reals = reals
-        self._rows, self._recorded = folder.digests_of_rows(protocols), folder.scored_rows()
+        self._rows, self._recorded = folder.digests_of_rows(protocols), folder.evaluation().rows
         self._subsets = {subset.name: subset.digest for subset in folder.subsets()}
         self._asked = Counter(key.subset for key in folder.planned_keys())
         self._reference_clips = against and reference_clips_of(against)

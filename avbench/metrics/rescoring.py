@@ -49,7 +49,7 @@ def rescored(
 
 def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | None, known: _References) -> RunFolder:
     _find(folder.subsets(), place, known)
-    scores, protocols = folder.scores(), folder.score_protocols()
+    scores, protocols = folder.scores(), folder.evaluation().protocols
     outdated: dict[tuple[str, str], Metric] = {}
     for score in scores:
         metric, real = known_metrics().get(score.metric), known[score.subset]
@@ -78,7 +78,7 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
     view.name = folder.name
     return view.scored_anew(
         [again[score.where][0] if score.where in again else score for score in scores],
-        protocols | {score.protocol: described for score, described in again.values()},
+        {**protocols, **{score.protocol: described for score, described in again.values()}},
         pd.concat([kept, *tables], ignore_index=True),
         place,
     )

@@ -39,7 +39,8 @@ class Pace:
     save_seconds: float = 300.0
     """Seconds of training after which a report saves the state as well."""
     stop_after: float | None = None
-    """Seconds after which the state is saved and the training left unfinished, to be resumed."""
+    """Seconds after which the state is saved and the training left unfinished, to be resumed; of several processes,
+    their mean."""
 
 
 def train(
@@ -75,16 +76,7 @@ def train(
             on a GPU, the folder's state belongs to another plan, source or origin, or the loss is no longer a number.
     """
     plan, pace = objective.plan, pace or Pace()
-    if machine.device != "cpu" and os.environ.get("WORLD_SIZE", "1") != "1":
-        msg = (
-            "several processes train on a CPU only: start one for the GPU, without torchrun, or set "
-            "ACCELERATE_USE_CPU=1 for a training on the CPU"
-        )
-        raise InputError(msg)
-    accelerator = accelerate_package().Accelerator(cpu=machine.device == "cpu")
-    if plan.batch % accelerator.num_processes:
-        msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
-        raise InputError(msg)
+    accelerator = _accelerator(plan, machine)
     device = accelerator.device
     objective.to(device)
     optimisers = optimisers_of(objective, plan, machine, device)
@@ -115,13 +107,8 @@ def train(
         objective.at(step, device)
         drawn = draw(plan, step, total)
         batch = batches(drawn.rows[mine])
-        noises = {
-            what: _noise(what, plan, step, array, device)[mine]
-            for what, array in (("video", batch.video), ("audio", batch.audio))
-            if array is not None
-        }
         shares = sent(drawn.t[mine], device), sent(drawn.kept[mine], device)
-        losses, probe = stepper(step, batch, *shares, noises)
+        losses, probe = stepper(step, batch, *shares, _noises(plan, step, batch, mine, device))
         shown = drawn.rows.tobytes() + drawn.t.numpy().tobytes() + drawn.kept.numpy().tobytes()
         pending.append((shown, losses, probe))
         last = step + 1 == plan.steps
@@ -145,11 +132,29 @@ def train(
     objective.load_state_dict(average)
 
 
-def _noise(what: str, plan: Plan, step: int, clean: Tensor, device: torch.device) -> Tensor:
-    """Noise of the whole batch, so that it does not depend on how many processes share it."""
-    shape = (clean.movedim(-1, 1) if clean.dtype == torch.uint8 else clean).shape[1:]
-    generator = torch.Generator(device).manual_seed(seed_of(what, plan.seed, step))
-    return torch.randn((plan.batch, *shape), generator=generator, device=device)
+def _accelerator(plan: Plan, machine: Machine) -> Any:
+    if machine.device != "cpu" and os.environ.get("WORLD_SIZE", "1") != "1":
+        msg = (
+            "several processes train on a CPU only: start one for the GPU, without torchrun, or set "
+            "ACCELERATE_USE_CPU=1 for a training on the CPU"
+        )
+        raise InputError(msg)
+    accelerator = accelerate_package().Accelerator(cpu=machine.device == "cpu")
+    if plan.batch % accelerator.num_processes:
+        msg = f"a batch of {plan.batch} does not divide among {accelerator.num_processes} processes"
+        raise InputError(msg)
+    return accelerator
+
+
+def _noises(plan: Plan, step: int, batch: Batch, mine: slice, device: torch.device) -> dict[str, Tensor]:
+    """This process's part of the noise of the whole batch, which so does not depend on how many processes share it."""
+    found = {}
+    for what, clean in (("video", batch.video), ("audio", batch.audio)):
+        if clean is not None:
+            shape = (clean.movedim(-1, 1) if clean.dtype == torch.uint8 else clean).shape[1:]
+            generator = torch.Generator(device).manual_seed(seed_of(what, plan.seed, step))
+            found[what] = torch.randn((plan.batch, *shape), generator=generator, device=device)[mine]
+    return found
 
 
 def _reported(
@@ -177,4 +182,6 @@ def _reported(
         msg = f"the loss before step {step} is {bad[0]}: try a lower learning rate than {plan.learning_rate:g}"
         raise InputError(msg)
     video_loss, audio_loss = means
-    return Progress(step, video_loss, audio_loss, before.seconds + seconds, digest)
+    # the same in all processes: one that stopped earlier than the others would let them wait for ever
+    taken = float(accelerator.reduce(torch.tensor(seconds, dtype=torch.float64), reduction="mean"))
+    return Progress(step, video_loss, audio_loss, before.seconds + taken, digest)

@@ -173,7 +173,7 @@ def runs(tmp_path_factory):
 def everything(place):
     """All that is read of a run by the verbs that read one."""
     folder, other = RunFolder(place), RunFolder(place.with_name("two"))
-    folder.run(), folder.subsets(), folder.samples(), folder.values(), folder.scored_with()
+    folder.run(), folder.subsets(), folder.samples(), folder.values(), folder.evaluation().asked
     for feature in ("lpips-alex", "onsets", "i3d-k400"):
         folder.rows(protocol_of(feature)), folder.row_hashes(protocol_of(feature))
         list(folder.stream_rows(protocol_of(feature)))

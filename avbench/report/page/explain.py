@@ -116,7 +116,7 @@ def explained(asked: Sequence[str], scored: Collection[str] | None = None, *, fl
 def curves(folder: RunFolder, asked: Explained) -> dict[Key, dict[str, list[float]]]:
     """Clip → metric → its number for each frame or step, for the curves that are asked for."""
     found: dict[Key, dict[str, list[float]]] = {}
-    against = folder.scored_with().get("against")
+    against = folder.evaluation().asked.get("against")
     for metric, (feature, column) in asked.curves.items():
         rows = current_rows(folder, feature, RunFolder(Path(against)) if against else None, names=(column,))
         for key, row in rows.items():

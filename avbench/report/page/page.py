@@ -100,7 +100,7 @@ def render(
         "scores": _records(frame),
         "differences": _differences(differences),
         "pairs": [{"run": run, "against": against} for run, against in pairs],
-        "protocols": {digest: one for folder in folders for digest, one in folder.score_protocols().items()},
+        "protocols": {digest: one for folder in folders for digest, one in folder.evaluation().protocols.items()},
         "origins": [_origin(folder) for folder in folders],
     }
     return template("page.html").render(
@@ -405,7 +405,7 @@ def _commands(folder: RunFolder, run: Run) -> dict[str, str]:
     out = ["--out", str(folder.path.parent)]
     if run.shard is not None:  # whose folder is OUT/shards/i-of-n/NAME
         out = ["--out", str(folder.path.absolute().parents[2]), "--shard", run.shard]
-    beside = {name: [f"--{name}", path] for name, path in folder.given_with().items()}
+    beside = {name: [f"--{name}", path] for name, path in folder.evaluation().given.items()}
     scored = [word for words in beside.values() for word in words]
     return {
         "sample": shared_command(["avbench", "sample", run.model, *given, *asked, *seeds, *out]),

@@ -61,6 +61,7 @@ from avbench.core import (
 from avbench.storage import reading
 from avbench.storage.object_storage import address_in, require_no_address
 from avbench.storage.reading import file_sha256, read_json, read_lines, stream_lines
+from avbench.storage.runs.evaluation import Evaluation
 from avbench.storage.runs.row_lines import RowLine, digest_of_rows, row_of, row_to_json, stored_rows
 from avbench.storage.sharing import without_folders
 from avbench.storage.writing import (
@@ -104,22 +105,6 @@ class _SubsetFile:
     clip_spec: Mapping[str, Any] | None
     card: Mapping[str, Any] = field(default_factory=dict)
     cut_from: str | None = None
-
-
-@dataclass(frozen=True)
-class _ScoresFile:
-    """scores.json."""
-
-    scores: tuple[Score, ...]
-    protocols: Mapping[str, Mapping[str, Any]]
-    clips: str
-    """Digest of the run's clips when they were scored."""
-    files: Mapping[str, str]
-    """sha256 of each file that was written with the scores."""
-    asked: Mapping[str, str] = field(default_factory=dict)
-    given: Mapping[str, str] = field(default_factory=dict)
-    rows: Mapping[str, str] = field(default_factory=dict)
-    """Folder of a feature → digest of the rows that the scores were computed from."""
 
 
 def _of_scripts(jobs: Path) -> bool:
@@ -486,13 +471,33 @@ class RunFolder:
         plain["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in parts.items()}
         write_sealed(self.path / "scores.json", plain)
 
-    def scores(self) -> list[Score]:
-        """Read the scores. Raises InputError if the run was not evaluated yet."""
-        return [*self._scores().scores]
+    def evaluation(self) -> Evaluation:
+        """Read scores.json. Raises InputError if the run was not evaluated yet."""
+        path = self.path / "scores.json"
+        if not path.exists():
+            measured = next(self.path.glob("features/*/rows.jsonl"), None)
+            first = "" if measured else f"`avbench measure {self.typed}` and "
+            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.typed}` first"
+            raise InputError(msg)
+        plain = read_sealed(path, f"run `avbench evaluate {self.typed}` again")
+        found = reading.shaped_plain(plain, Evaluation, str(path))
+        if not found.scores:
+            msg = f"{path} holds no score: run `avbench evaluate {self.typed}` again"
+            raise InputError(msg)
+        subsets = self.run().subsets
+        for where, count in Counter(score.where for score in found.scores).items():
+            if count > 1 or where[0] not in subsets:
+                wrong = "is scored twice" if count > 1 else "is scored, but the run has no such subset"
+                msg = f"{path}: {where[1]} on {where[0]} {wrong}"
+                raise InputError(msg)
+        if unknown := [score.metric for score in found.scores if score.protocol not in found.protocols]:
+            msg = f"{path} lacks the protocol of {unknown[0]}"
+            raise InputError(msg)
+        return replace(found, given={**found.asked, **found.given})
 
-    def score_protocols(self) -> dict[str, Mapping[str, Any]]:
-        """Read the protocols of the scores, by the digests in `Score.protocol`. Raises the same error as `scores`."""
-        return {**self._scores().protocols}
+    def scores(self) -> list[Score]:
+        """The scores of the evaluation. Raises the same error as `evaluation`."""
+        return [*self.evaluation().scores]
 
     def require_one_evaluation(self, name: str) -> None:
         """Check that the file `name`, which was written with the scores, still belongs to them.
@@ -506,12 +511,12 @@ class RunFolder:
             raise InputError(msg)
         if not scored.exists():
             return
-        found = self._scores()
+        found = self.evaluation()
         if found.clips != self._clips_digest():
             msg = (
                 f"{self.path} was evaluated before some of its clips were made, or made again, so its scores do not "
                 f"belong to its clips: run `avbench measure {self.typed}` and `avbench evaluate {self.typed}`, each "
-                f"with --metric {self.scored_metrics()}"
+                f"with --metric {found.metrics}"
             )
             raise InputError(msg)
         if found.files.get(name) != file_sha256(path):
@@ -534,61 +539,21 @@ class RunFolder:
         """
         if not (self.path / "scores.json").exists():
             return
-        scores, protocols, recorded = self.scores(), self.score_protocols(), self.scored_rows()
+        found = self.evaluation()
         # an earlier avbench recorded no rows, so of its scores only those without a clip show that there were none
-        counted = [protocols[one.protocol] for one in scores if one.n]
-        known = {folder_name(one) for protocol in counted for one in features_in(protocol)} - recorded.keys()
-        for name, sha256 in self.digests_of_rows(protocols.values()).items():
-            if name not in known and sha256 != recorded.get(name):
+        counted = [found.protocols[one.protocol] for one in found.scores if one.n]
+        known = {folder_name(one) for protocol in counted for one in features_in(protocol)} - found.rows.keys()
+        for name, sha256 in self.digests_of_rows(found.protocols.values()).items():
+            if name not in known and sha256 != found.rows.get(name):
                 msg = (
                     f"{self.path} was evaluated from other rows of {name} than it has now, because clips were measured "
-                    f"later, or rows were lost: run `avbench evaluate {self.typed} --metric {self.scored_metrics()}`"
+                    f"later, or rows were lost: run `avbench evaluate {self.typed} --metric {found.metrics}`"
                 )
                 raise InputError(msg)
-
-    def scored_metrics(self) -> str:
-        """The names of the metrics that the run was scored by, as ``--metric`` takes them."""
-        return ",".join(dict.fromkeys(one.metric for one in self.scores()))
 
     def _clips_digest(self) -> str:
         """Digest of the run's clips: their keys and hashes."""
         return digest([[*key, one.sha256] for key, one in sorted(self.samples().items()) if one.sha256])
-
-    def scored_with(self) -> dict[str, str]:
-        """Return the paths of the reference and the other run that the scores were computed against, if any."""
-        return {**self._scores().asked}
-
-    def given_with(self) -> dict[str, str]:
-        """Return the same paths as the user gave them, valid in the folder where the command ran."""
-        found = self._scores()
-        return {**found.asked, **found.given}
-
-    def scored_rows(self) -> dict[str, str]:
-        """Return for the folder of each feature the digest of the rows that the scores were computed from."""
-        return {**self._scores().rows}
-
-    def _scores(self) -> _ScoresFile:
-        path = self.path / "scores.json"
-        if not path.exists():
-            measured = next(self.path.glob("features/*/rows.jsonl"), None)
-            first = "" if measured else f"`avbench measure {self.typed}` and "
-            msg = f"{self.path} has no scores.json: run {first}`avbench evaluate {self.typed}` first"
-            raise InputError(msg)
-        plain = read_sealed(path, f"run `avbench evaluate {self.typed}` again")
-        found = reading.shaped_plain(plain, _ScoresFile, str(path))
-        if not found.scores:
-            msg = f"{path} holds no score: run `avbench evaluate {self.typed}` again"
-            raise InputError(msg)
-        subsets = self.run().subsets
-        for where, count in Counter(score.where for score in found.scores).items():
-            if count > 1 or where[0] not in subsets:
-                wrong = "is scored twice" if count > 1 else "is scored, but the run has no such subset"
-                msg = f"{path}: {where[1]} on {where[0]} {wrong}"
-                raise InputError(msg)
-        if unknown := [score.metric for score in found.scores if score.protocol not in found.protocols]:
-            msg = f"{path} lacks the protocol of {unknown[0]}"
-            raise InputError(msg)
-        return found
 
     def shared(self, name: str) -> bytes:
         """Return the content of a file of this folder for other people: without local paths, except those in protocols.

@@ -164,6 +164,6 @@ def _stage(
 def _of_earlier_metrics(folder: RunFolder) -> str:
     """The option that names the metrics of an earlier evaluation; empty if there is none that can be read."""
     try:
-        return f" --metric {folder.scored_metrics()}"
+        return f" --metric {folder.evaluation().metrics}"
     except InputError:
         return ""

@@ -76,14 +76,14 @@ class RunView(RunFolder):
             values: as of `values`.
             reference: the folder of the reference that they were computed with; None for the shipped one.
         """
-        view, found = copy.copy(self), self._scores()
+        view, found = copy.copy(self), self.evaluation()
         asked = {name: path for name, path in found.asked.items() if name != "reference"}
         given = {name: path for name, path in found.given.items() if name != "reference"}
         if reference is not None:
             asked["reference"], given["reference"] = str(reference.absolute()), str(reference)
         anew = dataclasses.replace(found, scores=tuple(scores), protocols=dict(protocols), asked=asked, given=given)
         checked = {f"one evaluation: {VALUES_FILE}": True}
-        view._known = {**self._known, "_scores": anew, "values": values, **checked}
+        view._known = {**self._known, "evaluation": anew, "values": values, **checked}
         view.scores_are_stored = False
         return view
 
@@ -97,7 +97,7 @@ class RunView(RunFolder):
     run = _remembered(RunFolder.run)
     subsets = _remembered(RunFolder.subsets)
     samples = _remembered(RunFolder.samples)
-    _scores = _remembered(RunFolder._scores)
+    evaluation = _remembered(RunFolder.evaluation)
     values = _remembered(RunFolder.values)
     require_rows_as_scored = _remembered(RunFolder.require_rows_as_scored)
     start = _forgetting(RunFolder.start)
