@@ -141,6 +141,7 @@ def test_folders_without_a_common_name_are_said_once(tmp_path):
         "the first folder has no name in common with another, for example deep/c1 and c1, so its clips have no "
         "partners; a name is a clip's path below its folder, without suffix"
     ]
+    assert (found.scores["n"] + found.scores["unmeasured"]).tolist() == [2, 2], "the other's clips are no gap"
     notes = api.score([*folders, clips(tmp_path / "c", "c1")], out=tmp_path / "more", **asked).notes
     assert "no name in common with another, for example deep/c1 and c1, " in notes[0], "the first has none with any"
     found = api.score([*folders[::-1], tmp_path / "c"], out=tmp_path / "other", **asked)
@@ -375,7 +376,24 @@ def test_runs_of_one_name_are_told_apart_by_the_folders_above_them(tmp_path, mon
     assert [one.name for one in api.compare([".", "../a"]).runs] == ["b", "a"]
 
 
+def test_a_folder_is_scored_alone_after_it_was_scored_beside_others(tmp_path):
+    """Names of the other folder were prompts of this run, of which it has no clip. It was "a run cannot shrink"."""
+    a, b = clips(tmp_path / "a", "c1", "c2"), clips(tmp_path / "b", "c1", "d1")
+    asked = {"metrics": ["motion_amount"], "workers": 0, "out": tmp_path / "out"}
+    beside = api.score([a, b], **asked)
+    alone = api.score(a, **asked).scores.iloc[0]
+    assert (alone["n"], alone["unmeasured"], alone["value"]) == (2, 0, beside.scores["value"].iloc[0])
+    with pytest.raises(InputError, match="holds more prompts than were asked for, such as c2"):
+        (b / "d1.mkv").unlink()
+        api.score([b], **asked)
+
+
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
+    few = evaluated(made_run(tmp_path / "few", names=["toy-control"], count=12), "onset_rate", "lpips_consecutive")
+    shown, of_few = api.compare(few.path), {}
+    shown.scores.loc[shown.scores["metric"] == "onset_rate", "too_few"] = "n = 12: too few"  # as of a distance
+    shown.log(SimpleNamespace(log=of_few.update))
+    assert [*of_few] == ["few/toy-control/lpips_consecutive"] and shown.table["onset_rate"].isna().all()
     run = evaluated(made_run(tmp_path / "a", names=["toy-control"]), "onset_rate", "fvd")
     values = {score.metric: score.value for score in run.scores()}
     found, got = api.compare(run.path), {}
@@ -587,7 +605,7 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
         for number, frame in enumerate(noise(ord(clip)).frames[:6]):
             cv2.imwrite(str(tmp_path / "model" / clip / f"{number:03}.png"), frame)
     asked = {"metrics": ["motion_amount"], "out": tmp_path / "out", "workers": 0}
-    lacking = r"no clip in it; .* has no frame rate; --fps of `score` or `reference build` gives one"
+    lacking = r"no clip in it; .* has no frame rate; fps \(--fps\) of `score` or `reference build` gives one"
     with pytest.raises(InputError, match=lacking):
         api.score(tmp_path / "model", **asked)
     found = api.score(tmp_path / "model", fps=8, **asked)

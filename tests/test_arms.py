@@ -21,6 +21,7 @@ from avbench.comparison.differences import TO_TARGET
 from avbench.comparison.power import planned_arms
 from avbench.core import InputError, Row, Sample
 from avbench.features.protocols import protocol_of
+from avbench.report.arm_tables import value_tables
 from avbench.statistics.trainings import arm_difference
 from avbench.storage.runs.folder import RunFolder
 
@@ -471,3 +472,19 @@ def test_a_table_for_a_paper_tests_distances_as_well(place):
     words = ("--metric", "motion_amount_distance", "--caption", "short", "--format", "md")
     text = run_avbench("compare", place / "a-0", place / "b-0", *words).stdout
     assert "| a-0 | **" in text and "bold: in a column where a model is shown to be worse than another" in text
+
+
+def test_a_mean_of_a_part_of_the_clips_has_a_note(found):
+    """By hand: each of the three trainings has 12 of the 24 clips that it was asked for. The mean had no mark."""
+    (table,) = value_tables(found.scores)
+    part = "rests on 36 clips of all trainings; 36 could not be measured"
+    assert part in table.notes
+    assert all(cell.short.endswith(f"[{table.notes.index(part) + 1}]") for cell in dict(table.rows)["onset_rate ≈ 1/s"])
+
+
+def test_a_metric_that_one_arm_lacks_keeps_its_sign(tmp_path, place):
+    pair = [training(tmp_path / f"a-{one}", seed=one, count=0, metrics=["onset_rate"]) for one in (0, 1)]
+    empty = Arm("a", tuple(pair))
+    arms = [empty, Arm("b", (RunFolder(place / "b-0"), RunFolder(place / "b-1")))]
+    (row,) = arm_differences(arms, metrics=["onset_rate"]).differences.itertuples()
+    assert (row.kind, np.isnan(row.difference)) == (TO_TARGET, True)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import sys
 import tomllib
@@ -266,7 +267,10 @@ def test_names_of_models(tmp_path, monkeypatch):
     assert split_name("ours=clips:out/a") == ("ours", "clips:out/a")
     assert split_name("a=b") == (None, "a=b")
     assert split_name("cafe\u0301=b") == ("café", "b") and split_name("हिन्दी=b") == ("हिन्दी", "b")
-    assert split_name("./模型=b") == (None, "./模型=b") and split_name("模型 1=b") == (None, "模型 1=b")
+    assert split_name("./模型=b") == (None, "./模型=b")
+    for word in ("模型 1=b", "b%=runs/b-*", ".b=b", "=b"):  # `compare 'b%=b-*'` advised 'NAME=b%=b-*', which has no run
+        with pytest.raises(InputError, match=re.escape(f"{word} is no path here, and in NAME=… the name")):
+            split_name(word)
     with pytest.raises(InputError, match="at most 120 bytes"):
         split_name(f"{'模' * 41}=b")
     assert split_name("cmd:make.py --x=1") == (None, "cmd:make.py --x=1")

@@ -407,7 +407,7 @@ def test_a_subset_that_its_folder_holds_is_not_written_over(clips, table, tmp_pa
         choice.save(clips[0], ambient, written, out)
     assert str(refused.value) == (
         f"{out} holds another prompts.jsonl than would be written: 1 prompt changed there: drift-3 (video_caption). "
-        "Give another out (--out), or --replace to write over what is there"
+        "Give another out (--out), or replace=True (--replace) to write over what is there"
     )
     with pytest.raises(InputError, match=r"only there: .*drift-3.* other fields of the card: .*rule, thresholds"):
         choice.save(clips[0], struck, written, out)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
-from made_runs import SUBSETS, evaluated, made_run, unsealed, values_of
+from made_runs import METRICS, SUBSETS, evaluated, made_run, unsealed, values_of
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 from test_arms import training
@@ -22,6 +22,7 @@ from avbench.comparison.differences import (
     _out_of_reach,
     against_margin,
     better,
+    by_pair,
     common_target,
     differences,
     freedom,
@@ -46,6 +47,7 @@ from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.report import paper
 from avbench.report.comparison_tables import difference_tables, power_legend
+from avbench.report.page import forest
 from avbench.report.tables import subset_tables
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
@@ -265,7 +267,7 @@ def test_the_answer_has_the_question_of_a_plan_over_several_subsets(runs):
     questions = [{"name": "q", "subset": subset, "metric": metric} for subset, metric in asked]
     said = verdict(scores_frame(both), differences(both, plan=plan.from_plain({"question": questions})))
     assert said[0].startswith(
-        "good is better than worse in 1 of 1 comparison (48 prompts): lpips consecutive (on macro, "
+        "good is better than worse in 1 of 1 comparison (48 prompts): lpips consecutive (over all subsets, "
     )
     assert said[1].startswith("4 comparisons are exploratory") and len(said) == 3
     assert said[2] == "1 comparison could not be made: distances have no pool (1)."
@@ -513,7 +515,7 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
         (
             {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
             "--allow reference",
-            "the reference (HASH against HASH); `--reference PLACE` computes both with one reference",
+            "the reference (HASH against HASH); reference (--reference) PLACE computes both with one reference",
         ),
         (
             {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
@@ -557,7 +559,7 @@ def test_other_files_are_named_in_words_with_short_hashes(tmp_path, fields, allo
     for short in (12 * "b", 12 * "a"):
         words = words.replace("HASH", short, 1)
     assert words in str(refused.value) and 13 * "a" not in str(refused.value)
-    assert f"({allowed} compares" in str(refused.value)
+    assert f"({allowed}, in Python allow=" in str(refused.value)
     (folders[0].path / "clips").rmdir()
     with pytest.raises(InputError) as refused:
         scores_frame(folders)
@@ -1042,3 +1044,43 @@ def test_micro_counts_every_clip_alike(tmp_path):
     found = table(*folders).xs("lpips_consecutive", level="metric").droplevel("run")["difference"]
     assert found["macro"] == pytest.approx(found[[*SUBSETS]].mean())
     assert found["micro"] == pytest.approx(np.average(found[[*SUBSETS]], weights=[12, 24]))
+
+
+def of_prompts(monkeypatch, *ranges):
+    """Have made runs hold these prompts of their two subsets."""
+    limited = zip(SUBSETS.items(), ranges, strict=True)
+    made = {name: dataclasses.replace(one, prompts=one.prompts[begin:end]) for (name, one), (begin, end) in limited}
+    monkeypatch.setattr("made_runs.SUBSETS", made)
+
+
+@pytest.mark.parametrize(
+    "ranges, counted",
+    [(((0, 4), (4, 8)), "8 prompts, 2 comparisons"), (((0, 8), (8, 16)), "8 prompts, 4 comparisons, corrected for 6")],
+)
+def test_what_only_all_subsets_together_can_compare_is_in_the_answer(tmp_path, monkeypatch, ranges, counted):
+    """By hand: 4 prompts of each subset are too few, and 8 of both are not. It was "Nothing could be compared"."""
+    of_prompts(monkeypatch, *ranges)
+    both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
+    answer = f"No difference shown between one and other ({counted})."
+    assert verdict(scores_frame(both), differences(both))[0] == answer
+
+
+@pytest.mark.parametrize("of_one", [("onset_rate",), METRICS])
+def test_a_metric_that_should_match_has_its_sign_also_where_only_one_run_has_it(tmp_path, of_one):
+    """One that was not scored by it (a plan asks), and one without a clip of it: the table's head had no ≈."""
+    whole = evaluated(made_run(tmp_path / "whole"))
+    other = evaluated(made_run(tmp_path / "other", seed=1, count=0), *of_one)
+    questions = [{"name": name, "subset": "toy-control", "metric": name} for name in METRICS]
+    found = differences([whole, other], plan=plan.from_plain({"question": questions}))
+    found = found[found["subset"] == "toy-control"]
+    assert found["missing"].notna().all()
+    (table,) = difference_tables(found)
+    assert {head for head, _ in table.rows} == {"lpips_consecutive ≈ LPIPS", "onset_rate ≈ 1/s"}
+
+
+def test_the_forest_plot_says_what_all_subsets_together_alone_can_compare(tmp_path, monkeypatch):
+    of_prompts(monkeypatch, (0, 4), (4, 8))
+    both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
+    (rows,) = by_pair(differences(both)).values()
+    drawn = forest.forest(rows, scores_frame(both), {"one": "#000", "other": "#fff"})
+    assert "over all: open, p 0." in drawn and "compared on" not in drawn

@@ -281,7 +281,7 @@ def test_a_lora_on_its_base(built, lora):
         ("wan2.1", {"lora": [{"path": "my/style"}]}, "-M lora=my/style is no path here, and the hub"),
         ("wan2.1", {"lora": "note.txt"}, "-M lora: note.txt is no model: it is a file .txt"),
         ("wan2.1/transformer", {"base": "wan"}, "-M base=wan is neither a path nor"),
-        ("wan2.1/transformer", {"base": "."}, "-M base=. is no pipeline: it has no model_index.json"),
+        ("wan2.1/transformer", {"base": "."}, "-M base=. is no pipeline: it has no model_index.json; name the folder"),
         ("wan-i2v", {"images": "nowhere"}, "-M images=nowhere: there is no such folder"),
     ],
 )
@@ -293,6 +293,12 @@ def test_a_file_that_a_setting_names_is_reported_as_that_setting(built, tmp_path
     (tmp_path / "note.txt").touch()
     with pytest.raises(InputError, match=re.escape(said)):
         generators.build(str(model), settings)
+
+
+def test_a_text_encoder_given_as_base_leads_to_its_pipeline(built):
+    pipeline = built("wan2.1")
+    with pytest.raises(InputError, match=re.escape(f"model_index.json; it is a part of the one in {pipeline}")):
+        generators.build(str(pipeline / "transformer"), {"base": str(pipeline / "text_encoder")})
 
 
 def test_a_lora_of_another_model_is_refused(built, lora):

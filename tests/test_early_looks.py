@@ -1,5 +1,6 @@
 """While a run is measured, a preliminary verdict is said now and then: of what is on disk, and never as settled."""
 
+import dataclasses
 import itertools
 
 import pytest
@@ -61,8 +62,12 @@ def test_a_prompt_whose_clip_has_no_value_is_not_done(tmp_path):
     assert len(MeasuredSoFar(folder.path, [LOUDNESS]).prompts) == 23
 
 
-def test_runs_of_one_name_are_not_looked_at(tmp_path):
+def test_runs_of_one_name_are_told_apart_and_parts_of_one_run_are_not_looked_at(tmp_path, monkeypatch):
     runs = [made_run(tmp_path / place / "a", seed=number, **CONTROL) for number, place in enumerate("xy")]
+    (sentence,) = early_looks.early_looks(runs)
+    assert sentence.startswith("Preliminary, after 24 of 24 prompts: no difference between x-a and y-a")
+    part = dataclasses.replace(runs[1].run(), shard="2/2")
+    monkeypatch.setattr(runs[1], "run", lambda: part)
     assert [*early_looks.early_looks(runs)] == []
 
 

@@ -87,7 +87,7 @@ def test_what_cannot_be_explained_is_refused_with_the_choices(name, scored, mess
 
 def test_the_command_refuses_before_anything_is_measured(tmp_path):
     done = run_avbench("score", tmp_path / "nowhere", "--explain", "loudness", code=None)
-    assert done.exit_code == 2 and "--explain: metric 'loudness' has no explanation" in done.output
+    assert done.exit_code == 2 and "explain (--explain): metric 'loudness' has no explanation" in done.output
 
 
 def test_the_command_refuses_a_metric_that_it_will_not_score(tmp_path):

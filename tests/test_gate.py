@@ -154,7 +154,8 @@ def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
     (tmp_path / "plan.toml").write_text(PLAN)
     refused = check(tmp_path, after)
     assert refused.exit_code == 2 and "of after and of baseline.zip were made under different" in refused.stderr
-    assert "'tinyteam 0.2' against 'tinyteam 0.1' (--allow package compares them all the same" in refused.stderr
+    said = "'tinyteam 0.2' against 'tinyteam 0.1' (--allow package, in Python allow=['package'], compares them"
+    assert said in refused.stderr
     allowed = check(tmp_path, after, "--allow", "package")
     assert allowed.exit_code == 0 and "clips; made differently: package 'tinyteam 0.2' against" in allowed.stdout
     assert "'tinyteam 0.1'; no clip's value changed" in allowed.stdout
@@ -697,7 +698,7 @@ def test_a_folder_that_lost_a_clip_fails_by_its_name_if_both_have_one_prompts_fi
         gate.update(run_of("before", **given), tmp_path / f"{len(given)}.zip", "first")
     failed = [one for one in gate.check(run_of("after", **prompts), tmp_path / "1.zip", known) if one.failed]
     assert len(failed) == 1 and "1 of 7 clips could not be made, for example asked/c6: " in failed[0].message
-    with pytest.raises(InputError, match="of folders of clips `avbench score` with the same --prompts"):
+    with pytest.raises(InputError, match="of folders of clips `avbench score` with the same prompts"):
         gate.check(run_of("after"), tmp_path / "0.zip", known)
 
 
@@ -767,7 +768,18 @@ def test_what_cannot_be_compared_is_exit_code_two(tmp_path, baseline):
     assert "nothing is gated; the baseline has: lpips_consecutive" in exits_with(other)
     (tmp_path / "plan.toml").write_text(PLAN)
     baseline.write_bytes(b"not a zip")
-    assert "is no baseline" in exits_with(other)
+    said = exits_with(other)
+    assert said.count(str(baseline)) == 1 and "no zip file" in said and "; a baseline is a file that" in said
+
+
+def test_results_of_an_earlier_check_do_not_stay_where_none_can_be_made(tmp_path, baseline):
+    """A CI system would show them. A file that is no such result stays as it is."""
+    junit, run = tmp_path / "junit.xml", evaluated(made_run(tmp_path / "again", seed=1))
+    check(tmp_path, run, "--junit", junit)
+    assert junit.exists()
+    baseline.write_bytes(b"not a zip")
+    assert check(tmp_path, run, "--junit", junit).exit_code == 2 and not junit.exists()
+    assert check(tmp_path, run, "--junit", baseline).exit_code == 2 and baseline.read_bytes() == b"not a zip"
 
 
 def rewritten(baseline, changes):

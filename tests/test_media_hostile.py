@@ -234,8 +234,16 @@ def test_sound_of_one_sample_a_second_does_not_become_gigabytes_where_it_is_resa
     for name, seconds in (("long", 100_000), ("short", 100)):
         make_folder(tmp_path / name, ["0.png", "1.png"])
         make_wav(tmp_path / name / "audio.wav", np.zeros((1, seconds), np.int16), 1)
-    assert "MiB of memory for its sound; at most 195.4 MiB are allowed" in refusal(tmp_path / "long", fps=Fraction(8))
+    assert "MiB of memory for its sound; at most 195.3 MiB are allowed" in refusal(tmp_path / "long", fps=Fraction(8))
     assert read_clip(tmp_path / "short", fps=Fraction(8)).audio.samples == 100
+
+
+def test_a_size_just_above_its_limit_is_another_number_in_words() -> None:
+    """195.41 MiB are more than 195.36: to one decimal both were 195.4."""
+    limit = round(195.36 * 2**20)
+    with pytest.raises(MediaError, match=r"would take 195\.5 MiB of memory for its sound; at most 195\.3 MiB"):
+        Budget(Path("a.wav"), 8 * limit, 100).check_sound(round(195.41 * 2**18), 1, 16000)
+    Budget(Path("a.wav"), 8 * limit, 100).check_sound(limit // 4, 1, 16000)
 
 
 def test_the_budget_can_be_changed_and_names_itself(tmp_path: Path, monkeypatch) -> None:

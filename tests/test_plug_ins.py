@@ -793,7 +793,9 @@ ROWS = Metric("rows", "many", "value", Direction.BAND, "", "?", usual=False)
     run_avbench("score", clips(tmp_path / "a"), *asked, "--workers", 0, "--out", tmp_path / "out", code=1)
     scores = {score.metric: score for score in RunFolder(tmp_path / "out" / "a").scores()}
     assert scores["loudness"].value is not None
-    assert scores["both"].missing == "both of its features have a column 'loudness' (2 of 2 clips)"
+    assert scores["both"].missing == (
+        "levels and loud of the package twins 1.5 both have a column 'loudness' (2 of 2 clips)"
+    )
     returned = "InputError: it returned 2 rows for 1 clip of a prompt"
     assert scores["rows"].missing == f"failed in the package twins 1.5: {returned} (2 of 2 clips)"
 
@@ -852,6 +854,10 @@ def test_scores_of_a_package_that_is_not_installed_stay_as_they_were(tmp_path, s
         (row,) = json.loads(run_avbench("compare", folder.path, "--format", "json").stdout)
         assert row["metric"] == "onset_rate"
         run_avbench("report", folder.path, "--out", tmp_path / "page")
+        (tmp_path / "plan.toml").write_text("[margin]\nlevel = 1\n")
+        for words in (("--metric", "level"), ("--plan", tmp_path / "plan.toml")):
+            said = run_avbench("compare", folder.path, *words, code=2).stderr
+            assert "metric 'level' is unknown" in said and "of another package, install that first" in said
     after = {one.metric: one for one in folder.scores()}
     assert [after.pop("apart"), after.pop("level")] == before and [*after] == ["onset_rate"]
     assert {one.protocol: folder.evaluation().protocols[one.protocol] for one in before} == protocols

@@ -242,6 +242,8 @@ def test_a_parquet_file_that_is_damaged_or_too_large_is_a_sentence(tmp_path, mon
     monkeypatch.setenv("AVBENCH_FILE_MEMORY", "10000000")
     with pytest.raises(InputError, match=r"would take 38.4 MB of memory; at most 10.0 MB"):
         reading.read_parquet(path, KINDS)
+    with pytest.raises(InputError, match="would take 1,073,741,825 bytes of memory; at most 1,073,741,824 are"):
+        files.require_memory(path, 2**30 + 1, 2**30)
 
 
 def test_tensors_have_their_place_in_the_file(tmp_path):

@@ -372,7 +372,15 @@ def test_a_table_for_a_paper_that_fits_in_no_font_says_so(frame):
 
 
 def test_latex_knows_every_letter_and_joins_no_hyphens():
-    assert escaped_for_latex("a--b---c_%éð模") == r"a-{}-b-{}-{}-c\_\%éU+00F0U+6A21"
+    assert escaped_for_latex("a--b---c_%éð模") == r"a-{}-b-{}-{}-c\_\%é{U+00F0}{U+6A21}"
+
+
+def test_a_comment_names_the_letters_that_latex_has_as_numbers(frame):
+    """模A became U+6A21A without a word."""
+    named = frame.replace({"model": {"a": "模A"}})
+    for text in (paper.as_latex(papers(named)), set_as_latex(subset_tables(named), LEGEND)):
+        assert text.count("\n% U+6A21 stands for 模, which LaTeX's usual fonts lack\n") == 1 and "{U+6A21}A" in text
+    assert "stands for" not in paper.as_latex(papers(frame))
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def frames(rows, subset="s", run="b", against="a"):
     found = pd.DataFrame([(*row, None)[: len(COLUMNS)] for row in rows], columns=COLUMNS).assign(
         subset=subset, run=run, against=against, prompts=23, detectable=0.1, primary=True, verdict=None, dropped=0
     )
+    found["family"] = 0
     found["shown"] = (found["p_holm"] < 0.05) & found["too_few"].isna()
     scores = [
         {
@@ -65,6 +66,16 @@ SILENT = ("onset_rate", "band", TO_TARGET, NAN, "", NAN, NAN, NAN, None, "the cl
 ALONE = ("kvd", "lower", "distance", NAN, "", NAN, NAN, NAN, None, "s has no reference statistics to measure to")
 
 
+def test_what_is_shown_over_all_subsets_alone_is_in_the_answer():
+    """It was "No difference shown", beside a table in which one is."""
+    lower = ("fvd", "lower", "clips", -120.0, "", 0.01, 0.2, 30, None, None)
+    scores, found = together(*(frames([lower], subset=name) for name in ("s", "t")))
+    macro = frames([WON], subset="macro")[1]
+    answers = [verdict(scores, pd.concat([found, one])) for one in (macro, frames([lower], subset="macro")[1])]
+    assert answers[0][0].startswith("b is better than a in 1 of 3 comparisons (23 prompts): fvd (over all subsets, ")
+    assert answers[1][0] == "No difference shown between a and b (23 prompts, 2 comparisons)."
+
+
 def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_settle_it():
     assert verdict(*frames([FAR, OPEN, SILENT, ALONE])) == [
         "No difference shown between a and b (23 prompts, 2 comparisons).",
@@ -74,15 +85,15 @@ def test_nothing_shown_names_the_nearest_and_the_number_of_prompts_that_would_se
         "if the true one is as large as the one seen.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
         "There is no reference of real clips, so kvd has no value, and 2 metrics that should match real clips "
-        "can show a difference, but not which side is better: give one by --reference (`avbench reference for` "
-        "builds it from a data set).",
+        "can show a difference, but not which side is better: give one by reference (--reference; `avbench reference "
+        "for` builds it from a data set).",
     ]
 
 
 def test_nothing_is_said_of_differences_where_there_is_one_run():
     scores, found = frames([OPEN, ALONE])
     without = verdict(scores[scores["model"] == "a"], found[:0])[-1]
-    assert "kvd has no value: give one by --reference" in without and "difference" not in without
+    assert "kvd has no value: give one by reference" in without and "difference" not in without
 
 
 def test_what_is_shown_is_named_with_its_size_in_percent_and_its_certainty():
@@ -145,7 +156,7 @@ def test_what_only_real_clips_could_decide_is_said_also_where_no_metric_needs_th
         "real clips could tell.",
         "b differs from a in brightness (higher by 2 or 0.42 %, p 0.003), where neither more nor less is better.",
         "There is no reference value of event rate for all runs, so it can show a difference, but not which side is "
-        "better: give a reference by --reference (`avbench reference for` builds it from a data set).",
+        "better: give a reference by reference (--reference; `avbench reference for` builds it from a data set).",
     ]
 
 
@@ -256,8 +267,8 @@ def test_nothing_comparable_says_so_and_why():
     assert verdict(*frames([SILENT, ALONE])) == [
         "Nothing could be compared between a and b.",
         "2 metrics could not be compared: a has no sound (1), no reference (1).",
-        "There is no reference of real clips, so kvd has no value: give one by --reference (`avbench reference "
-        "for` builds it from a data set).",
+        "There is no reference of real clips, so kvd has no value: give one by reference (--reference; `avbench "
+        "reference for` builds it from a data set).",
     ]
     none = together(frames([SILENT]), frames([SILENT], run="c"))
     assert verdict(*none)[:2] == [NONE_MADE, "Nothing could be compared between a and b."]

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from command_line import run_avbench
 from file_server import COMMIT, serving
 
 from avbench.core import InputError, Protocol
+from avbench.generation.providers.diffusers.loading import local_folder
 from avbench.storage import weights
 from avbench.storage.weights import fetching
 from avbench.storage.weights.published import PUBLISHED, HubFiles, Published, WebFile
@@ -223,6 +225,17 @@ def test_no_hub_is_one_sentence_at_once(publish, monkeypatch, hub, nowhere, why,
     assert "local_files_only" not in sentence, "an argument of the hub's client, which users do not give"
     assert time.monotonic() - began < 20, "the hub's own client tries again for 25 s"
     assert capfd.readouterr() == ("", ""), "nor are its lines printed"
+
+
+@pytest.mark.parametrize("address", ["hub.example", "http://[::1", "https://", "ftp://hub", "http://hub:99999"])
+def test_a_wrong_address_of_the_hub_is_named(publish, monkeypatch, hub, address):
+    """Importing the hub's client fails with some of them, which was "not foreseen"."""
+    publish(hub)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    sentence = f"the environment variable HF_ENDPOINT is {address!r}; it must be the address of a hub"
+    assert sentence in refused()
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        local_folder("tiny/net", None)
 
 
 def test_without_a_network_the_cache_of_the_hub_is_enough(publish, monkeypatch, hub, nowhere, tmp_path):

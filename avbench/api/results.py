@@ -65,10 +65,14 @@ class Comparison:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The values alone, one row per subset and model, one column per metric."""
-        return self.scores.pivot_table(
+        """The values alone, one row per subset and model, one column per metric; NaN where clips are too few."""
+        return self._with_clips_enough().pivot_table(
             index=["subset", "model"], columns="metric", values="value", sort=False, dropna=False
         )
+
+    def _with_clips_enough(self) -> pd.DataFrame:
+        """The scores, without values that rest on too few clips, which tables do not show either."""
+        return self.scores.assign(value=self.scores["value"].where(self.scores["too_few"].isna()))
 
     def show(self, *, all_metrics: bool = False) -> None:
         """Print the verdict and one table of scores, as the command line does; optionally with all metrics."""
@@ -122,7 +126,7 @@ class Comparison:
         return tuple(run.seen_from(self.working_folder) for run in self.runs)
 
     def log(self, run: Any, step: int | None = None) -> None:
-        """Log every value as ``model/subset/metric`` to a run of wandb, mlflow, or a tensorboard writer.
+        """Log every value of `table` as ``model/subset/metric`` to a run of wandb, mlflow, or a tensorboard writer.
 
         Args:
             run: what ``wandb.init()`` returns, the module ``mlflow``, or a ``SummaryWriter``.
@@ -131,7 +135,7 @@ class Comparison:
         Raises:
             InputError: it has neither `log`, `log_metrics` nor `add_scalar`.
         """
-        known: list[Any] = [*self.scores.dropna(subset="value").itertuples()]
+        known: list[Any] = [*self._with_clips_enough().dropna(subset="value").itertuples()]
         values = {f"{row.model}/{row.subset}/{row.metric}": float(row.value) for row in known}
         if hasattr(run, "add_scalar"):
             for name, value in values.items():

@@ -245,7 +245,7 @@ def evaluated(
         if not before and (view.path / "scores.json").exists():
             work.reporter.note(
                 f"{view.path}/scores.json cannot be read, so its other metrics and its reference are not kept; name "
-                "them by --metric and --reference"
+                "them by metrics (--metric) and reference (--reference)"
             )
         how = {"place": reference, "against": against, "given": given}
         found = evaluate(view, metrics, **how, note=lambda sentence: work.reporter.note(f"{view.path}: {sentence}"))

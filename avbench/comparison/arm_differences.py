@@ -51,7 +51,7 @@ COLUMNS = (
 FOLLOWING = ("detectable", "needed_trainings", "needed_prompts", "p_alike", "p_not_worse", "verdict", "better")
 SCORE_COLUMNS = (
     *("subset", "metric", "model", "value", "low", "high", "spread", "trainings", "prompts"),
-    *("reference", "direction", "unit", "missing", "too_few"),
+    *("reference", "direction", "unit", "missing", "too_few", "clips", "unmeasured"),
 )
 TRAINING_COLUMNS = ("subset", "metric", "arm", "training", "place", "value", "clips")
 
@@ -170,6 +170,8 @@ class _Read:
                 row |= {"spread": _spread(table), "reference": self.target(metric, where)}
                 row["too_few"] = self.too_few(metric, where)
                 row["prompts"] = table.shape[1] if metric.per_clip else None
+                row["clips"] = sum(side.scores[where].n for side in self.sides)
+                row["unmeasured"] = sum(side.scores[where].unmeasured for side in self.sides)
             yield row
 
     def training_rows(self, known: Mapping[str, Metric]) -> Iterator[dict[str, Any]]:
@@ -206,9 +208,10 @@ def _rows(
 
 
 def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[int] | None) -> dict[str, Any]:
-    kind = {"kind": kind_of(metric)}
     if missing := run.missing(where) or against.missing(where):
-        return kind | {"missing": missing}
+        scores = [side.scores[where] for side in (*run.sides, *against.sides)]
+        return {"kind": kind_of(metric, *scores), "missing": missing}
+    kind = {"kind": kind_of(metric)}
     if not metric.per_clip:
         samples = run.sides[0].folder.samples().values()
         prompts = {one.key.prompt for one in samples if one.path and one.key.subset == where[0]}

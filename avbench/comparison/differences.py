@@ -119,7 +119,8 @@ def differences(
         for where in asked:
             if where[0] not in POOLS and where not in both:
                 lacking = next(side.made.name for side in (run, against) if where not in side.scores)
-                row = {"kind": kind_of(known[where[1]]), "missing": f"{lacking} has no score of it"}
+                kind = kind_of(known[where[1]], *(side.scores.get(where) for side in (run, against)))
+                row = {"kind": kind, "missing": f"{lacking} has no score of it"}
                 rows.append({"subset": where[0], "metric": where[1], **names, **row})
         for name in dict.fromkeys(name for _, name in both):
             if pooled and known[name].per_clip:
@@ -147,12 +148,16 @@ def by_pair(frame: pd.DataFrame) -> dict[tuple[str, str], pd.DataFrame]:
 
 
 def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a whole table of differences that the answer counts: on subsets, and over several where a plan asks
-    for it.
+    """The rows of a whole table of differences that the answer counts: on subsets; and over several where a plan asks
+    for it, or where the metric is compared over all of them alone, or shows a difference there alone.
     """
-    pooled, primary = frame["subset"].isin(POOLS), frame["primary"].astype(bool)
-    planned = bool((could_be_made(frame) & ~primary).any())  # without a plan all that can be made are primary
-    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned)]
+    pooled, primary, able = frame["subset"].isin(POOLS), frame["primary"].astype(bool), could_be_made(frame)
+    planned = bool((able & ~primary).any())  # without a plan all that can be made are primary
+    of_metric = [frame[name] for name in ("run", "against", "metric")]
+    on_one = pd.DataFrame({"able": able & ~pooled, "shown": frame["shown"].astype(bool) & ~pooled})
+    on_one = on_one.groupby(of_metric).transform("any")
+    alone = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (~on_one["able"] | frame["shown"].astype(bool))
+    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & ~planned)]
 
 
 class Side:
@@ -214,7 +219,7 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | N
     scores = run.scores[where], against.scores[where]
     margin = {"margin": plan.margin(*where)}
     if missing := next((score.missing for score in scores if score.value is None), None):
-        return margin | {"kind": kind_of(metric), "missing": missing}
+        return margin | {"kind": kind_of(metric, *scores), "missing": missing}
     if not metric.per_clip:
         found = _of_distance(metric, run, against, against.subsets[where[0]], place)
         if "missing" in found:
@@ -231,8 +236,12 @@ def _too_few(prompts: int) -> str | None:
     return f"{counted(prompts, 'prompt')}: too few to show a difference, at least {paired.LEAST_PROMPTS} are needed"
 
 
-def kind_of(metric: Metric) -> str:
-    """What is compared: the clips' values, or a distance between distributions."""
+def kind_of(metric: Metric, *scores: Score | None) -> str:
+    """What is compared: the clips' values, their distance from the reference's if a score of ≈ has that, or a distance
+    between distributions.
+    """
+    if metric.direction is Direction.BAND and any(score and score.reference is not None for score in scores):
+        return TO_TARGET
     return "clips" if metric.per_clip else "distance"
 
 

@@ -19,7 +19,7 @@ from avbench.comparison.verdict import preliminary
 from avbench.core import InputError, Score
 from avbench.metrics.evaluate import evaluated_so_far, features_of
 from avbench.metrics.table import Metric, known_metrics
-from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.folder import RunFolder, named_apart
 
 LOOK_SECONDS = 300.0
 """The least time between two looks."""
@@ -82,16 +82,18 @@ def early_look(run: MeasuredSoFar, against: MeasuredSoFar) -> str | None:
 def early_looks(runs: Sequence[RunFolder]) -> Iterator[str]:
     """The preliminary verdicts on runs, each with the first, by all metrics whose features were measured of the first.
 
-    Nothing is said of two runs that cannot be compared.
+    Nothing is said of two runs that cannot be compared, nor of two parts (shards) of one run.
     """
     first, *others = runs
     there = {place.name.partition("@")[0] for place in first.feature_folders()}
     metrics = [one for one in known_metrics().values() if {*features_of([one])} <= there]
     seen = functools.cache(lambda: MeasuredSoFar(first.path, metrics))
     for run in others:
-        if run.name != first.name:
-            with suppress(InputError):
-                if sentence := early_look(MeasuredSoFar(run.path, metrics), seen()):
+        with suppress(InputError):
+            if run.name != first.name or not run.run().shard:
+                pair = MeasuredSoFar(run.path, metrics), seen()
+                named_apart(pair)
+                if sentence := early_look(*pair):
                     yield sentence
 
 

@@ -532,10 +532,7 @@ def _unpacked(baseline: Path, place: Path) -> Path:
     try:
         unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
     except InputError as error:
-        msg = (
-            f"{baseline} is no baseline ({error}): give another file; `avbench check RUN --baseline FILE --update "
-            "--reason …` makes one where no file is yet"
-        )
+        msg = f"{error}; a baseline is a file that `avbench check RUN --baseline FILE --update --reason …` makes"
         raise InputError(msg) from None
     if missing := [name for name in (*_WHOLE, HISTORY) if not (target / name).is_file()]:
         msg = f"{baseline} is no baseline: it has no {missing[0]}"

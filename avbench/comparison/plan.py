@@ -22,8 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, require_known
-from avbench.metrics.table import known_metrics
+from avbench.core import InputError
+from avbench.metrics.table import known_metrics, why_no_metric
 from avbench.storage.reading import naming, read_toml, shaped_plain
 
 
@@ -48,7 +48,9 @@ class Plan:
     def __post_init__(self) -> None:
         known = known_metrics()
         for name in (*(question.metric for question in self.questions), *(key.split("/")[-1] for key in self.margins)):
-            require_known("plan: metric", name, known, "`avbench list metrics`")
+            if name not in known:
+                msg = f"plan: {why_no_metric(name)}"
+                raise InputError(msg)
         for key, margin in self.margins.items():
             if not _number(margin) or margin < 0:
                 msg = f"plan: the margin of {key} is {margin!r}; it must be a number from 0, in the metric's unit"

@@ -6,6 +6,7 @@ stand beside clips that had that form: on those the rule does nothing. `over_mot
 little moves. Whether a difference is more than chance: differences.py.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,14 +41,14 @@ SAMPLING = (
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
 _REMEDIES = {
-    "the reference": "`--reference PLACE` computes both with one reference, `--reference shipped` with avbench's own",
+    "the reference": "reference (--reference) PLACE computes both with one reference, and `shipped` with avbench's own",
     "the prompts": (
         "the runs are of two versions of the subset; `avbench run` with the same version makes them alike, of folders "
-        "of clips `avbench score` with the same --prompts"
+        "of clips `avbench score` with the same prompts (--prompts)"
     ),
     "subset.prompts": (
-        "they differ in their number of prompts; `avbench run` with the same --limit makes them alike, of folders of "
-        "clips `avbench score` with the same --prompts"
+        "they differ in their number of prompts; `avbench run` with the same limit (--limit) makes them alike, of "
+        "folders of clips `avbench score` with the same prompts (--prompts)"
     ),
 }
 """What differs → what to do about it."""
@@ -138,7 +139,8 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
         if refused:
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
-            allowed = " ".join(f"--allow {field}" for field in dict.fromkeys(fields))
+            fields = [*dict.fromkeys(fields)]
+            allowed = f"{' '.join(f'--allow {field}' for field in fields)}, in Python allow={fields},"
             unlike = sorted({one[1] for one in both if run.protocols[one][0] != other.protocols[one][0]})
             why = "; ".join([sentence, *_remedies(refused, unlike, run, other)])
             msg = (
@@ -243,7 +245,7 @@ def scores_frame(
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None
     asked = [{*folder.planned_keys()} for folder in folders]
-    every = set().union(*asked)
+    every, apart = set().union(*asked), _apart(folders)
     for folder, own in zip(folders, asked, strict=True):
         of_others = Counter(key.subset for key in every - own)
         one = made(folder, metrics)
@@ -253,9 +255,24 @@ def scores_frame(
             metric = scored_by(folder, score.metric)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
             of_run = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
-            rows.append(_row(folder.name, score, metric) | of_run)
+            row = _row(folder.name, score, metric) | of_run
+            row["unmeasured"] -= apart[folder.name, score.subset]
+            row["why_unmeasured"] = score.why_unmeasured if row["unmeasured"] else None
+            rows.append(row)
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
+
+
+def _apart(folders: Sequence[RunFolder]) -> Counter[tuple[str, str]]:
+    """(Run, subset) → how many clips it lacks that others have, where no two runs have a clip of one prompt, as where
+    folders have no common name: they are no gap in the run.
+    """
+    had = {one.name: {key for key, sample in one.samples().items() if sample.path} for one in folders}
+    runs = Counter(itertools.chain(*({(key.subset, key.prompt) for key in own} for own in had.values())))
+    common = {subset for (subset, _), count in runs.items() if count > 1}
+    every = {key for own in had.values() for key in own if key.subset not in common}
+    asked = {one.name: {*one.planned_keys()} for one in folders}
+    return Counter((name, key.subset) for name, own in had.items() for key in (every - own) & asked[name])
 
 
 def unknown_metrics(folders: Sequence[RunFolder], metrics: Sequence[str] | None = None) -> Iterator[str]:

@@ -15,6 +15,8 @@ import pandas as pd
 
 from avbench.comparison.differences import (
     ALIKE,
+    MACRO,
+    MICRO,
     NO_WORSE,
     POOLS,
     TO_TARGET,
@@ -124,11 +126,16 @@ def _named(rows: Sequence[Any], *, several: bool = False) -> str:
     names = dict.fromkeys(_words(row.metric) for row in rows)
     if several:
         names = dict.fromkeys(
-            f"{_words(found[0].metric)} on {found[0].subset if len(found) == 1 else f'{len(found)} subsets'}"
+            f"{_words(found[0].metric)} {_on(found[0].subset) if len(found) == 1 else f'on {len(found)} subsets'}"
             for found in _by_metric(rows).values()
         )
     shown = [*names]
     return all_of(shown if len(shown) <= MOST_NAMED else [*shown[:MOST_NAMED], f"{len(shown) - MOST_NAMED} more"])
+
+
+def _on(subset: str) -> str:
+    """Where a metric was compared: on a subset, or over all of them together, each counted alike, or each clip."""
+    return {MACRO: "over all subsets", MICRO: "over the clips of all subsets"}.get(subset, f"on {subset}")
 
 
 def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str | None], list[Any]]:
@@ -230,6 +237,9 @@ class _Pair:
         """Comparisons that could be made, without those that a plan does not ask for."""
         self.out_of_reach = out_of_reach(made)
         self.exploratory = int(able.sum()) - len(made)
+        family: Any = rows["family"].max()
+        self.corrected = "" if not family or family == len(made) else f", corrected for {int(family)}"
+        """What Holm's correction counts, if it is another number: pools over subsets are in it, too."""
         self.size = _size(made)
         """How much the comparisons rest on, in words."""
         largest_first: list[Any] = sorted(made.itertuples(), key=lambda row: -abs(effect(row)))
@@ -251,7 +261,7 @@ class _Pair:
             largest = max(row.p_holm for row in rows)
             certainty = f"p {_p(largest)}" if largest < 0.001 else f"p at most {_p(largest)}"
             return f"{_words(first.metric)} (on {len(rows)} subsets, {certainty})"
-        where = f"on {first.subset}, " if self.several else ""
+        where = f"{_on(first.subset)}, " if self.several else ""
         return f"{_words(first.metric)} ({where}{self._amount(first, subject)}, p {_p(first.p_holm)})"
 
     def _amount(self, row: Any, subject: str) -> str:
@@ -275,10 +285,10 @@ class _Pair:
 
 
 def _of_two(pair: _Pair) -> Iterator[str]:
-    yield from _without_winner(pair, f"{pair.size}, {counted(pair.made, 'comparison')}")
+    yield from _without_winner(pair, f"{pair.size}, {counted(pair.made, 'comparison')}{pair.corrected}")
     for name, other, won in ((pair.run, pair.against, pair.better), (pair.against, pair.run, pair.worse)):
         if won:
-            share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size})"
+            share = f"{len(won)} of {counted(pair.made, 'comparison')} ({pair.size}{pair.corrected})"
             yield f"{name} is better than {other} in {share}: {pair.findings(won, name)}."
     yield from _beside(pair, MOST_NAMED)
 
@@ -453,7 +463,7 @@ def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
     if known:
         _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
-        where = f" on {row.subset}" if pair.several else ""
+        where = f" {_on(row.subset)}" if pair.several else ""
         yield (
             f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference, if the "
             "true one is as large as the one seen."
@@ -510,7 +520,7 @@ def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame) -> list[s
     for all such subsets, or none. Where no metric needs a reference, which ones lack its value.
     """
     lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
-    how = "by --reference (`avbench reference for` builds it from a data set)."
+    how = "by reference (--reference; `avbench reference for` builds it from a data set)."
     if lacking.empty:
         return _without_target(differences, how)
     subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))

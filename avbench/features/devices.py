@@ -125,7 +125,7 @@ def slow_in_bfloat16() -> str | None:
         return None
     return (
         f"this processor takes {ratio:.1f} times as long in bfloat16 as in float32 (one convolution was timed); "
-        "--precision fp32 is faster here"
+        "precision fp32 (--precision) is faster here"
     )
 
 

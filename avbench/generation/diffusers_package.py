@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from avbench.core import InputError, first_line, if_missing
+from avbench.storage.weights.downloads import require_endpoint
 
 
 def diffusers() -> Any:
     """Import and return the package diffusers. Raises InputError with the install command if it is missing."""
+    require_endpoint()
     with if_missing("diffusers pipelines need the package diffusers: pip install 'avbench[models]'"):
         import diffusers as package
     return package

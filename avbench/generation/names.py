@@ -6,7 +6,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path
 
-from avbench.core import LONGEST_NAME, InputError, checked_name, of_a_name
+from avbench.core import LONGEST_NAME, InputError, checked_name, masked, of_a_name
 from avbench.generation.detect import detect
 from avbench.generation.identity import from_here, placed, real_script
 from avbench.storage.reading import exists
@@ -18,16 +18,17 @@ def split_name(text: str) -> tuple[str | None, str]:
     An existing path that contains ``=`` is read as a path.
 
     Raises:
-        InputError: the rest is empty, which would stand for the current folder.
+        InputError: the name has letters that names cannot have, or the rest is empty, which would stand for the current
+            folder.
     """
     name, equals, rest = text.partition("=")
-    named = equals and name[:1].isalnum() and all(map(of_a_name, name))
+    named = equals and "/" not in name and ":" not in name  # which paths and provider:target have
     if text and (not named or exists(Path(text))):
         return None, text
     if not rest:
         msg = f"{f'the path of {text}' if text else 'a path'} is empty; write {text}. for the current folder"
         raise InputError(msg)
-    return checked_name(name, "the name of a run"), rest
+    return checked_name(name, f"{masked(text)} is no path here, and in NAME=… the name"), rest
 
 
 def run_name(model: str) -> str:

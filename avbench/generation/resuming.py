@@ -70,6 +70,21 @@ def holds_another(folder: RunFolder, run: Run, subsets: Sequence[Subset]) -> boo
     return (folder.path / "run.json").exists() and folder.objection(run, subsets) is not None
 
 
+def only_gaps_go(folder: RunFolder, run: Run, subsets: Sequence[Subset], requests: Sequence[Request]) -> bool:
+    """Whether a folder's run is this one, but for prompts that are no longer asked for and of which it has no clip, as
+    those of another folder that was scored beside it.
+    """
+    if not (folder.path / "run.json").exists():
+        return False
+    there, asked = folder.run(), {one.key for one in requests}
+    held = {(one.name, prompt.id): prompt for one in folder.subsets() for prompt in one.prompts}
+    return (
+        dataclasses.replace(run, subsets=there.subsets, seeds=there.seeds).identity() == there.identity()
+        and all(held.get((one.name, prompt.id), prompt) == prompt for one in subsets for prompt in one.prompts)
+        and not any(sample.path and key not in asked for key, sample in folder.samples().items())
+    )
+
+
 def unchanged_clips(folder: RunFolder, generator: Generator, requests: Sequence[Request]) -> set[Key]:
     """The keys of finished clips that a run has and would get again, byte for byte, for the same prompts.
 

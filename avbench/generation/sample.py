@@ -27,6 +27,7 @@ from avbench.generation.resuming import (
     changes_in_words,
     holds_another,
     is_damaged,
+    only_gaps_go,
     stale_clips,
     throw_away,
     unchanged_clips,
@@ -113,7 +114,9 @@ def sample(
     damaged = replace and is_damaged(folder)
     if not damaged:
         run = as_held(folder, run, generator, requests)
-    if damaged or (replace and holds_another(folder, run, subsets)):
+    if damaged or (
+        (replace or (renew and only_gaps_go(folder, run, subsets, requests))) and holds_another(folder, run, subsets)
+    ):
         throw_away(folder, unchanged_clips(folder, generator, requests))
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)

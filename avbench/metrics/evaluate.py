@@ -28,12 +28,12 @@ from avbench.core import (
     Sample,
     Score,
     Subset,
+    all_of,
     counted,
     csv_text,
     digest,
     kind_and_first_line,
     listed,
-    nearest,
     read_only,
     require_known,
     without_notes,
@@ -41,10 +41,10 @@ from avbench.core import (
 from avbench.features.current import columns_of, current_keys, current_rows
 from avbench.features.protocols import forms_of, protocol_in
 from avbench.features.requirements import requires
-from avbench.features.table import Requires
+from avbench.features.table import Requires, package_of
 from avbench.metrics import distances, neighbours, reference
 from avbench.metrics.kept import kept_scores, scores_so_far
-from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, problems
+from avbench.metrics.table import FVD_PROTOCOLS, Metric, known_metrics, why_no_metric
 from avbench.statistics import uncertainty
 from avbench.storage.media.conform import ClipForm
 from avbench.storage.plug_ins import FAILED, failure
@@ -81,10 +81,7 @@ def chosen_metrics(names: str | Iterable[str] | None) -> list[Metric]:
     names = None if names is None else listed_names(names)
     for name in names or ():
         if name not in known:
-            msg = (
-                problems().get(name) or f"metric {name!r} is unknown; {nearest(name, known, '`avbench list metrics`')}"
-            )
-            raise InputError(msg)
+            raise InputError(why_no_metric(name))
     return [metric for metric in known.values() if (metric.usual if names is None else metric.name in names)]
 
 
@@ -241,7 +238,8 @@ def all_found(
         """By subset. The rows of features that are used `later` stay in memory."""
         for name in features:
             held[name] = held[name] if name in held else current_rows(folder, name, against)
-        rows = functools.reduce(_joined, [held[name] for name in features])
+        joined = functools.partial(_joined, [*map(_with_package, features)])
+        rows = functools.reduce(joined, [held[name] for name in features])
         for name in held.keys() - {*later}:
             del held[name]
         return {subset.name: _Measured(features, rows, run, subset) for subset in subsets}
@@ -458,7 +456,12 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
-def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row]:
+def _with_package(feature: str) -> str:
+    package = package_of(feature)
+    return f"{feature} of the package {package}" if package else feature
+
+
+def _joined(names: Sequence[str], rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row]:
     """Rows of the clips that two features measured, with the values of both, or the reason why one has none."""
     both = {}
     for key in rows.keys() & beside.keys():
@@ -467,7 +470,7 @@ def _joined(rows: Mapping[Key, Row], beside: Mapping[Key, Row]) -> dict[Key, Row
         if one.values is not None and other.values is not None:
             values = {**one.values, **other.values}
             if twice := [name for name in one.values if name in other.values]:
-                values, missing = None, f"both of its features have a column {twice[0]!r}"
+                values, missing = None, f"{all_of(names)} both have a column {twice[0]!r}"
         both[key] = Row(key, one.clip_sha256, values, missing, one.gpu or other.gpu)
     return both
 

@@ -173,7 +173,7 @@ class Reference:
                 f"the reference of {self.subset} has no {protocol.name}; it has {known} (see `avbench reference build`)"
             )
             raise InputError(msg)
-        remedy = "build the reference again, or give --reference the folder of its clips"
+        remedy = "build the reference again, or give the folder of its clips by reference (--reference)"
         both = f"{protocol.name} and its reference"
         require_same_protocol(protocol.describe(), self.protocols[protocol.name], both, remedy)
 

@@ -864,6 +864,12 @@ def problems() -> dict[str, str]:
     return _plugged()[1]
 
 
+def why_no_metric(name: str) -> str:
+    """Why no metric of a name can be used, in a sentence: what is wrong with that of another package, or near names."""
+    near = nearest(name, known_metrics(), "`avbench list metrics`")
+    return problems().get(name) or f"metric {name!r} is unknown; {near}; of another package, install that first"
+
+
 def _plugged() -> tuple[dict[str, Metric], dict[str, str]]:
     found = find("avbench.metrics", [metric.name for metric in METRICS])
     metrics, unusable = {}, dict(found.problems)

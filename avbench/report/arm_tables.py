@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from avbench.core import Direction
+from avbench.core import Direction, counted
 from avbench.report.comparison_tables import ahead, corrected_p, tables_of_pairs
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
 
@@ -73,7 +73,11 @@ def _value(row: Any, notes: list[str]) -> Cell:
         return Cell(noted("–", str(row["missing"]), notes))
     size = row["value"]
     text = f"{number(size)} ± {number(row['high'] - size, size)} ({number(row['spread'])})"
-    return Cell(noted(text, row["too_few"], notes) if isinstance(row["too_few"], str) else text)
+    said = [row["too_few"]] if isinstance(row["too_few"], str) else []
+    if row["unmeasured"]:
+        lost = f"{row['unmeasured']:.0f} could not be measured"
+        said.append(f"rests on {counted(int(row['clips']), 'clip')} of all trainings; {lost}")
+    return Cell(noted(text, "; ".join(said), notes) if said else text)
 
 
 def _texts(row: Any) -> list[str]:

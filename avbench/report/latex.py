@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from avbench.core import ended, one_line
+from avbench.core import ended, one_line, visible
 from avbench.report.tables import ARROWS, SubsetTable, side_by_side
 
 _SIGNS = {
@@ -35,7 +35,7 @@ _SIGNS = {
     "†": r"$^{\dagger}$",
     "‡": r"$^{\ddagger}$",
 }
-PREAMBLE = "% in the preamble: \\usepackage{booktabs}"
+_PREAMBLE = "% in the preamble: \\usepackage{booktabs}"
 """What the tables need."""
 PAGE_POINTS = 340
 """Room for a table: a little less than the width of the text in class article."""
@@ -66,7 +66,14 @@ TINY = Font("\\tiny", 3.2, 3.6)
 
 def set_as_latex(tables: Iterable[SubsetTable], legend: str) -> str:
     """Write tables with all their notes: one each, in as many parts as fit below each other on a page of one column."""
-    return "\n".join([PREAMBLE, *(_set(table, legend) for table in tables)])
+    return with_comments("\n".join(_set(table, legend) for table in tables))
+
+
+def with_comments(text: str) -> str:
+    """Tables behind comments on what they need, and on the letters that `escaped_for_latex` wrote as numbers."""
+    numbers = dict.fromkeys(re.findall(r"\{U\+([0-9A-F]+)\}", text))
+    letters = [f"% U+{one} stands for {visible(chr(int(one, 16)))}, which LaTeX's usual fonts lack" for one in numbers]
+    return "\n".join([_PREAMBLE, *letters, text])
 
 
 def _set(table: SubsetTable, legend: str) -> str:
@@ -137,7 +144,7 @@ def _in_latex(letter: str) -> str:
     """The letter itself if the fonts of LaTeX have it without a package, else its number."""
     base, *accents = unicodedata.normalize("NFD", letter)
     known = (letter in _LETTERS or base.isascii()) and {*accents} <= _ACCENTS
-    return letter if known else f"U+{ord(letter):04X}"
+    return letter if known else f"{{U+{ord(letter):04X}}}"
 
 
 _LETTERS = "ßæÆøØœŒłŁ–—"

@@ -14,7 +14,7 @@ from avbench.core import InputError, Subset, as_typed, counted, nearest
 from avbench.features import table as features
 from avbench.generation import table as generators
 from avbench.metrics import table as metrics
-from avbench.report.latex import escaped_for_latex
+from avbench.report.latex import escaped_for_latex, with_comments
 from avbench.report.tables import escaped
 from avbench.storage.media.clip_files import clips_in
 from avbench.storage.plug_ins import PlugIn
@@ -92,7 +92,7 @@ def as_markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def as_latex(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A list as a tabular of LaTeX, with the rules of booktabs."""
     cells = pd.DataFrame([[*map(escaped_for_latex, row)] for row in rows], columns=[*map(escaped_for_latex, heads)])
-    return cells.to_latex(index=False, escape=False)
+    return with_comments(cells.to_latex(index=False, escape=False))
 
 
 def _detected(path: Path) -> Listing:

@@ -153,7 +153,6 @@ def as_latex(table: PaperTable) -> str:
     fonts = next((one for one in _FONTS if sum(_widths(table, *one)) <= PAGE_POINTS), _FONTS[-1])
     wide = too_wide(table)
     lines = [
-        latex.PREAMBLE,
         *([f"% {wide}"] if wide else []),
         *("\\begin{table}", f"\\centering{fonts[0].command}\\setlength{{\\tabcolsep}}{{{GAP}pt}}"),
         f"\\caption{{Scores on {escaped_for_latex(all_of([name for name, _ in table.subsets]))}.}}",
@@ -171,7 +170,7 @@ def as_latex(table: PaperTable) -> str:
             lines.append(latex.row([name, *(_latex_cell(one, fonts[1].command) for one in cells)]))
     signs_with_words = re.sub(r"(?<=; )(\S) ", "\\1\u00a0", table.footnote)
     foot = f"\\par\\smallskip{latex.below(signs_with_words)}"
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", foot, "\\end{table}", ""])
+    return latex.with_comments("\n".join([*lines, "\\bottomrule", "\\end{tabular}", foot, "\\end{table}", ""]))
 
 
 _FONTS = ((NORMAL, FOOTNOTE), (SMALL, SCRIPT), (FOOTNOTE, TINY), (SCRIPT, TINY))

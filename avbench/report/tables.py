@@ -41,9 +41,10 @@ LEGEND = (
 )
 RANKS_LEGEND = (
     "Letters: rows that share one are not told apart (t-tests over prompts, Holm over the pairs of a column), or have "
-    "too few prompts in common for so many tests. After them the rank, with the places that the data leave open. Rows "
-    "stand in the order of their mean rank over the columns in which all ranked rows have one, which is no test; where "
-    "there is no such column, in the order given."
+    "too few prompts in common for so many tests. They correct each column alone, so they can tell rows apart where "
+    "the answer, which corrects over all comparisons, does not. After them the rank, with the places that the data "
+    "leave open. Rows stand in the order of their mean rank over the columns in which all ranked rows have one, which "
+    "is no test; where there is no such column, in the order given."
 )
 PART = "‡"
 """Marks a number of a part of the clips, in the compact table and in that for a paper."""

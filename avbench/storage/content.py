@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
     Raises InputError if neither XDG_CACHE_HOME is set nor a home folder is known.
     """
-    return reading.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "avbench"
+    return reading.expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "avbench"
 
 
 class _Hashes:

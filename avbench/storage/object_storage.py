@@ -40,8 +40,8 @@ def require_no_address(path: Path) -> None:
     """Raise InputError on an address, of which a folder ``s3:`` would be made where the command was given."""
     if address := address_in(path):
         msg = (
-            f"{address} is an address of object storage, and a folder of this machine must stand here; --mirror keeps "
-            "a copy of run folders in object storage, and `avbench runs pull` and `runs push` copy one"
+            f"{address} is an address of object storage, and a folder of this machine must stand here; mirror "
+            "(--mirror) keeps a copy of run folders in object storage, and `avbench runs pull` and `runs push` copy one"
         )
         raise InputError(msg)
 

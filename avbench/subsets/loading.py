@@ -192,7 +192,7 @@ def require_no_other(subset: Subset, folder: Path) -> None:
         found = [str(error)]
     msg = (
         f"{folder} holds another {all_of([path.name for path in differing])} than would be written: "
-        f"{'; '.join(found)}. Give another out (--out), or --replace to write over what is there"
+        f"{'; '.join(found)}. Give another out (--out), or replace=True (--replace) to write over what is there"
     )
     raise InputError(msg)
 

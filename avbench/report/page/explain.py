@@ -101,7 +101,7 @@ def explained(asked: Sequence[str], scored: Collection[str] | None = None, *, fl
             why = "is unknown" if name not in known else "has no explanation"
             if name in explainable:
                 why = "is not among the metrics that are scored"
-            msg = f"--explain: metric {name!r} {why}; {nearest(name, able)}"
+            msg = f"explain (--explain): metric {name!r} {why}; {nearest(name, able)}"
             raise InputError(msg)
     metrics = [known[name] for name in dict.fromkeys(asked)]
     ways = [(metric, feature, way) for metric in metrics for feature, way in _explainers(metric)]

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from avbench.comparison.differences import could_be_made, sided, worsening
+from avbench.comparison.differences import POOLS, could_be_made, sided, worsening
 from avbench.comparison.verdict import effect, out_of_reach, reason, reason_of
 from avbench.core import counted
 from avbench.report.page import svg
@@ -91,15 +91,17 @@ def _captions(rows: pd.DataFrame) -> tuple[str, str]:
 
 def _rows(metric: str, of_metric: pd.DataFrame, frame: pd.DataFrame) -> Iterator[_Row]:
     """Yield a metric's row; two where a side is better on some subsets only, as of ≈ where not all have a reference."""
-    rows, made = [*of_metric.itertuples()], [*of_metric[could_be_made(of_metric)].itertuples()]
+    every: list[Any] = [*of_metric.itertuples()]
+    made: list[Any] = [*of_metric[could_be_made(of_metric)].itertuples()]
     if not made:
-        reasons = (reason(row, frame) for row in rows)
+        reasons = (reason(row, frame) for row in every)
         whys = dict.fromkeys(reason_of(why, [run] if run else []) for why, run in reasons)
         yield _Row(metric, (), f"not compared: {'; '.join(whys)}", sided=True)
     for side in (True, False):
         if of_side := [row for row in made if sided(row) == side]:
             marks = tuple(_mark(row) for row in of_side)
-            yield _Row(metric, marks, _note(of_side, marks, len(made), len(rows)), side)
+            counts = (sum(row.subset not in POOLS for row in some) for some in (made, every))
+            yield _Row(metric, marks, _note(of_side, marks, *counts), side)
 
 
 def _mark(row: Any) -> _Mark:
@@ -113,11 +115,13 @@ def _mark(row: Any) -> _Mark:
 def _note(rows: Sequence[Any], marks: Sequence[_Mark], made: int, asked: int) -> str:
     """How certain the differences of a row are; `made` of the metric's comparisons on `asked` subsets were possible."""
     shown = [mark for mark in marks if mark.winner is not None]
-    if asked == 1:
-        p = rows[0].p_holm if pd.notna(rows[0].p_holm) else rows[0].p
-        return f"{'shown' if shown else 'open'}, p {p_value(p)}"
-    if shown:
-        return f"shown on {len(shown)} of {asked} subsets"
+    pool = next((row for row in rows if row.subset in POOLS), None)
+    if on_subsets := sum(mark.subset not in POOLS for mark in shown) if asked > 1 else 0:
+        return f"shown on {on_subsets} of {asked} subsets"
+    if asked < 2 or (pool and (shown or not made)):
+        row = pool or rows[0]
+        p = row.p_holm if pd.notna(row.p_holm) else row.p
+        return f"{'over all: ' if pool else ''}{'shown' if shown else 'open'}, p {p_value(p)}"
     return "open" + (f", compared on {made} of {asked}" if made < asked else "")
 
 

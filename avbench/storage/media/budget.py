@@ -5,6 +5,7 @@ clips need: 768 MiB of memory, or 8192 times the file's size where that is more,
 for sound; 36,000 frames; 8192x4320 pixels per frame. Environment variables change the limits of memory and frames.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ _LEAST, _MOST, _BYTES_PER_BYTE = 768 * 2**20, 16 * 2**30, 8192
 _FRAMES = 36_000
 _SHARE_OF_SOUND = 8
 _LEAST_RATE = 16_000  # Hz: metrics resample slower sound to that, or above
+_TENTH = 2**20 / 10  # bytes; a size is rounded up to it and its limit down, so that they differ in words too
 _AT_WORK = 8  # frames that libav and the conversion hold in memory
 
 
@@ -68,8 +70,8 @@ class Budget:
     def _check(self, size: int, most: int, what: str) -> None:
         if size > most:
             msg = (
-                f"{self.path} would take {size / 2**20:,.1f} MiB of memory for its {what}; at most "
-                f"{most / 2**20:,.1f} MiB are allowed for a file of its size "
+                f"{self.path} would take {math.ceil(size / _TENTH) / 10:,.1f} MiB of memory for its {what}; at most "
+                f"{math.floor(most / _TENTH) / 10:,.1f} MiB are allowed for a file of its size "
                 f"(change it by the environment variable {MEMORY_VARIABLE})"
             )
             raise MediaError(msg)

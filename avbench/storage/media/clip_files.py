@@ -61,7 +61,7 @@ class Found:
         """
         left_out = [*self.left_out]
         if frames_too:
-            why = "a folder of images, which has no frame rate; --fps of `score` or `reference build` gives one"
+            why = "a folder of images, which has no frame rate; fps (--fps) of `score` or `reference build` gives one"
             left_out += [(path, why) for path in self.frames]
         if not left_out:
             return []

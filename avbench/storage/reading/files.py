@@ -57,7 +57,10 @@ def require_memory(path: Path, needed: int, most: int | None = None) -> None:
     allowed = most if most is not None else limits().memory_bytes
     if needed > allowed:
         hint = "" if most is not None else " (raise the limit with the environment variable AVBENCH_FILE_MEMORY)"
-        msg = f"{path} would take {size_text(needed)} of memory; at most {size_text(allowed)} are allowed{hint}"
+        size, most_allowed = size_text(needed), size_text(allowed)
+        if size == most_allowed:
+            size, most_allowed = f"{needed:,} bytes", f"{allowed:,}"
+        msg = f"{path} would take {size} of memory; at most {most_allowed} are allowed{hint}"
         raise InputError(msg)
 
 
@@ -95,12 +98,14 @@ def exists(path: Path) -> bool:
         return False
 
 
-def expanded(path: str | Path) -> Path:
-    """A path whose ``~`` or ``~user`` at the beginning stands for a home folder. Raises InputError if there is none."""
+def expanded(path: str | Path, instead: str = "give the whole path") -> Path:
+    """A path whose ``~`` or ``~user`` at the beginning stands for a home folder. Raises InputError if there is none,
+    with what can be done `instead` of naming one.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        msg = f"{path}: the home folder is not known; set the environment variable HOME, or give the whole path"
+        msg = f"{path}: the home folder is not known; set the environment variable HOME, or {instead}"
         raise InputError(msg) from None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from avbench.core import InputError, Key, Sample, counted
 from avbench.storage.runs.folder import PROGRESS_FILE, VALUES_FILE, RunFolder, no_run
 from avbench.storage.runs.progress import Progress, read_progress
-from avbench.storage.runs.row_lines import stored_rows
+from avbench.storage.runs.row_lines import StoredRow, stored_rows
 from avbench.storage.writing import is_being_written, stands_for_a_lock
 
 
@@ -35,7 +35,7 @@ class FeatureCount:
     feature: str
     """``<feature>@<protocol>``."""
     rows: int
-    """Number of rows of clips that the run has."""
+    """Number of rows of clips that the run has, as they are now."""
     without_value: Mapping[str, int]
     """Sentence why a row has no value → how many rows."""
 
@@ -86,7 +86,7 @@ def status(folder: RunFolder) -> Status:
     run, samples, progress = folder.run(), folder.samples(), read_progress(folder.path)
     planned = folder.planned_keys()
     counts = tuple(_count(name, planned, samples) for name in run.subsets)
-    made = {key for key in planned if key in samples and samples[key].path is not None}
+    made = {key: samples[key].sha256 for key in planned if key in samples and samples[key].path is not None}
     features = tuple(
         _feature(place.name, stored_rows(place / "rows.jsonl"), made) for place in folder.feature_folders()
     )
@@ -123,8 +123,8 @@ def _count(subset: str, planned: list[Key], samples: Mapping[Key, Sample]) -> Su
     return SubsetCount(subset, len(keys), made, len(tried) - made - refused, refused)
 
 
-def _feature(name: str, rows: Mapping, made: set[Key]) -> FeatureCount:
-    known = [row for key, row in rows.items() if key in made]
+def _feature(name: str, rows: Mapping[Key, StoredRow], made: Mapping[Key, str | None]) -> FeatureCount:
+    known = [row for key, row in rows.items() if key in made and row.clip_sha256 == made[key]]
     return FeatureCount(name, len(known), dict(Counter(row.missing for row in known if row.missing).most_common()))
 
 

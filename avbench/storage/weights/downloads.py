@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from avbench.core import InputError, first_line
+from avbench.core import InputError, first_line, masked, shown
 from avbench.storage.content import hash_of
 from avbench.storage.weights.published import HubFiles
 
@@ -125,6 +126,7 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     Raises:
         InputError: the hub cannot be reached or does not give a file, or what it gave is damaged.
     """
+    require_endpoint()
     from huggingface_hub import constants, errors, hf_hub_download
 
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or None
@@ -147,6 +149,25 @@ def from_hub(source: HubFiles, revision: str) -> tuple[str, list[Path]]:
     for path in found:
         _require_as_named(path)
     return revision, found
+
+
+def require_endpoint() -> None:
+    """Raise InputError if HF_ENDPOINT is set and is no address of a server.
+
+    Call it before the hub's client, diffusers or transformers is imported: with some addresses their import fails.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:
+        address = urlsplit(endpoint)
+        right = address.scheme in ("http", "https") and address.hostname and (address.port or True)
+    except ValueError:  # no port is such a number, or a bracket is open
+        right = False
+    if endpoint and not right:
+        msg = (
+            f"the environment variable HF_ENDPOINT is {shown(masked(endpoint))}; it must be the address of a hub, such "
+            "as https://huggingface.co"
+        )
+        raise InputError(msg)
 
 
 def _is_away(endpoint: str, source: HubFiles, revision: str) -> bool:

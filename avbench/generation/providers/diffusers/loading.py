@@ -20,7 +20,7 @@ from avbench.generation.providers.diffusers.adapters import DENOISERS, Adapter, 
 from avbench.generation.providers.diffusers.presets import part_config
 from avbench.generation.settings import check_kinds
 from avbench.storage.reading import exists
-from avbench.storage.weights.downloads import hub_refusal
+from avbench.storage.weights.downloads import hub_refusal, require_endpoint
 
 _HUB_WEIGHTS = ("diffusion_pytorch_model*.safetensors", "pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 _TILED_ONLY = ("AutoencoderKLAllegro",)
@@ -113,6 +113,7 @@ def local_folder(target: str, revision: str | None, *, fetch: bool = True, given
             f"{given_as}{masked(target)} is neither a path nor a repository of the hub (owner/name, or owner/name/FILE)"
         )
         raise InputError(msg)
+    require_endpoint()
     import huggingface_hub
     from huggingface_hub import constants  # the package alone does not load it
 

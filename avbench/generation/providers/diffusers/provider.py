@@ -302,7 +302,10 @@ def _source(target: str, asked: Loaded) -> Source:
             raise InputError(msg)
         folder = local_folder(base, revision, given_as="-M base=")
         if not (folder / "model_index.json").is_file() and not is_modular(folder):
-            msg = f"-M base={base} is no pipeline: it has no model_index.json"
+            above = folder.resolve().parent
+            part_of_one = (above / "model_index.json").is_file()
+            how = f"it is a part of the one in {above}" if part_of_one else "name the folder that has one"
+            msg = f"-M base={base} is no pipeline: it has no model_index.json; {how}"
             raise InputError(msg)
         if seen.kind == "LoRA":
             loras = [str(path), *loras]
