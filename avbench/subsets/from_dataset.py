@@ -114,8 +114,8 @@ def _filled(entry: Entry, usual: str, given: str | None) -> str:
         name: " and ".join(map(str, value)) if isinstance(value, list) else value for name, value in entry.tags.items()
     }
     try:
-        text = (given or usual).format(video_caption="", **words)
-    except (LookupError, ValueError) as error:
+        text = (given or usual).format_map({"video_caption": "", **words})
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         if given:
             msg = f"{entry.id}: the caption {given!r} cannot be filled, {error}; its tags: {', '.join(words) or 'none'}"
             raise InputError(msg) from None
