@@ -304,6 +304,15 @@ def test_clips_whose_long_names_differ_at_the_end_are_read(tmp_path):
     assert datasets.identifier("x" * 120) == "x" * 120, "a name that is an id is kept"
 
 
+def test_the_caption_of_a_clip_without_one_is_its_name_and_not_what_is_left_of_it_in_its_id(tmp_path):
+    names = ["a-cat_walks", "cats/One cat's walk, at dawn", "猫が走る", "a long caption, " * 9 + "and its end"]
+    for name in names:
+        written(tmp_path / f"{name}.mp4")
+    subset = as_subset(datasets.opened(str(tmp_path)), "m").subset
+    captions = {"a cat walks", "cats One cat's walk, at dawn", *names[2:]}
+    assert {prompt.video_caption for prompt in subset.prompts} == captions
+
+
 def test_a_set_becomes_a_subset_that_lints(tmp_path):
     asva(tmp_path / "set")
     done = run_avbench("subsets", "import", f"avsync15:{tmp_path}/set", "--split", "test", "--out", tmp_path / "mine")
