@@ -15,7 +15,7 @@ from avbench.toyworld.scene import MATERIALS, SIZES, VIEW_METRES, BodySpec, Scen
 
 GRAVITY = 9.81
 STEPS_A_SECOND = 480
-"""One step lasts 2.1 ms, which is the accuracy of contact times."""
+"""One step lasts 2.1 ms. Contacts are known at its end, up to one and a half steps late."""
 LEAST_CONTACT_SPEED = 0.08
 """m/s. A touch that changes the lighter body's speed by less (resting, rolling) is not a contact."""
 
