@@ -7,18 +7,19 @@ of the time.
 
 import functools
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pandas as pd
 
 from avbench.comparison.differences import differences
 from avbench.comparison.verdict import preliminary
-from avbench.core import InputError, Score
+from avbench.core import InputError
 from avbench.metrics.evaluate import evaluated_so_far, features_of
 from avbench.metrics.table import Metric, known_metrics
+from avbench.storage.runs.evaluation import Evaluation
 from avbench.storage.runs.folder import RunFolder, named_apart
 
 LOOK_SECONDS = 300.0
@@ -37,17 +38,9 @@ class MeasuredSoFar(RunFolder):
         super().__init__(path)
         self._found = evaluated_so_far(RunFolder(path), metrics, place)
 
-    def scores(self) -> list[Score]:
-        """The scores of the clips that are measured."""
-        return self._found.scores
-
-    def score_protocols(self) -> dict[str, Mapping[str, Any]]:
-        """The protocols of the scores, by their digests."""
-        return {**self._found.protocols}
-
-    def scored_with(self) -> dict[str, str]:
-        """Nothing: what needs the reference is in the scores."""
-        return {}
+    def evaluation(self) -> Evaluation:
+        """The scores of the clips that are measured. It names no reference: what needs it is in the scores."""
+        return Evaluation(tuple(self._found.scores), self._found.protocols, clips="", files={})
 
     def require_one_evaluation(self, name: str) -> None:
         """Nothing to check: all is of one evaluation."""
