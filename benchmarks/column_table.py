@@ -26,8 +26,8 @@ from benchmarks.metric_reference import Cost, known_costs
 
 PAGE = Path(__file__).parent.parent / "docs" / "columns.md"
 NOT_A_PAPER = ("fast",)
-SEE = {"fvd": "see [FVD, ours and others'](fvd.md)"}
-"""Metric → what stands for the agreement if its feature's docstring does not state one."""
+SEE = {"fvd": "see [FVD, ours and others'](fvd.md)", "text_alignment": "The vectors are open_clip's own."}
+"""Metric → its agreement, where its feature's docstring does not state one, or states that of others."""
 MARKS = "<!-- columns -->\n", "<!-- /columns -->"
 
 
@@ -42,6 +42,7 @@ def page(text: str) -> str:
 
 def _rows(costs: Mapping[str, Cost]) -> Iterator[list[str]]:
     printed: dict[str, list[str]] = {}
+    first: dict[str, str] = {}  # agreement → the metric whose row states it
     for name, one in COLUMNS.items():
         for column, metric in one.columns.items():
             if name not in NOT_A_PAPER:
@@ -49,10 +50,11 @@ def _rows(costs: Mapping[str, Cost]) -> Iterator[list[str]]:
     for metric in chosen_metrics([*printed]):
         features = features_of([metric])
         names = weights_of(features)
+        agreement = _agreement(metric)
         yield [
             "<br>".join(printed[metric.name]),
             f"`{metric.name}`",
-            _agreement(metric),
+            agreement if first.setdefault(agreement, metric.name) == metric.name else f"as `{first[agreement]}`",
             "<br>".join(f"`{name}`, {_size(name)}" for name in names) or "none",
             "<br>".join((WEIGHTS.get(name) or PUBLISHED[name]).licence for name in names) or "–",
             _cost([costs.get(feature) for feature in features]),
@@ -71,7 +73,7 @@ def _agreement(metric: Metric) -> str:
     sentences = re.split(r"(?<=[.)])\s+(?=[A-Z])", text)
     stated = [one for one in sentences if re.search(r"\bagrees? (?:to|with)\b|^Agreement", one)]
     found = [one.removeprefix("Agreement: ") for one in stated]
-    return " ".join(found) or SEE.get(metric.name, "see [every metric](metrics.md)")
+    return SEE.get(metric.name) or " ".join(found) or "see [every metric](metrics.md)"
 
 
 def _size(name: str) -> str:

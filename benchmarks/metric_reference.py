@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from avbench.core import Audio, Clip, Direction, InputError, NotMeasurable, Prompt, resolve
-from avbench.features.requirements import requires
+from avbench.features.requirements import PACKAGES, requires
 from avbench.features.table import FEATURES, Requires
 from avbench.metrics.table import METRICS, Metric
 from avbench.subsets import loading
@@ -383,7 +383,8 @@ def _feature(feature: str, cost: Cost | None) -> str:
     same = f"as `{bases[base]}`" + (", but " if settings else "") if base else ""
     parts = ["" if same_input else INPUTS[requires(feature)], same]
     spent = f", {cost.words}" if cost else ""
-    return f"- `{feature}`{spent}: {''.join(parts)}{settings}"
+    installed = f"; needs `{PACKAGES[feature][1]}`" if feature in PACKAGES else ""
+    return f"- `{feature}`{spent}: {''.join(parts)}{settings}{installed}"
 
 
 def _like(kind: type, listed: Iterable[type]) -> type | None:

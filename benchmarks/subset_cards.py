@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "subsets.md"
 CURATED = ("object-contact", "large-motion", "ambient")
 COUNTED = ("action", "materials", "motion", "role", "actors", "rhythm", "amount", "camera", "difficulty", "split")
-SHOWN_PAIRS = 12
+SHOWN_PAIRS = 4
 
 
 def choose_lite(draft: Draft, triples: set[str]) -> list[Line]:

@@ -128,7 +128,7 @@ def _cell(row: pd.Series) -> str:
 
 def blind_table(found: pd.DataFrame) -> str:
     """What no p-value below SEEN was given to, by size, and the two variants with the smallest effects at n = 96."""
-    heads = [*(f"blind at n = {size}" for size in SIZES), "sees least, at n = 96"]
+    heads = [*(f"misses at n = {size}" for size in SIZES), "detects least, at n = 96"]
     lines = ["| distance | " + " | ".join(heads) + " |", "|---" * 5 + "|"]
     for name in DISTANCES:
         cells = []

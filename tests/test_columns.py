@@ -111,6 +111,12 @@ def test_the_tables_of_the_page_are_the_code():
     assert page.read_text() == bench["page"](page.read_text()), "run benchmarks/column_table.py"
 
 
+def test_a_row_of_the_page_states_the_agreement_of_its_own_metric():
+    """VBench has no text alignment; its module tells of two others that agree with VBench's."""
+    rows = [line for line in (ROOT / "docs" / "columns.md").read_text().splitlines() if "| `text_alignment` |" in line]
+    assert len(rows) == 1 and "VBench" not in rows[0] and "open_clip's own" in rows[0]
+
+
 @pytest.mark.slow
 def test_the_command_line_measures_scores_and_compares_columns(tmp_path):
     clips = ("toyworld:", "toyworld:frozen", "--subset", "toy-control", "--limit", "2", "--workers", "0")

@@ -287,9 +287,30 @@ def test_what_is_no_pool_is_a_sentence(tmp_path):
             datasets.opened(pool)
     written(tmp_path / "x" / "b: clips" / "one.mp4")
     assert [one.id for one in datasets.opened(str(tmp_path / "x" / "b: clips")).entries()] == ["one"]
+    for name in ("a b.mp4", "a-b.mp4"):
+        written(tmp_path / "alike" / name)
+    with pytest.raises(InputError, match=r"have the id 'a-b': .*a b.mp4 and .*a-b.mp4; rename one"):
+        list(datasets.opened(str(tmp_path / "alike")).entries())
     for name in datasets.READERS.keys() - {"folder"}:
         with pytest.raises(InputError, match=r"not laid out as"):
             list(datasets.opened(f"{name}:{tmp_path}").entries())
+
+
+def test_clips_whose_long_names_differ_at_the_end_are_read(tmp_path):
+    for seed in (0, 1):
+        written(tmp_path / f"{'a long caption, ' * 9}{seed}.mp4")
+    one, two = (entry.id for entry in datasets.opened(str(tmp_path)).entries())
+    assert one != two and {len(one), len(two)} == {120}
+    assert datasets.identifier("x" * 120) == "x" * 120, "a name that is an id is kept"
+
+
+def test_the_caption_of_a_clip_without_one_is_its_name_and_not_what_is_left_of_it_in_its_id(tmp_path):
+    names = ["a-cat_walks", "cats/One cat's walk, at dawn", "猫が走る", "a long caption, " * 9 + "and its end"]
+    for name in names:
+        written(tmp_path / f"{name}.mp4")
+    subset = as_subset(datasets.opened(str(tmp_path)), "m").subset
+    captions = {"a cat walks", "cats One cat's walk, at dawn", *names[2:]}
+    assert {prompt.video_caption for prompt in subset.prompts} == captions
 
 
 def test_a_set_becomes_a_subset_that_lints(tmp_path):
@@ -318,6 +339,9 @@ def test_a_set_becomes_a_subset_that_lints(tmp_path):
     assert len(whole) == 3 and {*kept} == {*sorted(whole, key=lambda name: sha256(name.encode()).digest())[:2]}
     with pytest.raises(InputError, match=r"cannot be filled, 'colour'"):
         as_subset(pool, "m", caption="{colour} thing")
+    for wrong in ("{class.colour} thing", "{class[colour]} thing", "{} thing", "{class thing"):
+        with pytest.raises(InputError, match=r"cannot be filled, .*; its tags: class"):
+            as_subset(pool, "m", caption=wrong)
     with pytest.raises(InputError, match="no entry of avsync15 is of the split 'val'; splits there: test, train"):
         as_subset(pool, "m", split="val")
     asva(tmp_path / "lists")

@@ -70,7 +70,7 @@ def test_stylegan_v_stretches_and_draws_a_window_from_the_pixels(shown):
         next(
             k
             for k in range(5)
-            if torch.allclose(x, by_hand(clip.frames[k : k + 16], (224, 224)) / 127.5 - 1, rtol=0, atol=1e-6)
+            if torch.allclose(x, by_hand(clip.frames[k : k + 16], (224, 224)) / 127.5 - 1, rtol=0, atol=1e-4)
         )
         for x in seen
     ]

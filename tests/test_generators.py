@@ -125,7 +125,9 @@ def test_avoiding_bodies_turn_back_before_they_touch():
 
 def test_a_prompt_without_a_scene_is_told():
     bare = Request(Key("s", "p", 0), Prompt("p", "a cat"), None)
-    with pytest.raises(InputError, match="can only sample toy subsets"):
+    with pytest.raises(
+        InputError, match="prompt 'p' has no scene of the toy world in its tags, as those of toy subsets have"
+    ):
         ToyWorld("").generate([bare])
 
 

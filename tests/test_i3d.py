@@ -62,7 +62,8 @@ def test_frames_are_resized_as_by_torch(size, antialias):
     x = networks.planes(frames[:2])
     expected = functional.interpolate(x, (224, 224), mode="bilinear", align_corners=False, antialias=antialias)
     assert found.shape == (2, 3, 224, 224) and found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(found, expected / 127.5 - 1, atol=1e-6, rtol=0)
+    # without antialiasing torch 2.15 rounds the place that a pixel comes from in two ways, by its number of threads
+    torch.testing.assert_close(found, expected / 127.5 - 1, atol=1e-6 if antialias else 5e-5, rtol=0)
 
 
 @pytest.mark.slow

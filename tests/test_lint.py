@@ -186,10 +186,31 @@ def test_near_copies_are_found_by_meaning_and_against_a_benchmark(mine, tmp_path
     write(mine, prompt("a", "A kettle sings on the stove."), prompt("b", "Two dogs race through deep snow."))
     (found,) = lint.lint([str(mine)], [theirs])[0]
     assert (found.line, found.rule) == (2, "near")
-    assert f"'line-1' of {theirs}, line 1: cosine 0." in found.sentence
+    assert f"'p0001' of {theirs}: cosine 0." in found.sentence
     captions = [one.video_caption for one in loading.load("object-contact").prompts if one.tags.get("triple") == "T01"]
     vectors = lint.embedded(tuple(captions))
     assert vectors[0] @ vectors[1] > 0.75
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("theirs.txt", "A violin.\nTwo dogs race through deep snow.\n"),
+        ("theirs.jsonl", '{"prompt": "A violin."}\n\n{"prompt": "Two dogs race through deep snow."}\n'),
+        ("theirs.csv", 'prompt,x\n"A violin.",1\n"Two dogs race through deep snow.",2\n'),
+        ("theirs.json", '[{"prompt_en": "A violin."},\n {"prompt_en": "Two dogs race through deep snow."}]'),
+    ],
+)
+def test_a_benchmark_is_read_as_any_prompts_file(mine, quick, tmp_path, name, text):
+    theirs = tmp_path / name
+    theirs.write_text(text)
+    (found,), notes = lint.lint([str(mine)], [theirs])
+    assert (found.line, found.sentence) == (2, f"shares the words 'two dogs race through' with 'p0002' of {theirs}")
+    assert not any("--against" in note for note in notes)
+    card = mine / "card.toml"
+    card.write_text(card.read_text().split("[near_copies]")[0])
+    _, notes = lint.lint([str(mine)], [theirs])
+    assert "mine: not compared with --against, because the card has no [near_copies]" in notes[-1]
 
 
 def test_without_the_package_the_rule_is_said_not_to_have_run(mine, monkeypatch):

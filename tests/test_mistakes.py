@@ -126,7 +126,7 @@ MISTAKES = {
     "run videos-api:missing --limit 1": "give http(s)://…#MODEL",
     "run cmd:missing --limit 1": "write cmd:SCRIPT ARGS…",
     "run cmd:./file --limit 1": "'./file' is a file that may not be run; write cmd:SCRIPT ARGS…",
-    "run 'cmd:python missing.py' --limit 1": "there is no script 'missing.py'",
+    "run 'cmd:python3 missing.py' --limit 1": "there is no script 'missing.py'",
     "run python:missing --limit 1": "write python:package.module:Class",
     "run x=toyworld: x=toyworld:noisy": "give one a name, NAME=MODEL",
     "run toyworld: --shard 5/4": "write i/n with 1 ≤ i ≤ n",

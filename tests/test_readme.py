@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from avbench.core import all_of
-from avbench.features.requirements import weights_of
+from avbench.features.requirements import PACKAGES, weights_of
 from avbench.generation.providers.toyworld import CHANGES, WORLDS
 from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import METRICS
@@ -103,6 +103,13 @@ def test_every_extra_exists_and_is_installed_from_any_folder(page):
     for package, extra in re.findall(r"pip install ['\"](.*?)\[(.*?)\]", page.read_text()):
         assert package == "avbench", f"{page.name}: '{package}[{extra}]' is known in a checkout only"
         assert extra in extras, f"{page.name}: avbench has no extra {extra}"
+
+
+@pytest.mark.parametrize("page", ["metrics.md", "weights.md"])
+def test_pages_name_what_a_feature_needs_installed(page):
+    text = (ROOT / "docs" / page).read_text().replace('"', "'")
+    assert PACKAGES["clap"][1] == "pip install 'avbench[towers]'"
+    assert {command for _, command in PACKAGES.values() if f"`{command}`" not in text} == set()
 
 
 # ---- links

@@ -507,6 +507,9 @@ def test_names_of_files_become_ids(tmp_path):
     assert "v1.5_x-" in {prompt.id for prompt in loading.from_folder(tmp_path, "mine").prompts}, (
         "a name that can be an id is kept, so that a reference has the ids of a prompts file"
     )
+    for scene in ("dawn", "dusk"):
+        (tmp_path / f"{scene}, {'a long caption, ' * 9}0.mp4").touch()
+    assert len(loading.from_folder(tmp_path, "mine").prompts) == 10, "names that are cut differ where they were cut"
     (tmp_path / "a-b.mp4").touch()
     with pytest.raises(InputError, match="would both have the id 'a-b'"):
         loading.from_folder(tmp_path)

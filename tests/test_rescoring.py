@@ -110,6 +110,16 @@ def test_values_differences_and_targets_are_those_of_the_given_reference(made, t
     assert found.limits[0].startswith("a and b were scored with another reference or with none: here all that rests")
 
 
+def test_runs_that_have_distances_alone_are_compared_by_another_reference(tmp_path):
+    near, far = (real(tmp_path / name, seed=seed, features=["i3d-k400"]) for name, seed in (("near", 10), ("far", 11)))
+    run = with_logits(tmp_path / "run", seed=1)
+    evaluate(run, chosen_metrics(["fvd"]), place=near)
+    assert run.values().empty, "a distance has no value of a single clip"
+    logits = column(RunFolder(tmp_path / "far/clips"), "i3d-k400", "logits")
+    found = api.compare([run.path], reference=far)
+    assert found.scores["value"].tolist() == pytest.approx([frechet(column(run, "i3d-k400", "logits"), logits)])
+
+
 def test_it_is_what_an_evaluation_with_that_reference_gives(made, tmp_path):
     runs, _, far = made
     again = [RunFolder(shutil.copytree(run.path, tmp_path / "again" / run.path.name)) for run in runs]

@@ -7,7 +7,6 @@ import re
 import shlex
 import signal
 import time
-from dataclasses import replace
 
 import pytest
 from command_line import run_avbench
@@ -54,13 +53,6 @@ def test_the_stage_and_what_comes_next(tmp_path):
     assert [(one.rows, one.without_value) for one in found.features] == [(16, {"it is silent": 8})]
     shard = part(tmp_path / "s", [key for key in KEYS if key.prompt in ("f0", "f2", "w1", "w3")], shard="1/2")
     assert "runs merge" in status(shard).next and (status(shard).made, status(shard).planned) == (8, 8)
-
-
-def test_rows_of_clips_that_were_made_again_are_not_counted(tmp_path):
-    folder = part(tmp_path / "r", KEYS[:6])
-    before = [one.rows for one in status(folder).features]
-    folder.add_sample(replace(folder.samples()[KEYS[0]], sha256="f" * 64))
-    assert [one.rows for one in status(folder).features] == [rows - 1 for rows in before] == [5] * len(before)
 
 
 def test_a_run_whose_scores_are_of_its_clips_is_evaluated_also_if_another_feature_lacks_rows(tmp_path):

@@ -103,6 +103,16 @@ def test_usual_names_are_understood(tmp_path):
     assert (prompt.video_caption, prompt.audio_caption, prompt.tags) == ("x", "y", {"label": "z"})
 
 
+def test_whole_numbers_are_ids_of_a_subset_as_of_a_prompts_file(tmp_path):
+    (tmp_path / "card.toml").write_text('name = "mine"\nversion = 1\n')
+    (tmp_path / "prompts.jsonl").write_text('{"id": 7, "prompt": "x"}\n{"id": "8", "prompt": "y"}')
+    assert [prompt.id for prompt in loading.load_folder(tmp_path).prompts] == ["7", "8"]
+    assert [prompt.id for prompt in loading.from_prompts_file(tmp_path / "prompts.jsonl").prompts] == ["7", "8"]
+    (tmp_path / "prompts.jsonl").write_text('{"id": 7, "prompt": "x"}\n{"id": "7", "prompt": "y"}')
+    with pytest.raises(InputError, match="line 2: the id '7' occurs twice; first in line 1"):
+        loading.load_folder(tmp_path)
+
+
 def test_a_prompts_file_is_one_subset_however_its_path_is_written(tmp_path, monkeypatch):
     (tmp_path / "mine" / "inner").mkdir(parents=True)
     path = tmp_path / "mine" / "prompts.txt"

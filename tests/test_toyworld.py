@@ -3,6 +3,8 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from avbench.toyworld import (
     audio_caption,
     make_clip,
     random_scene,
+    simulate,
     video_caption,
 )
 from avbench.toyworld.captions import WORDINGS
@@ -91,6 +94,14 @@ def test_falling_is_free_fall():
     seconds = np.arange(frames) / 8
     expected = truth.states[0, 0, 1] - 9.81 * seconds**2 / 2
     np.testing.assert_allclose(truth.states[:frames, 0, 1], expected, atol=0.02)
+
+
+@pytest.mark.parametrize("fps", [8, 25, Fraction(30_000, 1001), 7])
+def test_frames_show_their_own_time_at_any_rate(fps):
+    _, truth = simulate(scenes("drift", 1)[0], 0, replace(CLIP_SPEC, fps=Fraction(fps), frames=48))
+    start = truth.states[0, 0]
+    seconds = (truth.states[:, 0, 0] - start[0]) / start[2]  # nothing changes its velocity
+    np.testing.assert_allclose(seconds, np.arange(48) / float(fps), atol=0.0011, err_msg="half a step")
 
 
 @pytest.mark.parametrize("family", FAMILIES)

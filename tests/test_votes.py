@@ -237,3 +237,6 @@ def test_files_that_do_not_go_together_are_refused(tmp_path):
     (tmp_path / "x.json").write_text("<html>")
     with pytest.raises(InputError, match=r"x\.json"):
         votes.read([tmp_path / "x.json"])
+    (tmp_path / "study.csv").write_text("prompt,clip_a,clip_b,choice,rater\n")
+    with pytest.raises(InputError, match=r"study\.csv is no file of votes .*`avbench votes` takes files of"):
+        votes.read([tmp_path / "study.csv"])

@@ -62,7 +62,7 @@ def subsets_lint(
     against: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Prompts of a published benchmark that no prompt may copy: .jsonl, or one prompt per line; repeatable."
+            help="Prompts of a published benchmark that no prompt may copy, a file as of --prompts; repeatable."
         ),
     ] = None,
 ) -> None:

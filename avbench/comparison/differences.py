@@ -134,7 +134,7 @@ def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
     on_one = pd.DataFrame({"able": able & ~pooled, "shown": frame["shown"].astype(bool) & ~pooled})
     on_one = on_one.groupby(of_metric).transform("any")
     alone = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (~on_one["able"] | frame["shown"].astype(bool))
-    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & ~planned)]
+    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & (not planned))]
 
 
 class Side:

@@ -39,7 +39,7 @@ class MeasuredSoFar(RunFolder):
         self._found = evaluated_so_far(RunFolder(path), metrics, place)
 
     def evaluation(self) -> Evaluation:
-        """The scores of the clips that are measured, which are of no file."""
+        """The scores of the clips that are measured. It names no reference: what needs it is in the scores."""
         return Evaluation(tuple(self._found.scores), self._found.protocols, clips="", files={})
 
     def require_one_evaluation(self, name: str) -> None:

@@ -231,6 +231,12 @@ class _Ballot:
 
 def _checked(path: Path) -> _Ballot:
     """One file. Raises InputError if it is no such file, or holds impossible votes."""
+    if path.suffix.lower() != ".json":
+        msg = (
+            f"{path} is no file of votes that a report's page exported (.json); "
+            "`avbench votes` takes files of other studies, with --run"
+        )
+        raise InputError(msg)
     plain = read_json(path)
     if not isinstance(plain, dict) or type(made := plain.get("avbench_votes")) is not int:
         msg = f"{path} is not a file of votes that a report's page exported"

@@ -73,7 +73,7 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
             again[found.score.where] = found.score, found.protocol
             tables += [] if found.values is None else [found.values]
     gone = {where for where, (score, _) in again.items() if where in of_rows or score.value is None}
-    kept: Any = values[[where not in gone for where in zip(values["subset"], values["metric"], strict=True)]]
+    kept: Any = values.loc[[where not in gone for where in zip(values["subset"], values["metric"], strict=True)]]
     view = folder if isinstance(folder, RunView) else RunView(folder.path)
     view.name = folder.name
     return view.scored_anew(

@@ -4,14 +4,15 @@ A prompt's tag `file` is the path of its clip relative to the data set's folder,
 tag `split` is the split to which the authors assigned the clip; the card's `origin` lists the requested splits.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
 from avbench.core import InputError, Prompt, Subset, counted, listed
-from avbench.storage.media.clip_files import clips_in
-from avbench.subsets.datasets import Entry, Pool, no_split, remarks, splits_of
+from avbench.storage.media.clip_files import clips_in, without_suffix
+from avbench.subsets.datasets import Entry, Pool, identifier, no_split, remarks, splits_of
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def prompt_of(entry: Entry, pool: Pool, caption: str | None = None) -> Prompt:
         tags["file"] = entry.path.relative_to(pool.folder).as_posix()
     if entry.split:
         tags["split"] = entry.split
-    text = entry.video_caption or _filled(entry, pool.reader.caption, caption) or _as_words(entry.id)
+    text = entry.video_caption or _filled(entry, pool.reader.caption, caption) or _name(entry, pool)
     return Prompt(entry.id, text, entry.audio_caption, tags)
 
 
@@ -114,8 +115,8 @@ def _filled(entry: Entry, usual: str, given: str | None) -> str:
         name: " and ".join(map(str, value)) if isinstance(value, list) else value for name, value in entry.tags.items()
     }
     try:
-        text = (given or usual).format(video_caption="", **words)
-    except (LookupError, ValueError) as error:
+        text = (given or usual).format_map({"video_caption": "", **words})
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
         if given:
             msg = f"{entry.id}: the caption {given!r} cannot be filled, {error}; its tags: {', '.join(words) or 'none'}"
             raise InputError(msg) from None
@@ -123,8 +124,10 @@ def _filled(entry: Entry, usual: str, given: str | None) -> str:
     return " ".join(text.split())
 
 
-def _as_words(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ")
+def _name(entry: Entry, pool: Pool) -> str:
+    """The name of a clip in words: its path in the folder, if its id is made of that, else its id."""
+    path = without_suffix(entry.path.relative_to(pool.folder)) if entry.path else ""
+    return re.sub("[-_/]", " ", path if identifier(path) == entry.id else entry.id)
 
 
 def caption_remarks(pool: Pool, usable: Sequence[Entry], caption: str | None) -> Iterator[str]:
@@ -134,7 +137,7 @@ def caption_remarks(pool: Pool, usable: Sequence[Entry], caption: str | None) ->
         tags = dict.fromkeys(f"{{{name}}}" for one in without for name in one.tags)
         yield (
             f"{len(without)} of {counted(len(usable), 'clip')} have no caption: their names are the captions, for "
-            f"example {_as_words(without[0].id)!r}; --caption gives a template"
+            f"example {_name(without[0], pool)!r}; --caption gives a template"
             + (f", with their tags: {listed(tags, 8)}" if tags else "")
         )
 

@@ -22,9 +22,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
 from avbench.core import InputError, Prompt, counted, kind_and_first_line, nearest
-from avbench.storage.reading import read_bytes, read_toml, shaped_plain, text_lines
+from avbench.storage.reading import read_bytes, read_toml, shaped_plain
 from avbench.subsets.loading import SPLITS, folder_of, load_folder, names
-from avbench.subsets.prompt_files import each_line
+from avbench.subsets.prompt_files import each_line, read_any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,10 +65,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Line:
-    """A prompt with its file and line number."""
+    """A prompt with its file."""
 
     path: Path
     number: int
+    """That of its line in a prompts.jsonl; of another benchmark, that of the prompt."""
     prompt: Prompt
 
     @property
@@ -162,7 +163,7 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
     """
     findings: list[Finding] = []
     notes: list[str] = []
-    others = tuple(line for path in against for line in _theirs(path))
+    others = tuple(Line(path, *one) for path in against for one in enumerate(read_any(path), start=1))
     for name in names_or_folders or names():
         folder = folder_of(name)
         try:
@@ -174,6 +175,11 @@ def lint(names_or_folders: Sequence[str], against: Sequence[Path] = ()) -> tuple
         lacking = dict.fromkeys(needs for needs, _ in RULES.values() if needs and needs not in draft.card)
         if lacking:
             notes.append(f"{folder.name}: the card has no {', '.join(lacking)}, so their rules were not checked")
+        if others and "near_copies" in lacking:
+            how = "with shared_words = 7 and cosine = 0.75, for example"
+            notes.append(
+                f"{folder.name}: not compared with --against, because the card has no [near_copies]: add it, {how}"
+            )
         unusable = _misshapen(draft.card)
         findings += [Finding("card", folder / "card.toml", None, sentence) for sentence in unusable.values()]
         for rule, (needs, check) in RULES.items():
@@ -237,19 +243,6 @@ def _lines(path: Path) -> tuple[list[Line], list[Finding]]:
         else:
             bad.append(Finding("reading", path, number, str(prompt)))
     return lines, bad
-
-
-def _theirs(path: Path) -> Iterator[Line]:
-    """Prompts of another benchmark: a prompts.jsonl, or a text file with one prompt per line."""
-    if path.suffix == ".jsonl":
-        lines, bad = _lines(path)
-        if bad:
-            msg = f"{path}, line {bad[0].line}: {bad[0].sentence}"
-            raise InputError(msg)
-        yield from lines
-        return
-    for number, text in text_lines(path):
-        yield Line(path, number, Prompt(f"line-{number}", text))
 
 
 def _card(draft: Draft) -> Found:
@@ -531,7 +524,7 @@ def _model() -> Any:
 
 
 def _name(line: Line) -> str:
-    return f"{line.prompt.id!r} of {line.path}, line {line.number}"
+    return f"{line.prompt.id!r} of {line.path}"
 
 
 RULES: dict[str, tuple[str, Callable[[Draft], Found]]] = {

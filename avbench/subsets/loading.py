@@ -23,6 +23,7 @@ from avbench.core import (
     checked_id,
     counted,
     different_fields,
+    digest,
     listed,
     nearest,
 )
@@ -143,8 +144,8 @@ def _as_id(text: str) -> str:
     try:
         return checked_id(text, "name")
     except InputError:
-        mark = mark_of(text)
         plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
+        mark = mark_of(text) or (f"-{digest(text)[:8]}" if len(plain) > 120 else "")
         return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 
 

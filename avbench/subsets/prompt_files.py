@@ -89,7 +89,7 @@ def _prompts(path: Path, entries: Sequence[tuple[str, Any]]) -> tuple[Prompt, ..
     places: dict[str, str] = {}
     for (where, plain), identifier in zip(entries, made_up, strict=True):
         try:
-            prompt = _prompt(_with_id(plain, identifier))
+            prompt = _prompt({**plain, "id": identifier} if identifier and isinstance(plain, Mapping) else plain)
             if prompt.id in prompts:
                 msg = f"the id {prompt.id!r} occurs twice; first in {places[prompt.id]}"
                 raise InputError(msg)
@@ -101,13 +101,6 @@ def _prompts(path: Path, entries: Sequence[tuple[str, Any]]) -> tuple[Prompt, ..
         msg = f"{path}: it holds no prompts"
         raise InputError(msg)
     return tuple(prompts.values())
-
-
-def _with_id(plain: Any, identifier: str | None) -> Any:
-    if not isinstance(plain, Mapping):
-        return plain
-    whole_number = isinstance(plain.get("id"), int) and not isinstance(plain["id"], bool)
-    return {**plain, "id": identifier or (str(plain["id"]) if whole_number else plain["id"])}
 
 
 Entries = Iterable[tuple[str, Any]]
@@ -241,6 +234,7 @@ def _prompt(plain: Any) -> Prompt:
         msg = f"no video caption; name it one of {', '.join(_ALIASES['video_caption'])}"
         raise InputError(msg)
     identifier, reference, tags = rest.pop("id"), rest.pop("reference_clip", None), rest.pop("tags", {})
+    identifier = str(identifier) if type(identifier) is int else identifier
     if not isinstance(tags, Mapping):
         msg = f"tags are {tags!r}; they must be an object"
         raise InputError(msg)

@@ -1,6 +1,7 @@
 """Writes a scene's captions by a small grammar: one for the picture, one for the sound, in several wordings.
 
-A caption mentions only what the scene fixes (bodies, materials, colours, side, speed), so it is true under every seed.
+A caption mentions only what the scene fixes (bodies, materials, colours, side, speed). Two things that some mention are
+not fixed: balls that collide may sound again as they bounce apart, and all blocks under a hammer have one size.
 """
 
 from avbench.toyworld.scene import BodySpec, Scene

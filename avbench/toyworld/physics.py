@@ -15,7 +15,7 @@ from avbench.toyworld.scene import MATERIALS, SIZES, VIEW_METRES, BodySpec, Scen
 
 GRAVITY = 9.81
 STEPS_A_SECOND = 480
-"""One step lasts 2.1 ms, which is the accuracy of contact times."""
+"""One step lasts 2.1 ms. Contacts are known at its end, up to one and a half steps late."""
 LEAST_CONTACT_SPEED = 0.08
 """m/s. A touch that changes the lighter body's speed by less (resting, rolling) is not a contact."""
 
@@ -141,7 +141,7 @@ def stage(scene: Scene, seed: int, *, gravity: bool = True, contacts: bool = Tru
     """Build the simulation of a scene under a seed.
 
     Without `gravity` nothing falls. Without `contacts` bodies pass through each other. With a `clearance` (metres),
-    bodies that do not stand on the floor turn back before they touch anything.
+    bodies that do not stand on the floor turn back before they touch anything; those that start closer are parted.
     """
     rng = scene.generator(seed)
     space = pymunk.Space()
@@ -179,13 +179,12 @@ def run(ready: Stage, frames: int, fps: float) -> tuple[np.ndarray, list[Contact
         contacts.append(Contact(clock / STEPS_A_SECOND, names[0], names[1], impulse, where.x, where.y))
 
     ready.space.on_collision(post_solve=struck)
-    steps_a_frame = round(STEPS_A_SECOND / fps)
     states = np.empty((frames, len(ready.actors), 6))
     for frame in range(frames):
         for row, actor in zip(states[frame], ready.actors, strict=True):
             body = actor.body
             row[:] = (*body.position, *body.velocity, body.angle, body.angular_velocity)
-        for _ in range(steps_a_frame):
+        while clock < round((frame + 1) * STEPS_A_SECOND / fps):
             clock += 1
             ready.space.step(1 / STEPS_A_SECOND)
     return states, contacts

@@ -7,7 +7,7 @@ background through. Ground and walls are nearly grey, so that only bodies have t
 import cv2
 import numpy as np
 
-from avbench.toyworld.physics import Stage
+from avbench.toyworld.physics import Actor, Stage
 from avbench.toyworld.scene import COLOURS, VIEW_METRES
 
 _OVERSAMPLING = 4
@@ -19,17 +19,15 @@ def draw(stage: Stage, states: np.ndarray, size: int) -> np.ndarray:
     """Draw every frame of `states` (``[frames, bodies, 6]``, see `physics.run`): ``[frames, size, size, 3]`` uint8."""
     canvas_size = size * _OVERSAMPLING
     backdrop = _backdrop(stage, canvas_size)
-    pixels = canvas_size / VIEW_METRES
     frames = np.empty((len(states), size, size, 3), np.uint8)
     for frame, state in zip(frames, states, strict=True):
         canvas = backdrop.copy()
         for actor, row in zip(stage.actors, state, strict=True):
             if actor.rod_to is not None:
-                grip = _on_canvas(np.array([actor.rod_to, row[:2]]), pixels, canvas_size)
+                grip = _on_canvas(np.array([actor.rod_to, row[:2]]), canvas_size)
                 cv2.line(canvas, grip[0], grip[1], (60, 58, 56), 6, cv2.LINE_AA, _SUBPIXEL_BITS)
         for actor, row in zip(stage.actors, state, strict=True):
-            outline = _outline(actor.spec.shape, actor.half_width, actor.half_height)
-            _body(canvas, _placed(outline, row), actor.spec.material, COLOURS[actor.spec.colour], row, actor, pixels)
+            _body(canvas, actor, row)
         cv2.resize(canvas, (size, size), dst=frame, interpolation=cv2.INTER_AREA)
     return frames
 
@@ -54,13 +52,12 @@ def _backdrop(stage: Stage, canvas_size: int) -> np.ndarray:
     return canvas
 
 
-def _outline(shape: str, half_width: float, half_height: float) -> np.ndarray:
-    """Corners relative to the centre, ``[points, 2]`` in metres, counterclockwise."""
+def _outline(shape: str) -> np.ndarray:
+    """Corners of a body of half size 1, relative to its centre, ``[points, 2]``, counterclockwise."""
     if shape == "ball":
         turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-        return half_width * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    return corners * (half_width, half_height)
+        return np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 
 
 def _placed(points: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -70,25 +67,26 @@ def _placed(points: np.ndarray, row: np.ndarray) -> np.ndarray:
     return points @ turn + (x, y)
 
 
-def _on_canvas(points: np.ndarray, pixels: float, canvas_size: int) -> np.ndarray:
+def _on_canvas(points: np.ndarray, canvas_size: int) -> np.ndarray:
     """Convert metres (y up) to canvas pixels (y down) in OpenCV's fixed-point format."""
+    pixels = canvas_size / VIEW_METRES
     flipped = np.stack([points[:, 0] * pixels, canvas_size - points[:, 1] * pixels], axis=1) - 0.5
     return np.round(flipped * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _body(
-    canvas: np.ndarray, outline: np.ndarray, material: str, colour: tuple[int, int, int], row, actor, pixels
-) -> None:
-    corners = _on_canvas(outline, pixels, len(canvas))
+def _body(canvas: np.ndarray, actor: Actor, row: np.ndarray) -> None:
+    """Draw one body on the square canvas; `row` is its state."""
+    material, colour, size = actor.spec.material, COLOURS[actor.spec.colour], len(canvas)
+    half_size = np.array([actor.half_width, actor.half_height])
+    corners = _on_canvas(_placed(_outline(actor.spec.shape) * half_size, row), size)
     dark = tuple(round(value * 0.6) for value in colour)
     under = canvas.copy() if material == "glass" else None
     cv2.fillPoly(canvas, [corners], colour, cv2.LINE_AA, _SUBPIXEL_BITS)
-    half_size = np.array([actor.half_width, actor.half_height])
     if material == "wood":
         for level in (-0.45, 0.0, 0.45):
             half = np.sqrt(1 - level**2) if actor.spec.shape == "ball" else 1.0
             grain = _placed(np.array([[-half, level], [half, level]]) * half_size * 0.95, row)
-            ends = _on_canvas(grain, pixels, len(canvas))
+            ends = _on_canvas(grain, size)
             cv2.line(canvas, ends[0], ends[1], dark, 4, cv2.LINE_AA, _SUBPIXEL_BITS)
     if under is not None:
         cv2.addWeighted(canvas, 0.62, under, 0.38, 0, dst=canvas)
@@ -98,6 +96,6 @@ def _body(
     if material in ("metal", "glass"):
         # light comes from the upper left of the room, so the highlight does not turn with the body
         spot = np.array([[row[0], row[1]]]) + half_size.min() * np.array([[-0.35, 0.35]])
-        centre = _on_canvas(spot, pixels, len(canvas))[0]
-        radius = round(half_size.min() * 0.28 * pixels * (1 << _SUBPIXEL_BITS))
+        centre = _on_canvas(spot, size)[0]
+        radius = round(half_size.min() * 0.28 * (size / VIEW_METRES) * (1 << _SUBPIXEL_BITS))
         cv2.circle(canvas, centre, radius, (255, 255, 255), -1, cv2.LINE_AA, _SUBPIXEL_BITS)

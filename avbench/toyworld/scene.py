@@ -144,7 +144,7 @@ class Scene:
         """The scene in a prompt's tags. Raises InputError if there is none, or as `from_json`."""
         plain = prompt.tags.get("scene")
         if not isinstance(plain, Mapping):
-            msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags"
+            msg = f"prompt {prompt.id!r} has no scene of the toy world in its tags, as those of toy subsets have"
             raise InputError(msg)
         return cls.from_json(plain)
 

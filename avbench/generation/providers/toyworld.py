@@ -165,11 +165,7 @@ class ToyWorld:
         return [self._one(request) for request in requests]
 
     def _one(self, request: Request) -> Made:
-        plain = request.prompt.tags.get("scene")
-        if not isinstance(plain, Mapping):
-            msg = f"prompt {request.prompt.id!r} has no tag 'scene': toyworld can only sample toy subsets"
-            raise InputError(msg)
-        scene, seed = Scene.from_json(plain), request.key.seed
+        scene, seed = Scene.of(request.prompt), request.key.seed
         clip, truth = make_clip(scene, seed, **self._world)
         if self._change is not None:
             # random numbers of its own, so that a variant does not depend on the world's draws

@@ -35,7 +35,7 @@ class FeatureCount:
     feature: str
     """``<feature>@<protocol>``."""
     rows: int
-    """Number of rows of clips that the run has, as they are now."""
+    """Number of rows of clips that the run has. That of a clip that was made again counts until it is measured."""
     without_value: Mapping[str, int]
     """Sentence why a row has no value → how many rows."""
 
@@ -86,7 +86,7 @@ def status(folder: RunFolder) -> Status:
     run, samples, progress = folder.run(), folder.samples(), read_progress(folder.path)
     planned = folder.planned_keys()
     counts = tuple(_count(name, planned, samples) for name in run.subsets)
-    made = {key: samples[key].sha256 for key in planned if key in samples and samples[key].path is not None}
+    made = {key for key in planned if key in samples and samples[key].path is not None}
     features = tuple(
         _feature(place.name, stored_rows(place / "rows.jsonl"), made) for place in folder.feature_folders()
     )
@@ -123,8 +123,8 @@ def _count(subset: str, planned: list[Key], samples: Mapping[Key, Sample]) -> Su
     return SubsetCount(subset, len(keys), made, len(tried) - made - refused, refused)
 
 
-def _feature(name: str, rows: Mapping[Key, StoredRow], made: Mapping[Key, str | None]) -> FeatureCount:
-    known = [row for key, row in rows.items() if key in made and row.clip_sha256 == made[key]]
+def _feature(name: str, rows: Mapping[Key, StoredRow], made: set[Key]) -> FeatureCount:
+    known = [row for key, row in rows.items() if key in made]
     return FeatureCount(name, len(known), dict(Counter(row.missing for row in known if row.missing).most_common()))
 
 

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, all_of, counted, nearest, shown
+from avbench.core import InputError, all_of, counted, digest, nearest, shown
 from avbench.core.prompt import checked_id
 from avbench.storage.content import hash_of
 from avbench.storage.media.clip_files import as_spelled, clips_in, mark_of, same_name
@@ -187,7 +187,7 @@ class Pool:
             if entry.id in seen:
                 files = [str(path) for path in (seen[entry.id], entry.path) if path]
                 msg = f"{self.folder}: two entries of {self.name} have the id {entry.id!r}"
-                raise InputError(f"{msg}: {all_of(files)}" if files else msg)
+                raise InputError(f"{msg}: {all_of(files)}; rename one" if len({*files}) > 1 else msg)
             seen[entry.id] = entry.path
             yield entry
 
@@ -318,12 +318,14 @@ def remarks(pool: Pool, found: Iterable[Entry]) -> list[str]:
 def identifier(text: str) -> str:
     """Turn a name into an id: characters that an id cannot have become hyphens, and no id begins with one.
 
-    Names with letters that an id cannot have get a mark, so that two of them do not become one id.
+    Names with letters that an id cannot have, and those that are longer, get a mark, so that two of them do not become
+    one id.
     """
     name = same_name(text)
     found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name))
-    mark = mark_of(name)
-    return (found if found[:1].isalnum() else f"x{found}")[: 120 - len(mark)] + mark
+    found = found if found[:1].isalnum() else f"x{found}"
+    mark = mark_of(name) or (f"-{digest(name)[:8]}" if len(found) > 120 else "")
+    return found[: 120 - len(mark)] + mark
 
 
 def required(folder: Path, *names: str, what: str) -> Path:
