@@ -14,6 +14,8 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
   metrics the middle of the two must be shown to lie beside that value, too (a sign flip of each prompt's middle): p is
   the larger one of the two, and as long as the middle may lie on the other side, the interval reaches to what the
   difference would be then.
+- Over several subsets two models can also be equally near because each is nearer on one of them. Swapped labels then vary
+  less than the difference does, so for band metrics p is no smaller than that of a t test with the clustered error.
 - The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
   skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show. The
   bootstrap does not reach beyond the most extreme prompt: where few prompts differ at all, most of its samples hardly
@@ -154,9 +156,11 @@ def paired_difference(
         reach = half_width(error, dof)
         (low, high), (least, most) = _studentised(per_clip, strata, value, error, rounding), strata.extremes(per_clip)
         interval = min(max(low, least), value - reach), max(min(high, most), value + reach)
-    p_side, other_side = 0.0, None if goal is None else value
+    least_p, other_side = 0.0, None if goal is None else value
     if goal is not None and value:
-        p_side, other_side = _on_either_side(x, y, strata, goal, value)
+        least_p, other_side = _on_either_side(x, y, strata, goal, value)
+        if len(goal) > 1 and error is not None:
+            least_p = max(least_p, float(t_test(value, error, dof)))
         interval = interval and (min(interval[0], other_side), max(interval[1], other_side))
     blocks = _sign_blocks(strata.prompts, permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
@@ -166,7 +170,7 @@ def paired_difference(
         error,
         dof,
         interval,
-        p=max(p_side, _p(beyond, len(swapped), strata.prompts)),
+        p=max(least_p, _p(beyond, len(swapped), strata.prompts)),
         pairs=len(x),
         prompts=strata.prompts,
         constant=bool(np.ptp(per_clip) <= rounding),
