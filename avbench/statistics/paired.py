@@ -14,8 +14,8 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
   metrics the middle of the two must be shown to lie beside that value, too (a sign flip of each prompt's middle): p is
   the larger one of the two, and as long as the middle may lie on the other side, the interval reaches to what the
   difference would be then.
-- Over several subsets two models can also be equally near because each is nearer on one of them. Swapped labels then vary
-  less than the difference does, so for band metrics p is no smaller than that of a t test with the clustered error.
+- Over several subsets two models can also be equally near because each is nearer on one of them. Swapped labels then
+  vary less than the difference does, so for band metrics p is at least that of a t test with the clustered error.
 - The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
   skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show. The
   bootstrap does not reach beyond the most extreme prompt: where few prompts differ at all, most of its samples hardly
