@@ -128,13 +128,15 @@ def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a whole table of differences that the answer counts: on subsets; and over several where a plan asks
     for it, or where the metric is compared over all of them alone, or shows a difference there alone.
     """
-    pooled, primary, able = frame["subset"].isin(POOLS), frame["primary"].astype(bool), could_be_made(frame)
-    planned = bool((able & ~primary).any())  # without a plan all that can be made are primary
-    of_metric = [frame[name] for name in ("run", "against", "metric")]
-    on_one = pd.DataFrame({"able": able & ~pooled, "shown": frame["shown"].astype(bool) & ~pooled})
-    on_one = on_one.groupby(of_metric).transform("any")
-    alone = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (~on_one["able"] | frame["shown"].astype(bool))
-    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & (not planned))]
+    pooled, able = frame["subset"].isin(POOLS), could_be_made(frame)
+    primary, shown = frame["primary"].astype(bool), frame["shown"].astype(bool)
+    if (able & ~primary).any():  # without a plan all that can be made are primary
+        over_several = primary
+    else:
+        on_one = pd.DataFrame({"able": able & ~pooled, "shown": shown & ~pooled})
+        on_one = on_one.groupby([frame[name] for name in ("run", "against", "metric")]).transform("any")
+        over_several = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (shown | ~on_one["able"])
+    return frame.loc[~pooled | frame["missing"].notna() | over_several]
 
 
 class Side:
