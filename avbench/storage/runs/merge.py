@@ -243,6 +243,7 @@ def _write(
         if new:
             place.write_run(run)
             place.path.rename(out)
+            (out / ".lock").unlink(missing_ok=True)  # on a disk without locks this file itself is the lock
     return samples
 
 
