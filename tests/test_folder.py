@@ -58,6 +58,15 @@ def test_a_file_for_which_no_space_is_left_is_named(tmp_path, monkeypatch, write
     with pytest.raises(InputError, match=r"x\.jsonl cannot be written: No space left on device") as found:
         write(tmp_path / "x.jsonl")
     assert no_space(found.value)
+    assert not [*tmp_path.glob(".*")], "what was written of it takes no space"
+
+
+def test_a_folder_without_clips_is_another_runs_whatever_a_kill_left_of_its_files(tmp_path):
+    folder = RunFolder(tmp_path / "r")
+    folder.start(a_run(), [SUBSET])
+    (folder.path / ".progress.json.part").write_bytes(b"{")
+    folder.start(a_run(model="other:"), [SUBSET])
+    assert folder.run().model == "other:"
 
 
 def test_a_broken_whole_line_is_an_error_with_its_number(tmp_path):

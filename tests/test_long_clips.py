@@ -1,10 +1,12 @@
 """A long clip stays in its file: its frames, its rows and its sentences are those of a clip in memory."""
 
+import gc
 import itertools
 import shutil
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +104,20 @@ def test_a_clip_is_held_up_to_the_bytes_that_are_allowed(tmp_path, name):
     one = moving(1).nbytes
     assert not isinstance(read_clip(tmp_path / name, most_held=5 * one), StoredClip)
     assert isinstance(read_clip(tmp_path / name, most_held=4 * one - 1), StoredClip)
+
+
+def test_the_file_of_a_clip_that_nobody_needs_any_more_is_closed(tmp_path):
+    write_clip(Clip(moving(12), 8), tmp_path / "a.mkv")
+    gc.collect()
+    gc.disable()
+    try:
+        before = len([*Path("/dev/fd").iterdir()])
+        frames = read_clip(tmp_path / "a.mkv", most_held=0).frames
+        assert len(frames[3]) and len([*Path("/dev/fd").iterdir()]) > before
+        del frames
+        assert len([*Path("/dev/fd").iterdir()]) == before
+    finally:
+        gc.enable()
 
 
 def test_a_file_that_changes_meanwhile_is_named(tmp_path):

@@ -912,6 +912,22 @@ def test_a_full_disk_is_named_and_not_the_mirror(folder_store, tmp_path, machine
     assert len(samples(pulled(folder_store, tmp_path / "copy"))) == 2
 
 
+def test_a_full_disk_of_the_folder_does_not_hide_why_a_command_ended(folder_store, tmp_path, monkeypatch):
+    place = made(tmp_path / "a", folder_store, 1)
+
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(InputError, match=r"No space left on device.*has everything, and the same command uploads"):
+        with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+            pass
+    with pytest.raises(InputError, match="the model failed") as found:
+        with RunFolder(place).writing(), Mirror(place, f"{folder_store}/world").kept():
+            raise InputError("the model failed")
+    assert "No space left on device" in found.value.__notes__[0]
+
+
 def test_what_is_no_mirror_is_not_pulled(tmp_path):
     (tmp_path / "store").mkdir()
     refused = run_avbench("runs", "pull", f"file://{tmp_path}/store", tmp_path / "copy", code=2).output

@@ -560,6 +560,17 @@ def test_a_full_disk_is_named_and_nothing_is_left_on_it(tmp_path, monkeypatch):
     assert [*(tmp_path / "out").iterdir()] == []
 
 
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_on_a_disk_without_locks_the_lock_of_a_merge_ends_with_it(tmp_path, monkeypatch):
+    def unsupported(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    merge(tmp_path / "whole", shards(tmp_path))
+    with RunFolder(tmp_path / "whole").writing():
+        pass
+
+
 def test_linked_clips_take_no_space(tmp_path):
     merge(tmp_path / "whole", shards(tmp_path))
     assert {path.stat().st_nlink for path in (tmp_path / "whole/clips").glob("*/*.mkv")} == {2}

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,22 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(publish, server):
     server.cuts = [2_100_000, 0]
     refused()
     server.files["/w.pth"] = other = DATA[:2] + DATA[:1:-1]
+    assert fetching.fetch("tiny").read_bytes() == other
+
+
+def test_a_kill_as_a_newer_file_begins_mixes_no_two_versions(publish, server, monkeypatch):
+    server.cuts = [2_100_000, 0]
+    refused()
+    server.files["/w.pth"] = other = DATA[:2] + DATA[:1:-1]
+    write_text = Path.write_text
+
+    def killed(path, *given, **how):
+        write_text(path, *given, **how)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "write_text", killed)
+        fetching.fetch("tiny")
     assert fetching.fetch("tiny").read_bytes() == other
 
 

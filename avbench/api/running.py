@@ -31,6 +31,7 @@ from avbench.features.requirements import require_ready, require_reference_clips
 from avbench.generation import table as generators
 from avbench.metrics.columns import Wanted, fetched, wanted_metrics
 from avbench.metrics.evaluate import features_of, fvd_metrics, listed_names
+from avbench.metrics.table import Metric
 from avbench.storage.mirrors.mirror import Mirrors
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.workers.ray_actors import RayActors
@@ -141,11 +142,7 @@ def run(
     if reference is not None:
         real_clips_in(Path(reference), frames=fps is not None)
     listed = Wanted(metrics, columns, fvd_metrics(fvd_protocols), fetching(fetch, work))
-    if chosen and not metrics and not columns:
-        listed = _of_paper(chosen, listed, work)
-    computed = wanted_metrics(listed, work.reporter.note)
-    require_ready(features_of(computed))
-    require_reference_clips(features_of(computed), None if against is None else Path(against))
+    computed = _to_compute(listed, chosen, against, work)
     metrics = [metric.name for metric in computed] if columns else metrics
     for model, asked in asked_of.items():
         generators.check(model, asked)
@@ -178,8 +175,18 @@ def _asked_of(
     return found
 
 
-def _of_paper(preset: paper_presets.Preset, wanted: Wanted, work: Work) -> Wanted:
-    """The same with the metrics of a paper's table that can be computed here, once their weights were fetched."""
-    if wanted.fetch:
-        fetched([one.metric for one in preset.columns if one.metric], (), wanted.fetch, work.reporter.note)
-    return dataclasses.replace(wanted, metrics=[metric.name for metric in preset.metrics()[0]])
+def _to_compute(
+    wanted: Wanted, preset: paper_presets.Preset | None, against: str | Path | None, work: Work
+) -> Sequence[Metric]:
+    """The metrics that are named; where none is, those of the paper's table that can be computed here.
+
+    Raises InputError if one of them lacks a package, weights or reference clips.
+    """
+    if preset and not wanted.metrics and not wanted.columns:
+        if wanted.fetch:
+            fetched([one.metric for one in preset.columns if one.metric], (), wanted.fetch, work.reporter.note)
+        wanted = dataclasses.replace(wanted, metrics=[metric.name for metric in preset.metrics()[0]])
+    computed = wanted_metrics(wanted, work.reporter.note)
+    require_ready(features_of(computed))
+    require_reference_clips(features_of(computed), None if against is None else Path(against))
+    return computed

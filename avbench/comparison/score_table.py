@@ -240,7 +240,7 @@ def scores_frame(
     """
     names = [folder.name for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
-        msg = f"several runs are called {sorted(twice)[0]!r}: `run_folder.named_apart` gives them different names"
+        msg = f"several runs are called {sorted(twice)[0]!r}: `named_apart` of storage/runs/folder.py renames them"
         raise InputError(msg)
     rows: list[dict[str, Any]] = []
     earlier: Made | None = None

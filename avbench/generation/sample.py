@@ -102,21 +102,17 @@ def sample(
             shard is empty; or two subsets have one name.
     """
     subsets = _of_each_name(subsets)
-    journal = folder.path.absolute() / JOURNAL
-    source = functools.partial(generators.build, model, dict(settings), journal)
+    source = functools.partial(generators.build, model, dict(settings), folder.path.absolute() / JOURNAL)
     alone = generator is not None
     generator = generator or source()
     requests = plan(subsets, seeds, shard)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
-    run = dataclasses.replace(
-        _run(folder.name, model, fingerprint, subsets, seeds), shard=None if shard is None else str(shard)
-    )
-    damaged = replace and is_damaged(folder)
-    if not damaged:
+    run = dataclasses.replace(_run(folder.name, model, fingerprint, subsets, seeds), shard=shard and str(shard))
+    if not (other := replace and is_damaged(folder)):
         run = as_held(folder, run, generator, requests)
-    if damaged or (
-        (replace or (renew and only_gaps_go(folder, run, subsets, requests))) and holds_another(folder, run, subsets)
-    ):
+        may_go = replace or (renew and only_gaps_go(folder, run, subsets, requests))
+        other = may_go and holds_another(folder, run, subsets)
+    if other:
         throw_away(folder, unchanged_clips(folder, generator, requests))
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
@@ -126,12 +122,7 @@ def sample(
     done = {key for key, made in samples.items() if (made.path is not None or made.refused) and key not in stale}
     todo = [request for request in requests if request.key not in done]
     made = {key: samples[key] for key in done if samples[key].path is not None}
-    first = _first_alike(generator, [*(one for one in requests if one.key in made), *todo])
-    copies: dict[Key, list[Key]] = {}
-    for request in todo:
-        if (alike := first[request.key]) != request.key:
-            copies.setdefault(alike, []).append(request.key)
-    batches = _batches([one for one in todo if first[one.key] == one.key], getattr(generator, "batch_size", 1))
+    batches, copies = _without_copies(generator, [one for one in requests if one.key in made], todo)
     pool, elsewhere = _pool(generator, workers, alone=alone)
 
     def copied(one: Sample) -> Iterator[Sample]:
@@ -222,6 +213,18 @@ def _idle(pool: worker_pool.Pool, workers: int | worker_pool.Pool) -> int:
     if not isinstance(pool, worker_pool.LocalPool) or not isinstance(workers, int):
         return 0
     return max(0, workers - (1 if pool.threads else max(1, pool.workers)))
+
+
+def _without_copies(
+    generator: Generator, made: Sequence[Request], todo: Sequence[Request]
+) -> tuple[list[list[Request]], dict[Key, list[Key]]]:
+    """The batches of what the model has to make; and the key of a clip → the keys that get a copy of it."""
+    first = _first_alike(generator, [*made, *todo])
+    copies: dict[Key, list[Key]] = {}
+    for request in todo:
+        if (alike := first[request.key]) != request.key:
+            copies.setdefault(alike, []).append(request.key)
+    return _batches([one for one in todo if first[one.key] == one.key], getattr(generator, "batch_size", 1)), copies
 
 
 def _first_alike(generator: Generator, requests: Sequence[Request]) -> dict[Key, Key]:

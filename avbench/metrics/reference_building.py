@@ -7,8 +7,8 @@ import functools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -84,39 +84,16 @@ def pack(
         raise InputError(msg)
     made = sorted(samples.values(), key=lambda sample: sample.key)
     clips = pd.DataFrame([(one.key.prompt, one.key.seed, one.sha256) for one in made], columns=CLIP_COLUMNS)
-    kept = chosen_keys((sample.key for sample in made), rows)
-    values: dict[str, Columns] = {}
-    moments: dict[str, dict[str, Moments]] = {}
-    left_out: dict[str, str] = {}
-    unmeasured: dict[str, str] = {}
-    gpus: dict[str, list[str]] = {}
+    keys = [sample.key for sample in made]
+    kept, taken = chosen_keys(keys, rows), dict[str, _Taken]()
     for protocol in protocols:
-        measured: set[Key] = set()
-        used: set[str] = set()
-        why: Counter[str] = Counter()
-        rows_with_values = _noted(folder.stream_rows(protocol), measured, used, why)
-        try:
-            known, everything = _taken_in(protocol.name, rows_with_values, kept)
-        except InputError as error:
-            msg = f"{protocol.name} cannot be kept in a reference: {error}"
-            raise InputError(msg) from error
-        if not measured and not why:
+        one = taken[protocol.name] = _taken_in(folder, protocol, keys, kept)
+        if not one.measured and not one.why:
             msg = f"no clip of {subset.name} has a row of {protocol.name}; measure the run first"
             raise InputError(msg)
-        if measured:
-            values[protocol.name] = known
-        if why:
-            ((reason, count),) = why.most_common(1)
-            if measured:
-                unmeasured[protocol.name] = reason if len(why) == 1 else f"{reason} ({count}), and other reasons"
-            else:
-                left_out[protocol.name] = f"{reason} ({count} of {len(made)} clips)"
-        if len(measured - kept):
-            moments[protocol.name] = everything
-        if used:
-            gpus[protocol.name] = sorted(used)
-        marks = [(KEPT if one.key in kept else COUNTED) if one.key in measured else 0 for one in made]
-        clips[protocol.name] = marks
+        clips[protocol.name] = one.marks
+    left_out = {name: one.gap(len(made)) for name, one in taken.items() if one.why and not one.measured}
+    values = {name: one.columns for name, one in taken.items() if one.measured}
     if not values:
         msg = f"no feature of {subset.name} can be a reference: {'; '.join(sorted(set(left_out.values())))}"
         raise InputError(msg)
@@ -126,17 +103,23 @@ def pack(
         "model": run.model,
         "settings": run.settings,
         "seeds": list(run.seeds),
-        "clips": {protocol.name: int((clips[protocol.name] > 0).to_numpy().sum()) for protocol in protocols},
+        "clips": {name: sum(map(bool, one.marks)) for name, one in taken.items()},
         "licence": licence or NOT_STATED,
         "versions": run.versions,
         **(about or {}),
     }
-    noted = {"left_out": left_out, "unmeasured": unmeasured, "gpus": gpus, "splits": splits_of(subset)}
+    noted: dict[str, Any] = {
+        "left_out": left_out,
+        "unmeasured": {name: one.gap(len(made)) for name, one in taken.items() if one.why and one.measured},
+        "gpus": {name: one.gpus for name, one in taken.items() if one.gpus},
+        "splits": splits_of(subset),
+    }
     if subset.clip_spec is None:
         noted[FIRST_CLIPS] = _first_clips(folder.path / str(one.path) for one in made if one.path is not None)
+    elif any(sample.spec_mismatch for sample in made):
+        noted["clip_form"] = ClipForm.of(subset.clip_spec).describe()
     card |= {name: known for name, known in noted.items() if known}
-    if any(sample.spec_mismatch for sample in made) and subset.clip_spec:
-        card["clip_form"] = ClipForm.of(subset.clip_spec).describe()
+    moments = {name: one.moments for name, one in taken.items() if one.moments is not None}
     described = {protocol.name: protocol.describe() for protocol in protocols}
     return write(place, card, values, moments, clips, described, replace=replace)
 
@@ -332,30 +315,45 @@ def chosen_keys(keys: Iterable[Key], count: int) -> set[Key]:
     return set(sorted(keys, key=lambda key: digest(list(key)))[:count])
 
 
-def _noted(rows: Iterable[Row], measured: set[Key], gpus: set[str], why: Counter[str]) -> Iterator[Row]:
-    """Yield the rows that have values; record their keys and their GPUs, and the reasons of the other rows."""
-    for row in rows:
-        if row.values is not None:
-            measured.add(row.key)
-            gpus.update(filter(None, [row.gpu]))
-            yield row
-        else:
-            why[str(row.missing)] += 1
+@dataclass(frozen=True)
+class _Taken:
+    """What a reference takes of the rows of one feature.
 
-
-def _taken_in(feature: str, rows: Iterable[Row], kept: set[Key]) -> tuple[Columns, dict[str, Moments]]:
-    """Columns of a feature's kept rows, and moments of every embedding over all rows, with one chunk in memory at a
-    time.
-
-    A value whose shape differs between rows, such as times of events, is in neither.
+    A value whose shape differs between rows, such as times of events, is neither in columns nor in moments.
     """
-    keep: list[Row] = []
+
+    columns: Columns
+    """Of the kept rows."""
+    moments: dict[str, Moments] | None
+    """Of every embedding over all rows; None if all rows are kept."""
+    marks: list[int]
+    """Of every clip: KEPT, COUNTED, or 0 without a value."""
+    measured: int
+    """Number of rows with values."""
+    why: Counter[str]
+    """Why rows have no values → how many."""
+    gpus: list[str]
+
+    def gap(self, clips: int) -> str:
+        """Why the feature has no value for some or all of so many clips."""
+        ((reason, count),) = self.why.most_common(1)
+        if not self.measured:
+            return f"{reason} ({count} of {clips} clips)"
+        return reason if len(self.why) == 1 else f"{reason} ({count}), and other reasons"
+
+
+def _taken_in(folder: RunFolder, protocol: Protocol, keys: Sequence[Key], kept: set[Key]) -> _Taken:
+    """Read the rows of a feature, with one chunk of those in memory that are not kept; `keys` are those of all clips.
+
+    Raises InputError if rows do not fit each other.
+    """
+    measured, gpus, why = set[Key](), set[str](), Counter[str]()
+    keep, chunk = list[Row](), list[Row]()
     moments: dict[str, Moments] = {}
     shapes: dict[str, set[tuple[int, ...] | None]] = {}
-    chunk: list[Row] = []
 
     def count() -> None:
-        for name, column in columns_of([feature], chunk)[1].items():
+        for name, column in columns_of([protocol.name], chunk)[1].items():
             seen = shapes.setdefault(name, set())
             seen.add(None if column.dtype == object else column.shape[1:])
             if column.ndim > 1 and column.size and len(seen) == 1:
@@ -363,16 +361,28 @@ def _taken_in(feature: str, rows: Iterable[Row], kept: set[Key]) -> tuple[Column
                 moments[name] = moments[name].merge(part) if name in moments else part
         chunk.clear()
 
-    for row in rows:
-        if row.key in kept:
-            keep.append(row)
-        chunk.append(row)
-        if len(chunk) == _CHUNK:
-            count()
-    count()
+    try:
+        for row in folder.stream_rows(protocol):
+            if row.values is None:
+                why[str(row.missing)] += 1
+                continue
+            measured.add(row.key)
+            gpus.update(filter(None, [row.gpu]))
+            if row.key in kept:
+                keep.append(row)
+            chunk.append(row)
+            if len(chunk) == _CHUNK:
+                count()
+        count()
+        columns = columns_of([protocol.name], keep)[1]
+    except InputError as error:
+        msg = f"{protocol.name} cannot be kept in a reference: {error}"
+        raise InputError(msg) from error
     regular = {name for name, seen in shapes.items() if len(seen) == 1 and None not in seen and (0,) not in seen}
-    known = {name: column for name, column in columns_of([feature], keep)[1].items() if name in regular}
-    return known, {name: one for name, one in moments.items() if name in regular}
+    marks = [(KEPT if key in kept else COUNTED) if key in measured else 0 for key in keys]
+    known = {name: column for name, column in columns.items() if name in regular}
+    everything = {name: one for name, one in moments.items() if name in regular} if measured - kept else None
+    return _Taken(known, everything, marks, len(measured), why, sorted(gpus))
 
 
 def _union(shards: Sequence[Reference]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -37,11 +37,16 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
     beside = path.with_name(f".{path.name}.part")
     if beside.is_symlink():
         beside.unlink()
-    with _naming_it(path), os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with _naming_it(path), os.fdopen(_opened_to_write(beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink()  # on a full disk it takes space that is needed
+        raise
 
 
 @contextmanager

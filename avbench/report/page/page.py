@@ -47,8 +47,15 @@ _SCRIPTS = ("data", "plots", "navigation", "origins", "player", "watch", "first"
 """Files of the folder script/, in the order in which they run, as one script."""
 STYLE = _HERE / "page.css"
 """The looks of all pages."""
-_MINOR = ("p", "p Holm", "detectable", "needed", "clips")
-"""Columns of the tables of differences that are hidden until a switch shows them."""
+_WORDS = {
+    "columns": comparison_tables.DIFFERENCE_COLUMNS,
+    "minor": ("p", "p Holm", "detectable", "needed", "clips"),  # columns that are hidden until a switch shows them
+    "legend": LEGEND,
+    "ranks_legend": RANKS_LEGEND,
+    "differences_legend": comparison_tables.DIFFERENCES_LEGEND,
+    "totals_legend": vbench.LEGEND,
+}
+"""Of the tables, the same on every page."""
 
 
 def render(
@@ -103,7 +110,18 @@ def render(
         "protocols": {digest: one for folder in folders for digest, one in folder.evaluation().protocols.items()},
         "origins": [_origin(folder) for folder in folders],
     }
+    figures = {
+        one["name"]: {
+            "paired": [*plots.paired(values, runs, one["name"], differences)],
+            "distances": [*plots.distances(frame, runs, one["name"])],
+            "motion": [*plots.over_motion(every, over, runs, one["name"])],
+        }
+        for one in subsets
+    }
     return template("page.html").render(
+        **_WORDS,
+        **_forests(frame, [*pairs.values()], [one["name"] for one in subsets], colours),
+        **_files(place, cards if media == "inside" else {}),
         data=data,
         answer=verdict(frame, differences),
         limits=limits,
@@ -111,48 +129,42 @@ def render(
         tables={table.subset: table for table in subset_tables(frame, ranks=True)},
         places={(row["subset"], row["metric"], row["model"]): index for index, row in enumerate(data["scores"])},
         compared=_compared(differences),
-        columns=comparison_tables.DIFFERENCE_COLUMNS,
-        minor=_MINOR,
-        pooled={}
-        if _has_distances(frame)
-        else {kind: meaning for kind, meaning in POOLED.items() if kind in {*frame["subset"]}},
-        overview=[forest(rows, frame, colours) for rows in pairs.values()],
-        forest={
-            subset["name"]: [
-                forest(there, frame, colours) if len(there := rows.loc[rows["subset"] == subset["name"]]) else ""
-                for rows in pairs.values()
-            ]
-            for subset in subsets
-        },
-        figures={
-            subset["name"]: {
-                "paired": list(plots.paired(values, runs, subset["name"], differences)),
-                "distances": list(plots.distances(frame, runs, subset["name"])),
-                "motion": list(plots.over_motion(every, over, runs, subset["name"])),
-            }
-            for subset in subsets
-        },
+        pooled={} if _has_distances(frame) else {kind: POOLED[kind] for kind in POOLED if kind in {*frame["subset"]}},
+        figures=figures,
         truth=any(clip and clip["contacts"] is not None for of_runs in shown.values() for clip in of_runs),
         coverage=_coverage(folders, frame),
         totals=[*vbench.totals(frame)],
-        totals_legend=vbench.LEGEND,
         papers=printed.sections(folders),
         voted=None if votes is None else _voted(votes),
         pretty=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
-        legend=LEGEND,
-        ranks_legend=RANKS_LEGEND,
-        differences_legend=comparison_tables.DIFFERENCES_LEGEND,
         style=Markup(STYLE.read_text(encoding="utf-8")),
         script=Markup(script),
         policy=_policy(script),
-        media={sha: _base64(place / f"{sha}.mp4") for sha in cards if media == "inside"},
-        pictures={
-            f"{name}-{sha}": _base64(place / f"{sha}.{name}.mp4")
-            for sha, known in cards.items()
-            for name, why in known["pictures"].items()
-            if media == "inside" and why is None
-        },
     )
+
+
+def _forests(
+    frame: pd.DataFrame, pairs: Sequence[pd.DataFrame], subsets: Sequence[str], colours: Mapping[str, str]
+) -> dict[str, Any]:
+    """The forest plots of each pair of runs: of all subsets, as `overview`, and of each one."""
+
+    def drawn(rows: pd.DataFrame, subset: str) -> Markup | str:
+        there = rows.loc[rows["subset"] == subset]
+        return forest(there, frame, colours) if len(there) else ""
+
+    return {
+        "overview": [forest(rows, frame, colours) for rows in pairs],
+        "forest": {subset: [drawn(rows, subset) for rows in pairs] for subset in subsets},
+    }
+
+
+def _files(place: Path, cards: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The clips with these cards, and their pictures, in base64."""
+    pictures = [(name, sha) for sha, known in cards.items() for name, why in known["pictures"].items() if why is None]
+    return {
+        "media": {sha: _base64(place / f"{sha}.mp4") for sha in cards},
+        "pictures": {f"{name}-{sha}": _base64(place / f"{sha}.{name}.mp4") for name, sha in pictures},
+    }
 
 
 def _has_distances(frame: pd.DataFrame) -> bool:

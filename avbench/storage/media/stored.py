@@ -7,6 +7,7 @@ frame is predicted from are left out where that is exact (`reading`). Pixels are
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,20 @@ Decode = Callable[[Callable[[int], bool]], Iterator[tuple[int, Convert]]]
 it is given, at the time when that frame would be decoded."""
 
 
+@dataclass
+class _Asked:
+    """The frames that are asked for now, by their numbers in the file. What decodes them holds this, and not the
+    `StoredFrames`: a circle of references would keep the file open until Python looks for circles, which is seldom.
+    """
+
+    numbers: frozenset[int] = frozenset()
+    last: int = -1
+
+    def needs(self, number: int) -> bool:
+        """Whether a frame must be decoded for its own sake; what will be asked for after the last one is not known."""
+        return number in self.numbers or number > self.last
+
+
 class StoredFrames:
     """``[time, height, width, 3]`` uint8 RGB, decoded when asked for. Raises MediaError if the file is gone by then."""
 
@@ -31,8 +46,7 @@ class StoredFrames:
         """Take how to decode the file from its start, a frame's shape, and which decoded frame each frame shows."""
         self.shape = (len(shown), *size)
         self._decode, self._shown = decode, shown
-        self._asked: frozenset[int] = frozenset()
-        self._last_asked = -1
+        self._asked = _Asked()
         self._start()
 
     def __len__(self) -> int:
@@ -43,8 +57,8 @@ class StoredFrames:
 
     def __getitem__(self, chosen: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         decoded = self._shown[chosen]
-        self._asked = frozenset(np.ravel(decoded).tolist())
-        self._last_asked = max(self._asked, default=-1)
+        self._asked.numbers = frozenset(np.ravel(decoded).tolist())
+        self._asked.last = max(self._asked.numbers, default=-1)
         if np.ndim(decoded) == 0:
             return self._image(int(decoded))
         frames = np.empty((len(decoded), *self.shape[1:]), np.uint8)
@@ -56,11 +70,7 @@ class StoredFrames:
         return self[:]
 
     def _start(self) -> None:
-        self._frames, self._at, self._last = self._decode(self._needed), -1, np.empty(0, np.uint8)
-
-    def _needed(self, number: int) -> bool:
-        """Whether a frame must be decoded for its own sake; what will be asked for after the last one is not known."""
-        return number in self._asked or number > self._last_asked
+        self._frames, self._at, self._last = self._decode(self._asked.needs), -1, np.empty(0, np.uint8)
 
     def _image(self, number: int) -> np.ndarray:
         """The decoded frame with this number, read-only."""

@@ -5,8 +5,8 @@ and when it ends, it uploads what is new: clips before the lines that name them,
 last one last, as they are written to disk. So whatever moment a machine is lost in, the mirror is a run folder that
 another machine can continue. Workers that do not see the command's disk hand their clips over through the mirror.
 
-This module moves files. `mirror_state` knows what lies on both sides and who wrote it last, `mirror_runs` compares the
-runs on both sides, and `object_storage` reads and writes the storage.
+This module moves files. `state` knows what lies on both sides and who wrote it last, `runs` compares the runs on both
+sides, and `object_storage` reads and writes the storage.
 """
 
 import filecmp
@@ -260,7 +260,7 @@ class Mirror:
             self.push(ended=True)
         except TakenOver:
             raise
-        except InputError as error:
+        except (InputError, OSError) as error:  # OSError: of the folder's own disk, which may be full
             msg = f"{error}; {self._folder} has everything, and the same command uploads what is missing"
             raise InputError(msg) from error
 

@@ -249,10 +249,7 @@ class Sides:
 
     def both_changed(self, names: Sequence[str]) -> InputError:
         """The error on a folder with files that the mirror has not."""
-        return InputError(
-            f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
-            f"for example {names[0]}): both changed since they were equal, or never were; {self._both_together()}"
-        )
+        return self._only_here(names, f"both changed since they were equal, or never were; {self._both_together()}")
 
     def _both_together(self) -> str:
         """Advice where the folder and its mirror have a history of their own."""
@@ -273,9 +270,12 @@ class Sides:
 
     def lacking(self, names: Sequence[str]) -> InputError:
         """The error on a folder that is not behind its mirror, and has files that the mirror lacks."""
+        return self._only_here(names, f"`avbench runs push {as_typed(self.folder, self.url)}` uploads them")
+
+    def _only_here(self, names: Sequence[str], then: str) -> InputError:
         return InputError(
             f"{self.folder} has files that its mirror {self.url} has not, or not with the same content ({len(names)}, "
-            f"for example {names[0]}): `avbench runs push {as_typed(self.folder, self.url)}` uploads them"
+            f"for example {names[0]}): {then}"
         )
 
     def not_in_mirror(

@@ -107,9 +107,13 @@ class _SubsetFile:
     cut_from: str | None = None
 
 
-def _of_scripts(jobs: Path) -> bool:
-    """Whether a path is jobs/ with nothing but the files of scripts; jobs of a video server may be paid."""
-    return jobs.name == "jobs" and jobs.is_dir() and all(one.name.startswith(OF_A_SCRIPT) for one in jobs.iterdir())
+def _made_before_clips(one: Path) -> bool:
+    """Whether something in a run folder is there before any clip: a hidden file, run.json, the subsets, or jobs/ with
+    nothing but the files of scripts; jobs of a video server may be paid.
+    """
+    if one.name == "jobs" and one.is_dir():
+        return all(job.name.startswith(OF_A_SCRIPT) for job in one.iterdir())
+    return one.name in ("run.json", "subsets") or one.name.startswith(".")
 
 
 def read_subset(path: Path) -> Subset:
@@ -215,7 +219,6 @@ class RunFolder:
                 Or names differ in case alone, and the file system does not tell them apart.
         """
         self.require_distinct(subsets)
-        known = {"run.json", "subsets", ".lock", PROGRESS_FILE, MIRROR_FILE, MIRROR_WORK}
         fresh = not (self.path / "run.json").exists()
         if fresh and self.has_samples():
             msg = (
@@ -223,7 +226,7 @@ class RunFolder:
                 f"file back{self.or_elsewhere}, or give replace=True (--replace) to delete the clips and start again"
             )
             raise InputError(msg)
-        if fresh or all(one.name in known or _of_scripts(one) for one in self.path.iterdir()):
+        if fresh or all(_made_before_clips(one) for one in self.path.iterdir()):
             shutil.rmtree(self.path / "subsets", ignore_errors=True)
             self._write_subsets(subsets)
             self.write_run(run)

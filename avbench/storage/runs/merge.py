@@ -236,13 +236,14 @@ def _write(
             for name, sha256 in run.subsets.items():
                 holders = [folder for folder in folders if folder.run().subsets.get(name) == sha256]
                 write_whole(place.subset_path(name), min(reading.read_bytes(one.subset_path(name)) for one in holders))
-        if not new and place.run() != run:
-            place.write_run(run)
+            if not new:
+                place.write_run(run)
         with writing_whole(place.path / "samples.jsonl") as file:
             file.writelines(line_of(asdict(sample)) for sample in samples.values())
         if new:
             place.write_run(run)
             place.path.rename(out)
+            (out / ".lock").unlink(missing_ok=True)  # on a disk without locks this file itself is the lock
     return samples
 
 

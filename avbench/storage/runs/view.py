@@ -1,6 +1,7 @@
 """Opens a run folder once and keeps what was read from it, so that later stages do not read it again.
 
-A `RunView` is a `RunFolder` whose readers read their file only once. After a write, everything is read again.
+A `RunView` is a `RunFolder` whose readers read their file only once, and again after `start`, `add_sample` and
+`write_scores`. Rows are read each time, but for `require_rows_as_scored`: call `forget` after rows were written.
 """
 
 import copy

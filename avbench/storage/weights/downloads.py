@@ -78,12 +78,12 @@ def _continued(url: str, target: Path, part: Path, follow: FollowBytes) -> None:
         _require_file(url, answer)
         begun = begun if answer.status_code == httpx.codes.PARTIAL_CONTENT else 0
         mark = answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))
-        if mark and not mark.startswith("W/"):  # a weak mark allows other bytes
-            version.write_text(mark, encoding="utf-8")
-        else:
-            version.unlink(missing_ok=True)
         left = int(answer.headers.get("Content-Length", 0))
-        with part.open("ab" if begun else "wb") as out:
+        with part.open("ab" if begun else "wb") as out:  # before the mark, which must not stand beside older bytes
+            if mark and not mark.startswith("W/"):  # a weak mark allows other bytes
+                version.write_text(mark, encoding="utf-8")
+            else:
+                version.unlink(missing_ok=True)
             follow(-(-left // CHUNK), _written(answer.iter_raw(CHUNK), out))
     _finish(part, version, target)
 
