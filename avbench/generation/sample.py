@@ -114,10 +114,9 @@ def sample(
     damaged = replace and is_damaged(folder)
     if not damaged:
         run = as_held(folder, run, generator, requests)
-    if damaged or (
-        (replace or (renew and only_gaps_go(folder, run, subsets, requests))) and holds_another(folder, run, subsets)
-    ):
-        throw_away(folder, unchanged_clips(folder, generator, requests))
+    gaps = renew and not replace and only_gaps_go(folder, run, subsets, requests)
+    if damaged or ((replace or gaps) and holds_another(folder, run, subsets)):
+        throw_away(folder, unchanged_clips(folder, generator, requests), scores=not gaps)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()
