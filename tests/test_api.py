@@ -634,8 +634,11 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
     lacking = r"no clip in it; .* has no frame rate; fps \(--fps\) of `score` or `reference build` gives one"
     with pytest.raises(InputError, match=lacking):
         api.score(tmp_path / "model", **asked)
+    write_clip(noise(0), tmp_path / "model" / "z.mkv")
+    (said,) = api.score(tmp_path / "model", **asked | {"out": tmp_path / "without"}).notes
+    assert "x, y; a folder of images counts as a clip only with its frame rate: give fps (--fps)" in said
     found = api.score(tmp_path / "model", fps=8, **asked)
-    assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+    assert [*found.clips["prompt"]] == ["x", "y", "z"] and found.scores["n"].item() == 3 and not found.notes
 
 
 def test_folders_of_frames_are_real_clips_of_the_given_rate(tmp_path, monkeypatch):
