@@ -160,7 +160,6 @@ def test_labels_of_a_prompt_are_swapped_together():
 def test_swaps_are_judged_by_the_distances_from_the_targets(monkeypatch):
     """Every pattern of swaps; by the differences of the values p would be 0.359. In one subset both are always one."""
     monkeypatch.setattr(paired, "_on_either_side", lambda *given: (0.0, given[-1]))
-    monkeypatch.setattr(paired, "t_test", lambda *_: 0.0)
     a, b, prompts = drawn(prompts=8, seeds=2, shift=0.4)
     targets = ((slice(6), 0.2), (slice(6, 16), 0.8))
 
@@ -172,20 +171,6 @@ def test_swaps_are_judged_by_the_distances_from_the_targets(monkeypatch):
     expected = np.mean(every >= every[0] - 1e-12)
     options = {"subsets": ["x"] * 6 + ["y"] * 10, "targets": [0.2] * 6 + [0.8] * 10}
     assert paired_difference(a, b, prompts, **options).p == expected == 0.1796875
-
-
-def test_subsets_that_undo_each_other_are_no_difference_where_the_interval_holds_0():
-    """A is nearer in one subset and B as much in the other, where both lie around the value and vary together: by swaps
-    alone that was a difference over both in 40 of 100 studies, and by an interval of Student's t in 12.
-    """
-    random, wrong = np.random.default_rng(48), 0
-    for _ in range(100):
-        common = random.standard_normal((2, 48, 1)) * np.array([0.01, 0.14])[:, None, None]
-        centres = np.array([[0.02, 0.05], [0.04, -0.01]])[:, None]  # −0.03 and +0.03: 0 over both
-        a, b = (common + centres + 0.01 * random.standard_normal((2, 48, 2))).reshape(96, 2).T
-        options = {"subsets": np.repeat([0, 1], 48), "targets": np.zeros(96), "permutations": 200}
-        wrong += paired_difference(a, b, range(96), **options).p < 0.05
-    assert wrong <= 15
 
 
 def test_swapping_models_turns_the_sign_and_nothing_else():

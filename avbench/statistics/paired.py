@@ -13,8 +13,7 @@ mean from that value less the distance of B's; below 0, A is nearer. The referen
 - Two means on either side of the reference's value can be equally near to it and differ all the same. So for band
   metrics the middle of the two must be shown to lie beside that value, too (a sign flip of each prompt's middle): p is
   the larger one of the two, and as long as the middle may lie on the other side, the interval reaches to what the
-  difference would be then. Over several subsets, of which one may be known well and another not at all, p is at least
-  that of Student's t, too.
+  difference would be then.
 - The interval is, on each side, the wider of two: a studentised bootstrap over prompts (Efron, 1981), which follows
   skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show. The
   bootstrap does not reach beyond the most extreme prompt: where few prompts differ at all, most of its samples hardly
@@ -161,8 +160,6 @@ def paired_difference(
     p_side, other_side = 0.0, None if goal is None else value
     if goal is not None and value:
         p_side, other_side = _on_either_side(x, y, strata, goal, value)
-        if len(strata.clips) > 1 and error is not None:  # swaps do not move the middle, which may be anywhere in one
-            p_side = max(p_side, float(t_test(value, error, dof)))
         interval = interval and (min(interval[0], other_side), max(interval[1], other_side))
     blocks = _sign_blocks(strata.prompts, permutations)
     swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
