@@ -1,13 +1,18 @@
-"""Measures whether chance is called chance and bad models are found. Remakes two tables of docs/validity.md.
+"""Measures whether chance is called chance and bad models are found. Remakes three tables of docs/validity.md.
 
-    python benchmarks/calibration.py                  # both: about an hour on two cores
-    python benchmarks/calibration.py --table arms     # arms with several trainings alone: some minutes
+    python benchmarks/calibration.py                     # all: about an hour on two cores
+    python benchmarks/calibration.py --table arms        # arms with several trainings alone: some minutes
+    python benchmarks/calibration.py --table distances   # the gate's margins of distances alone: some minutes
 
 Comparisons of runs: the embedded world is sampled under several seeds, and so are the known-bad models that the gate
 must find. A simulated run takes, for every prompt, the clip of one seed at random; two of them never the same. Two such
 runs of the world are an A/A comparison of the whole size: all metrics of means, both subsets, as a user makes it by
-`differences`, `check`. The distances' own test is calibrated by validity.py; here they are left out, since they would
+`differences`, `check`. The distances' own test is calibrated by validity.py; there they are left out, since they would
 take hours.
+
+Distances at the gate: two runs and a reference are dealt from the four clips of each prompt that the shipped reference
+has features of: one for each run, two for the reference. So both runs are of one model, under other seeds. What the
+gate finds is computed as `check` does, but without Holm's correction, which can only make it fail less often.
 
 Arms: values are drawn from a known distribution, as many null studies as STUDIES for each row, and tested by
 `trainings.arm_difference`. Each prompt has an effect that all trainings share, and one in each arm; each training has
@@ -29,9 +34,11 @@ import pandas as pd
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.comparison.score_table import clip_values, join
+from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
 from avbench.metrics.frechet import frechet_distance
-from avbench.statistics import paired, trainings
+from avbench.metrics.table import Metric, known_metrics
+from avbench.statistics import paired, power, trainings, uncertainty
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import line_of
 
@@ -135,6 +142,40 @@ def simulated(pools: dict[str, Pool]) -> list[str]:
                 failed += any(one.failed for one in gate.check(worse, Path(place) / f"baseline{number}.zip", known))
             rows.append(f"| {variant}: the gate fails | {CHECKS} | {failed / CHECKS:.1%} |")
     return rows
+
+
+DISTANCES = ("fvd", "fad", "motion_frechet")
+DEALT, DEALS = "toy-object-contact", 200
+
+
+def distance_rows() -> list[str]:
+    """Rows of the table of the gate's distances: two runs of one model against each other."""
+    known, margins, rows = known_metrics(), plan.read(MARGINS), []
+    real = reference.named(DEALT)
+    for prompts in (6, 24, 96):
+        for name in DISTANCES:
+            metric, margin = known[name], margins.margins[name]
+            clips = real.values[metric.feature][metric.column].reshape(len(set(real.clips["prompt"])), 4, -1)
+            found = [_dealt(metric, clips, prompts, np.random.default_rng([3, number])) for number in range(DEALS)]
+            beyond = np.mean([value > margin for value, _, _ in found])
+            fails = [
+                np.mean([paired.tail(value - least, error, dof) < paired.ALPHA for value, error, dof in found])
+                for least in (margin, 0.0)
+            ]
+            seen = [margin + (power.detectable(error, dof, alpha=2 * paired.ALPHA) or 0.0) for _, error, dof in found]
+            shares = " | ".join(f"{share:.1%}" for share in (beyond, *fails))
+            rows.append(f"| {name}, {margin:g} | {prompts} | {shares} | {np.median(seen):.3g} |")
+    return rows
+
+
+def _dealt(metric: Metric, clips: np.ndarray, prompts: int, random: np.random.Generator) -> tuple[float, float, float]:
+    """The difference of two runs' distances, its error and degrees of freedom; `clips` is ``[prompts, 4, d]``."""
+    dealt = random.permuted(np.broadcast_to(np.arange(4), (len(clips), 4)), axis=1)
+    clips = np.take_along_axis(clips, dealt[:, :, None], axis=1)
+    asked = np.sort(random.permutation(len(clips))[:prompts])
+    a, b, real = clips[asked, 0], clips[asked, 1], clips[:, 2:].reshape(-1, clips.shape[-1])
+    found = uncertainty.swap_test(distances.pooled(metric, a, b, real), asked, np.repeat(np.arange(len(clips)), 2))
+    return found.value, found.error, found.dof or prompts - 1
 
 
 STUDIES = 4000
@@ -253,12 +294,16 @@ def put(name: str, lines: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/calibration"))
-    parser.add_argument("--table", choices=["comparisons", "arms"], help="only this one")
+    parser.add_argument("--table", choices=["comparisons", "distances", "arms"], help="only this one")
     given = parser.parse_args()
-    if given.table != "arms":
+    if given.table in (None, "comparisons"):
         pools = {k: Pool(v) for k, v in make_runs(given.work).items()}
         put("comparisons", ["| | simulated | share |", "|---|--:|--:|", *simulated(pools)])
-    if given.table != "comparisons":
+    if given.table in (None, "distances"):
+        head = "| distance, margin | prompts | the run is farther by more than the margin | the gate fails | "
+        head += "it would fail with a margin of 0 | the loss that it says it would find |"
+        put("distances", [head, "|---|--:|--:|--:|--:|--:|", *distance_rows()])
+    if given.table in (None, "arms"):
         head = "| luck of | trainings per arm | false alarms, paired | intervals that hold the truth | false alarms, "
         head += "not paired | intervals that hold the truth | a detectable difference is found, paired |"
         put("arms", [head, "|---|--:|--:|--:|--:|--:|--:|", *arm_rows()])

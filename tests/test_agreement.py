@@ -59,6 +59,8 @@ def test_a_metric_prefers_the_better_side_and_ties_where_values_are_equal():
     assert np.isnan(agreement.prefers(left, right, Direction.BAND)).all()
     rounded = np.array([0.1 + 0.2, 3e8, 0.3001]), np.array([0.3, 3e8 + 1e-7, 0.3])
     assert list(agreement.prefers(*rounded, Direction.HIGHER)) == [0.5, 0.5, 1], "rounding prefers nothing"
+    near = agreement.prefers(*rounded, Direction.BAND, target=0.3)
+    assert list(near) == [0.5, 0.5, 0], "nor where the values lie on the reference's, as one does here"
 
 
 def test_votes_for_neither_are_left_out_and_ties_of_the_metric_count_half():

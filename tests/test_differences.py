@@ -1083,4 +1083,4 @@ def test_the_forest_plot_says_what_all_subsets_together_alone_can_compare(tmp_pa
     both = [evaluated(made_run(tmp_path / "one")), evaluated(made_run(tmp_path / "other", seed=1))]
     (rows,) = by_pair(differences(both)).values()
     drawn = forest.forest(rows, scores_frame(both), {"one": "#000", "other": "#fff"})
-    assert "over all: open, p 0." in drawn and "compared on" not in drawn
+    assert "over all: open, p " in drawn and "compared on" not in drawn

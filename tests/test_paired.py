@@ -14,21 +14,16 @@ from avbench.core import InputError
 from avbench.statistics import clustered, paired
 from avbench.statistics.paired import (
     LEAST_PROMPTS,
-    detectable,
-    detectable_to_target,
     equivalence,
     flip_test,
     holm,
-    least_prompts,
     letters,
     paired_difference,
-    power,
-    prompts_needed,
-    spreads,
     t_test,
     tail,
     unpaired_difference,
 )
+from avbench.statistics.power import detectable, detectable_to_target, least_prompts, power, prompts_needed, spreads
 
 
 def drawn(seed=0, prompts=30, seeds=1, shift=0.0):
@@ -160,6 +155,7 @@ def test_labels_of_a_prompt_are_swapped_together():
 def test_swaps_are_judged_by_the_distances_from_the_targets(monkeypatch):
     """Every pattern of swaps; by the differences of the values p would be 0.359. In one subset both are always one."""
     monkeypatch.setattr(paired, "_on_either_side", lambda *given: (0.0, given[-1]))
+    monkeypatch.setattr(paired, "t_test", lambda *given: 0.0)
     a, b, prompts = drawn(prompts=8, seeds=2, shift=0.4)
     targets = ((slice(6), 0.2), (slice(6, 16), 0.8))
 
@@ -280,6 +276,39 @@ def test_several_subsets_on_the_wrong_side_together_are_no_difference(shared):
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
     assert np.mean([one.p <= 0.05 for one in found]) < most
     assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize(("prompts", "apart"), [(24, 0.8), (96, 0.6)])
+def test_models_that_are_each_nearer_on_one_subset_are_called_different_in_five_cases_of_a_hundred(prompts, apart):
+    """On its subset each has the reference's value; there the luck in common moves the two in opposite directions."""
+    random, count, found = np.random.default_rng(24), 200, []
+    options = {"subsets": np.repeat(["x", "y"], prompts).tolist(), "targets": np.zeros(2 * prompts)}
+    for _ in range(count):
+        common = random.standard_normal(2 * prompts)
+        a, b = (
+            common + np.repeat(off, prompts) + 0.1 * random.standard_normal(2 * prompts)
+            for off in ((apart, 0), (0, apart))
+        )
+        found.append(paired_difference(a, b, range(2 * prompts), **options, permutations=999))
+    most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
+    assert np.mean([one.p <= 0.05 for one in found]) < most
+    assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
+
+
+def test_over_several_subsets_a_band_metric_is_tested_by_the_clustered_error_too():
+    """By hand: the means of two subsets of 12 prompts. On one, B lies just below the reference's value, and A above."""
+    random = np.random.default_rng(25)
+    common = random.standard_normal(24)
+    common[:12] -= common[:12].mean() + 0.2
+    a, b = (common + 0.1 * random.standard_normal(24) + np.repeat(off, 12) for off in ([1.8, 3], [0, 3.6]))
+    found = paired_difference(a, b, range(24), subsets=["x"] * 12 + ["y"] * 12, targets=np.zeros(24))
+    off = np.stack([(a + b)[:12], (a - b)[12:]])
+    errors = stats.sem(off, axis=1)
+    dof = (errors**2).sum() ** 2 / (errors**4 / 11).sum()
+    by_hand = 2 * stats.t.sf(abs(off.mean()) / (np.hypot(*errors) / 2), dof)
+    assert found.p == pytest.approx(by_hand) and by_hand > 0.1
+    assert b[:12].mean() < 0 and found.interval[0] < 0 < found.value
 
 
 def test_a_subset_that_cannot_turn_the_difference_needs_no_side():

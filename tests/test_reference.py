@@ -125,7 +125,7 @@ def test_unlike_references_are_refused():
     subset = loading.load("toy-control")
     known = reference.find(subset)
     other = dataclasses.replace(Onsets.protocol, threshold=9.0)
-    with pytest.raises(InputError, match=r"threshold: 9\.0 against 2\.5; build the reference again, or give --ref"):
+    with pytest.raises(InputError, match=r"threshold: 9\.0 against 2\.5; build the reference again, or give the f"):
         known.columns(other, subset)
     with pytest.raises(InputError, match="another version of that subset"):
         known.columns(Onsets.protocol, dataclasses.replace(subset, version=2))

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from avbench.core import InputError
-from avbench.statistics import paired
+from avbench.statistics import paired, power
 from avbench.statistics.trainings import Components, arm_difference, arm_mean, sources
 
 
@@ -194,7 +194,7 @@ def test_planning_finds_the_numbers_that_power_asks_for():
     trainings, prompts = parts.trainings_needed(0.5, 100), parts.prompts_needed(0.5, 5)
     for count, few in ((trainings, (trainings - 1, 100)), (prompts, (5, prompts - 1))):
         enough = (trainings, 100) if count == trainings else (5, prompts)
-        assert paired.power(0.5, *parts.error(*enough), 0.05) >= 0.8 > paired.power(0.5, *parts.error(*few), 0.05)
+        assert power.power(0.5, *parts.error(*enough), 0.05) >= 0.8 > power.power(0.5, *parts.error(*few), 0.05)
     assert parts.detectable(5, 100) > parts.detectable(10, 100) > parts.detectable(10, 200)
     assert parts.prompts_needed(0.1, 3) is None, "three trainings are too few, whatever the number of prompts"
     assert parts.trainings_needed(0.1, 20) is None, "twenty prompts are too few, whatever the number of trainings"

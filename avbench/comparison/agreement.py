@@ -170,12 +170,13 @@ def prefers(left: np.ndarray, right: np.ndarray, direction: Direction, target: f
         direction: which values are better.
         target: the reference's value: for a band metric the nearer clip is preferred.
     """
+    rounding = _ROUNDING * np.maximum(np.abs(left), np.abs(right))
     if direction is Direction.BAND:
         if target is None:
             return np.full(len(left), np.nan)
         left, right, direction = np.abs(left - target), np.abs(right - target), Direction.LOWER
     apart = left - right if direction is Direction.HIGHER else right - left
-    apart = np.where(np.abs(apart) <= _ROUNDING * np.maximum(np.abs(left), np.abs(right)), 0.0, apart)
+    apart = np.where(np.abs(apart) <= rounding, 0.0, apart)
     return (np.sign(apart) + 1) / 2
 
 

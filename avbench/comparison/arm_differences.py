@@ -33,7 +33,7 @@ from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import Where, check_comparable, unknown_metrics
 from avbench.core import InputError
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired, trainings
+from avbench.statistics import paired, power, trainings
 
 FLOATS = (
     *("difference", "low", "high", "error", "dof", "p", "p_holm", "p_exact", "least_p", "trainings"),
@@ -286,7 +286,7 @@ def _followed(row: Any, parts: trainings.Components | None, family: int, alpha: 
     size, counted = abs(row.difference), {"family": family, "alpha": alpha}
     fewer = int(min(row.trainings, row.trainings_against))
     return {
-        "detectable": paired.detectable(row.error, row.dof, **counted),
+        "detectable": power.detectable(row.error, row.dof, **counted),
         "needed_trainings": parts.trainings_needed(size, int(row.prompts), **counted),
         "needed_prompts": parts.prompts_needed(size, fewer, **counted),
         "better": better(row),

@@ -12,7 +12,7 @@ are not pooled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import failed, reference_to_use
 from avbench.metrics.rescoring import how_to_score_anew, rescored
 from avbench.metrics.table import Metric, known_metrics
-from avbench.statistics import paired, uncertainty
+from avbench.statistics import paired, power, uncertainty
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.workers.contained import contained
 
@@ -103,37 +103,14 @@ def differences(
     """
     sides = [Side(folder, metrics) for folder in rescored(folders, place, metrics)]
     plan, place = plan or Plan(), reference_to_use(folders, place)
-    known = known_metrics()
-    asked = [one for one in plan.asked if (metrics is None or one[1] in metrics) and (only is None or one in only)]
-    rows = []
-    for one, other in pairs_of(len(folders)) if pairs is None else pairs:
-        run, against = sides[one], sides[other]
-        names = {"run": run.made.name, "against": against.made.name}
-        both = [where for where in against.scores if where in run.scores and (only is None or where in only)]
-        protocols = {where: run.made.protocols[where] for where in both}
-        marks = check_comparable(replace(run.made, protocols=protocols), against.made, allow)
-        for where in both:
-            row = _row(scored_by(run.folder, where[1]), where, run, against, place, plan)
-            remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
-            rows.append({"subset": where[0], "metric": where[1], **names, "mark": "; ".join(remarks) or None, **row})
-        for where in asked:
-            if where[0] not in POOLS and where not in both:
-                lacking = next(side.made.name for side in (run, against) if where not in side.scores)
-                kind = kind_of(known[where[1]], *(side.scores.get(where) for side in (run, against)))
-                row = {"kind": kind, "missing": f"{lacking} has no score of it"}
-                rows.append({"subset": where[0], "metric": where[1], **names, **row})
-        for name in dict.fromkeys(name for _, name in both):
-            if pooled and known[name].per_clip:
-                over_all = _pooled(
-                    known[name], [subset for subset, metric in both if metric == name], run, against, plan
-                )
-                rows += [{"metric": name, **names, **row} for row in over_all]
-        answered = {(row["subset"], row["metric"]) for row in rows if names.items() <= row.items()}
-        for pool, name in asked:
-            if pooled and pool in POOLS and (pool, name) not in answered:
-                why = "no two subsets have it on clips of both" if known[name].per_clip else "distances have no pool"
-                rows.append({"subset": pool, "metric": name, **names, "kind": kind_of(known[name]), "missing": why})
-    return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known, plan))
+    wanted = [one for one in plan.asked if (metrics is None or one[1] in metrics) and (only is None or one in only)]
+    asked = _Asked(plan, wanted, place, allow, only, pooled)
+    rows = [
+        {"run": sides[one].made.name, "against": sides[other].made.name, **row}
+        for one, other in (pairs_of(len(folders)) if pairs is None else pairs)
+        for row in _of_pair(sides[one], sides[other], asked)
+    ]
+    return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known_metrics(), plan))
 
 
 def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
@@ -151,13 +128,15 @@ def of_answer(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a whole table of differences that the answer counts: on subsets; and over several where a plan asks
     for it, or where the metric is compared over all of them alone, or shows a difference there alone.
     """
-    pooled, primary, able = frame["subset"].isin(POOLS), frame["primary"].astype(bool), could_be_made(frame)
-    planned = bool((able & ~primary).any())  # without a plan all that can be made are primary
-    of_metric = [frame[name] for name in ("run", "against", "metric")]
-    on_one = pd.DataFrame({"able": able & ~pooled, "shown": frame["shown"].astype(bool) & ~pooled})
-    on_one = on_one.groupby(of_metric).transform("any")
-    alone = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (~on_one["able"] | frame["shown"].astype(bool))
-    return frame.loc[~pooled | frame["missing"].notna() | (primary & planned) | (alone & (not planned))]
+    pooled, able = frame["subset"].isin(POOLS), could_be_made(frame)
+    primary, shown = frame["primary"].astype(bool), frame["shown"].astype(bool)
+    if (able & ~primary).any():  # without a plan all that can be made are primary
+        over_several = primary
+    else:
+        on_one = pd.DataFrame({"able": able & ~pooled, "shown": shown & ~pooled})
+        on_one = on_one.groupby([frame[name] for name in ("run", "against", "metric")]).transform("any")
+        over_several = (frame["subset"] == MACRO) & able & ~on_one["shown"] & (shown | ~on_one["able"])
+    return frame.loc[~pooled | frame["missing"].notna() | over_several]
 
 
 class Side:
@@ -215,13 +194,55 @@ def _as_measured(keys: list[Key], values: Columns) -> tuple[list[Key], Columns]:
     return keys, {**values, **{name: column for name, column in single.items() if (column == values[name]).all()}}
 
 
-def _row(metric: Metric, where: Where, run: Side, against: Side, place: Path | None, plan: Plan) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Asked:
+    """What `differences` asks of every pair of runs."""
+
+    plan: Plan
+    questions: Sequence[Where]
+    """The plan's, where they are of the metrics and subsets that are compared."""
+    place: Path | None
+    allow: Sequence[str]
+    only: Sequence[Where] | None
+    pooled: bool
+
+
+def _of_pair(run: Side, against: Side, asked: _Asked) -> list[dict[str, Any]]:
+    """Rows on subsets, and then over several; each followed by the questions that have no answer there, with why."""
+    known, rows = known_metrics(), []
+    both = [where for where in against.scores if where in run.scores and (asked.only is None or where in asked.only)]
+    protocols = {where: run.made.protocols[where] for where in both}
+    marks = check_comparable(replace(run.made, protocols=protocols), against.made, asked.allow)
+    for where in both:
+        row = _row(scored_by(run.folder, where[1]), where, run, against, asked)
+        remarks = [remark for remark in (marks[where], row.pop("remark", None)) if remark]
+        rows.append({"subset": where[0], "metric": where[1], "mark": "; ".join(remarks) or None, **row})
+    for subset, name in asked.questions:
+        if subset not in POOLS and (subset, name) not in both:
+            lacking = next(side.made.name for side in (run, against) if (subset, name) not in side.scores)
+            kind = kind_of(known[name], *(side.scores.get((subset, name)) for side in (run, against)))
+            rows.append({"subset": subset, "metric": name, "kind": kind, "missing": f"{lacking} has no score of it"})
+    if not asked.pooled:
+        return rows
+    for name in dict.fromkeys(name for _, name in both):
+        if known[name].per_clip:
+            subsets = [subset for subset, metric in both if metric == name]
+            rows += [{"metric": name, **row} for row in _pooled(known[name], subsets, run, against, asked.plan)]
+    answered = {(row["subset"], row["metric"]) for row in rows}
+    for pool, name in asked.questions:
+        if pool in POOLS and (pool, name) not in answered:
+            why = "no two subsets have it on clips of both" if known[name].per_clip else "distances have no pool"
+            rows.append({"subset": pool, "metric": name, "kind": kind_of(known[name]), "missing": why})
+    return rows
+
+
+def _row(metric: Metric, where: Where, run: Side, against: Side, asked: _Asked) -> dict[str, Any]:
     scores = run.scores[where], against.scores[where]
-    margin = {"margin": plan.margin(*where)}
+    margin = {"margin": asked.plan.margin(*where)}
     if missing := next((score.missing for score in scores if score.value is None), None):
         return margin | {"kind": kind_of(metric, *scores), "missing": missing}
     if not metric.per_clip:
-        found = _of_distance(metric, run, against, against.subsets[where[0]], place)
+        found = _of_distance(metric, run, against, against.subsets[where[0]], asked.place)
         if "missing" in found:
             return margin | found
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
@@ -350,7 +371,7 @@ def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
     for index, prompts in zip(frame.index[rows][best >= alpha], frame["prompts"][rows][best >= alpha], strict=True):
         what, remedy = f"{paired.PERMUTATIONS:,} swaps of labels", "plan fewer questions"
         if family / (1 + paired.PERMUTATIONS) < alpha:
-            needed = paired.least_prompts(family=family, alpha=alpha)
+            needed = power.least_prompts(family=family, alpha=alpha)
             what, remedy = counted(int(prompts), "prompt"), f"at least {needed} are needed"
         sentences[index] = (
             f"with a correction for {counted(family, 'comparison')}, {what} can show no difference, however large: "
@@ -389,8 +410,8 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
     return {
         "better": better(row),
-        "detectable": paired.detectable(row.error, freedom(row), family=family, alpha=alpha),
-        "needed": paired.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
+        "detectable": power.detectable(row.error, freedom(row), family=family, alpha=alpha),
+        "needed": power.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
         **against_margin(row, alpha),
     }
 

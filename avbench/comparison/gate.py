@@ -42,7 +42,7 @@ from avbench.core import Direction, InputError, Sample, Score, as_typed, counted
 from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
-from avbench.statistics import paired
+from avbench.statistics import paired, power
 from avbench.storage.media.form import FIRST, form_of
 from avbench.storage.reading import read_json, unpack
 from avbench.storage.runs.folder import VALUES_FILE, RunFolder
@@ -198,7 +198,7 @@ class _Check:
         message = self.message
         if self.margin is not None:
             level = 2 * alpha if sided(self.row) else alpha
-            more = paired.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
+            more = power.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
             found = f"a loss of {self.margin + more:.3g} would be found" if more else ""
             if not found or CONSTANT in str(self.row.mark):
                 found = "every clip differs by the same" if self.row.difference else "no clip's value changed"

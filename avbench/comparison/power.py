@@ -22,7 +22,7 @@ import pandas as pd
 from avbench.comparison.differences import TO_TARGET, common_target
 from avbench.comparison.score_table import Joined, Where, check_comparable, clip_values, join, made, scored_by
 from avbench.core import InputError
-from avbench.statistics import paired, trainings, uncertainty
+from avbench.statistics import power, trainings, uncertainty
 from avbench.storage.runs.folder import RunFolder
 
 COLUMNS = ("subset", "metric", "kind", "prompts", "seeds", "detectable", "between", "within", "middle")
@@ -61,20 +61,20 @@ def planned(
         if len(set(one.prompts)) < 2:
             continue
         if len(folders) == 2:
-            apart, together = (paired.spreads(both, one.prompts) for both in (one.a - one.b, one.a + one.b))
+            apart, together = (power.spreads(both, one.prompts) for both in (one.a - one.b, one.a + one.b))
         else:  # of the difference, and of the sum, of two such runs that share nothing of a prompt
-            between, within = paired.spreads(one.a, one.prompts)
+            between, within = power.spreads(one.a, one.prompts)
             apart = together = between * np.sqrt(2), within and within * np.sqrt(2)
         middle = _middle(folders, (subset, metric), one)
         for count in seeds if apart[1] is not None else [1]:
             spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))
             for number in prompts:
-                if number < paired.least_prompts(family=family):
+                if number < power.least_prompts(family=family):
                     found = None
                 elif middle is None:
-                    found = paired.detectable(spread / np.sqrt(number), number - 1, family=family)
+                    found = power.detectable(spread / np.sqrt(number), number - 1, family=family)
                 else:
-                    found = paired.detectable_to_target(spread, of_sum, middle, number, family=family)
+                    found = power.detectable_to_target(spread, of_sum, middle, number, family=family)
                 of = {"subset": subset, "metric": metric, "kind": "clips" if middle is None else TO_TARGET}
                 plan = {"prompts": number, "seeds": count, "detectable": found}
                 rows.append({**of, **plan, "between": apart[0], "within": apart[1], "middle": middle})

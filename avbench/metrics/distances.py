@@ -150,12 +150,13 @@ def difference(
     """
     reference, real_prompts = real_embedding(metric, real, protocol, subset), real.columns(protocol, subset)[1]
     both = sorted({*a[0]} & {*b[0]})
-    sides = [
-        embedding(columns, metric.column, "a model")[[where[key] for key in both]]
-        for keys, columns in (a, b)
-        for where in [{key: index for index, key in enumerate(keys)}]
-    ]
-    return uncertainty.swap_test(pooled(metric, *sides, reference), [key.prompt for key in both], real_prompts)
+
+    def rows(keys: Sequence[Key], columns: Columns) -> np.ndarray:
+        place = {key: index for index, key in enumerate(keys)}
+        return embedding(columns, metric.column, "a model")[[place[key] for key in both]]
+
+    statistic = pooled(metric, rows(*a), rows(*b), reference)
+    return uncertainty.swap_test(statistic, [key.prompt for key in both], real_prompts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from avbench.core import InputError
-from avbench.statistics import paired
+from avbench.statistics import paired, power
 
 LEAST_TRAININGS = 2
 """Trainings per arm below which nothing is known of how much trainings differ."""
@@ -70,7 +70,7 @@ class Components:
 
     def detectable(self, trainings: int, prompts: int, *, family: int = 1, alpha: float = paired.ALPHA) -> float | None:
         """The smallest true difference that 80 % of such studies would find, tested as the first of a family."""
-        return paired.detectable(*self.error(trainings, prompts), family=family, alpha=alpha)
+        return power.detectable(*self.error(trainings, prompts), family=family, alpha=alpha)
 
     def trainings_needed(
         self, effect: float, prompts: int, *, family: int = 1, alpha: float = paired.ALPHA
@@ -79,7 +79,7 @@ class Components:
 
         None if no number would: prompts are then too few.
         """
-        return paired.fewest(
+        return power.fewest(
             lambda count: self._finds(effect, count, prompts, alpha / family), LEAST_TRAININGS, _MOST_TRAININGS
         )
 
@@ -89,15 +89,15 @@ class Components:
         """The same for prompts, with so many trainings per arm. None if no number would, and for a distance."""
         if not self.crossed:
             return None
-        return paired.fewest(
+        return power.fewest(
             lambda count: self._finds(effect, trainings, count, alpha / family),
             paired.LEAST_PROMPTS,
-            paired.MOST_PROMPTS,
+            power.MOST_PROMPTS,
         )
 
     def _finds(self, effect: float, trainings: int, prompts: int, alpha: float) -> bool:
         error, dof = self.error(trainings, prompts)
-        return bool(effect) and (not error or paired.power(effect, error, dof, alpha) >= 0.8)
+        return bool(effect) and (not error or power.power(effect, error, dof, alpha) >= 0.8)
 
 
 @dataclass(frozen=True)

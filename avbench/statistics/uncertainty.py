@@ -234,23 +234,21 @@ def swap_test(
         msg = f"{needs}; there are {pairs} and {real}"
         raise NotMeasurable(msg)
     rounding = 2 * getattr(pooled, "rounding", 0.0)  # of a difference of two distances
-    influence = getattr(pooled, "influence", None)
-    slopes = None
-    if influence is not None:
+
+    def computed_anew(swapped: np.ndarray) -> np.ndarray:
+        return _swaps(pooled, real, swapped[:, number])
+
+    none, influence = np.zeros((1, len(set(number))), dtype=bool), getattr(pooled, "influence", None)
+    if influence is None:
+        measured = tested = float(computed_anew(none)[0])
+        swaps, enough = computed_anew, ENOUGH_EXTREME
+    else:
         of_clips = influence(np.arange(2 * pairs), np.arange(2 * pairs, 2 * pairs + real))
         slopes = of_clips[:pairs] - of_clips[pairs:]
-    if slopes is not None and getattr(pooled, "influence_is_exact", False):
-        measured = float(slopes.sum())
-    else:
-        measured = float(_swaps(pooled, real, np.zeros((1, pairs), dtype=bool))[0])
-    if slopes is None:
-        tested, enough = measured, ENOUGH_EXTREME
-
-        def swaps(swapped: np.ndarray) -> np.ndarray:
-            return _swaps(pooled, real, swapped[:, number])
-    else:
-        tested, enough = float(slopes.sum()), permutations + 1
-        swaps = functools.partial(_signed_sums, np.bincount(number, slopes))
+        tested = float(slopes.sum())
+        exact = getattr(pooled, "influence_is_exact", False)
+        measured = tested if exact else float(computed_anew(none)[0])
+        swaps, enough = functools.partial(_signed_sums, np.bincount(number, slopes)), permutations + 1
     if abs(measured) <= rounding:
         measured = 0.0
     # A swap of everything gives minus the same number but for rounding, and must count as no nearer to 0.
