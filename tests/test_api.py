@@ -383,9 +383,35 @@ def test_a_folder_is_scored_alone_after_it_was_scored_beside_others(tmp_path):
     beside = api.score([a, b], **asked)
     alone = api.score(a, **asked).scores.iloc[0]
     assert (alone["n"], alone["unmeasured"], alone["value"]) == (2, 0, beside.scores["value"].iloc[0])
+    api.score([a, b], **asked | {"metrics": ["still_flicker"]})
+    assert {*api.score(a, **asked).scores["metric"]} == {"motion_amount", "still_flicker"}, "as of any earlier call"
     with pytest.raises(InputError, match="holds more prompts than were asked for, such as c2"):
         (b / "d1.mkv").unlink()
         api.score([b], **asked)
+
+
+def test_what_folders_of_other_names_cannot_read_is_their_own_gap(tmp_path):
+    """b, which had all its clips, lacked a's broken one; and a had "2 could not be measured: no clip (2), …"."""
+    a, b = heard(tmp_path / "a", "c1", "c2", "c3"), heard(tmp_path / "b", "d1")
+    write_clip(noise(1), a / "silent.mkv")
+    (a / "broken.mkv").write_bytes((a / "c1.mkv").read_bytes()[:300])
+    asked = {"metrics": ["onset_rate"], "workers": 0}
+    frame = api.score([a, b], out=tmp_path / "out", **asked).scores.set_index("model")
+    why = frame["why_unmeasured"]["a"]
+    assert frame["unmeasured"].to_dict() == {"a": 2, "b": 0} and not isinstance(frame["why_unmeasured"]["b"], str)
+    assert "no clip (1)" in why and "no sound" in why and why.count("(1)") == 2
+    (a / "broken.mkv").unlink()
+    frame = api.score([a, b], out=tmp_path / "other", **asked).scores.set_index("model")
+    assert frame["unmeasured"].to_dict() == {"a": 1, "b": 0} and "no clip" not in frame["why_unmeasured"]["a"]
+
+
+def test_one_name_in_two_folders_is_a_common_name_where_one_of_them_cannot_be_read(tmp_path):
+    """Each could read a name that the other could not, and neither had a gap."""
+    a, b = clips(tmp_path / "a", "c1", "c2"), clips(tmp_path / "b", "c1", "c2")
+    for path in (a / "c1.mkv", b / "c2.mkv"):
+        path.write_bytes(path.read_bytes()[:300])
+    frame = api.score([a, b], metrics=["motion_amount"], workers=0, out=tmp_path / "out").scores
+    assert frame["unmeasured"].tolist() == [1, 1]
 
 
 def test_every_kind_of_logger_gets_the_values_that_there_are(tmp_path):
@@ -608,8 +634,11 @@ def test_folders_of_frames_are_clips_once_their_rate_is_given(tmp_path):
     lacking = r"no clip in it; .* has no frame rate; fps \(--fps\) of `score` or `reference build` gives one"
     with pytest.raises(InputError, match=lacking):
         api.score(tmp_path / "model", **asked)
+    write_clip(noise(0), tmp_path / "model" / "z.mkv")
+    (said,) = api.score(tmp_path / "model", **asked | {"out": tmp_path / "without"}).notes
+    assert "x, y; a folder of images counts as a clip only with its frame rate: give fps (--fps)" in said
     found = api.score(tmp_path / "model", fps=8, **asked)
-    assert [*found.clips["prompt"]] == ["x", "y"] and found.scores["n"].item() == 2
+    assert [*found.clips["prompt"]] == ["x", "y", "z"] and found.scores["n"].item() == 3 and not found.notes
 
 
 def test_folders_of_frames_are_real_clips_of_the_given_rate(tmp_path, monkeypatch):

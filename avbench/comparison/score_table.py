@@ -7,6 +7,7 @@ little moves. Whether a difference is more than chance: differences.py.
 """
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from avbench.core import (
     all_of,
     different_fields,
     field_in_words,
+    is_absent,
     is_sha256,
     nearest,
     without_notes,
 )
-from avbench.metrics.evaluate import chosen_metrics, read_values
+from avbench.metrics.evaluate import NO_CLIP, chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
 from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
@@ -256,23 +258,33 @@ def scores_frame(
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
             of_run = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
             row = _row(folder.name, score, metric) | of_run
-            row["unmeasured"] -= apart[folder.name, score.subset]
-            row["why_unmeasured"] = score.why_unmeasured if row["unmeasured"] else None
-            rows.append(row)
+            rows.append(row | _without(apart[folder.name, score.subset], score))
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
 
 def _apart(folders: Sequence[RunFolder]) -> Counter[tuple[str, str]]:
-    """(Run, subset) → how many clips it lacks that others have, where no two runs have a clip of one prompt, as where
-    folders have no common name: they are no gap in the run.
+    """(Run, subset) → how many clips it has no file of and another has, where no two runs have a file of one prompt, as
+    where folders have no common name: they are no gap in the run. A file that cannot be read is one, too.
     """
-    had = {one.name: {key for key, sample in one.samples().items() if sample.path} for one in folders}
+    samples = {one.name: one.samples() for one in folders}
+    absent = {name: {key for key, one in of.items() if is_absent(one.failure)} for name, of in samples.items()}
+    had = {name: of.keys() - absent[name] for name, of in samples.items()}
     runs = Counter(itertools.chain(*({(key.subset, key.prompt) for key in own} for own in had.values())))
     common = {subset for (subset, _), count in runs.items() if count > 1}
     every = {key for own in had.values() for key in own if key.subset not in common}
-    asked = {one.name: {*one.planned_keys()} for one in folders}
-    return Counter((name, key.subset) for name, own in had.items() for key in (every - own) & asked[name])
+    return Counter((name, key.subset) for name, own in absent.items() for key in own & every)
+
+
+def _without(apart: int, score: Score) -> dict[str, Any]:
+    """How many clips of a score have no value, and why, besides those that are no gap in the run."""
+    unmeasured, why = score.unmeasured - apart, score.why_unmeasured
+    if apart and why and (counted := re.search(rf"(, )?\b{NO_CLIP} \((\d+)\)(, )?", why)):
+        before, number, after = counted.groups("")
+        left = int(number) - apart
+        instead = f"{before}{NO_CLIP} ({left}){after}" if left else before and after
+        why = why[: counted.start()] + instead + why[counted.end() :]
+    return {"unmeasured": unmeasured, "why_unmeasured": why if unmeasured else None}
 
 
 def unknown_metrics(folders: Sequence[RunFolder], metrics: Sequence[str] | None = None) -> Iterator[str]:

@@ -35,7 +35,7 @@ from avbench.core.protocol import (
     without_notes,
 )
 from avbench.core.rows import Columns, Key, Moments, Row, Value, clip_name, columns, read_only, require_ids
-from avbench.core.run import NO_FILE, Run, Sample, by_content, lacking
+from avbench.core.run import NO_FILE, Run, Sample, by_content, is_absent, lacking
 from avbench.core.score import Direction, Null, Score
 from avbench.core.shard import Shard, dealt_prompts, planned_keys
 from avbench.core.table import resolve
@@ -105,6 +105,7 @@ __all__ = [
     "form_differences",
     "frame_rate",
     "if_missing",
+    "is_absent",
     "is_sha256",
     "kind_and_first_line",
     "lacking",

@@ -124,11 +124,16 @@ NO_FILE = "no file matches"
 """Begins the failure of a clip that is not in a folder of finished clips."""
 
 
+def is_absent(failure: str | None) -> bool:
+    """Whether a finished clip has no file, by its failure."""
+    return (failure or "").startswith(NO_FILE)
+
+
 def lacking(model: str, failure: str) -> str:
     """What became of a clip that has this failure, in two words: ``not made``, or of a finished clip ``not found``."""
     if not model.startswith("clips:"):
         return "not made"
-    return "not found" if failure.startswith(NO_FILE) else "not read"
+    return "not found" if is_absent(failure) else "not read"
 
 
 @dataclass(frozen=True)

@@ -108,14 +108,14 @@ def unchanged_clips(folder: RunFolder, generator: Generator, requests: Sequence[
     return found
 
 
-def throw_away(folder: RunFolder, measured: Collection[Key] = ()) -> None:
-    """Delete everything that a run made, but for the rows of the clips `measured`.
+def throw_away(folder: RunFolder, measured: Collection[Key] = (), *, scores: bool = True) -> None:
+    """Delete everything that a run made, but for the rows of the clips `measured`, and the scores if not `scores`.
 
     samples.jsonl is deleted first and run.json last, so that the folder stays consistent if the process is killed.
     """
     if measured:
         folder.keep_rows(measured)
-    every = ("samples.jsonl", *SCORED, "features", "clips", JOURNAL, "run.json")
+    every = ("samples.jsonl", *(SCORED if scores else ()), "features", "clips", JOURNAL, "run.json")
     for name in (one for one in every if one != "features" or not measured):
         path = folder.path / name
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)

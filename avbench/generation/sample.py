@@ -108,12 +108,13 @@ def sample(
     requests = plan(subsets, seeds, shard)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
     run = dataclasses.replace(_run(folder.name, model, fingerprint, subsets, seeds), shard=shard and str(shard))
+    gaps = False
     if not (other := replace and is_damaged(folder)):
         run = as_held(folder, run, generator, requests)
-        may_go = replace or (renew and only_gaps_go(folder, run, subsets, requests))
-        other = may_go and holds_another(folder, run, subsets)
+        gaps = renew and not replace and only_gaps_go(folder, run, subsets, requests)
+        other = (replace or gaps) and holds_another(folder, run, subsets)
     if other:
-        throw_away(folder, unchanged_clips(folder, generator, requests))
+        throw_away(folder, unchanged_clips(folder, generator, requests), scores=not gaps)
         generator = generator if alone else source()  # the first one may have read the journal that was deleted
     folder.start(dataclasses.replace(run, asked=dict(settings), preset=preset), subsets)
     samples = folder.samples()

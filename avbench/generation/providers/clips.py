@@ -69,12 +69,14 @@ class ClipsFolder:
         """Report the files that match no request, and those that were skipped."""
         used = {path for request in requests for path in self._candidates(request)}
         found = {path for paths in self._clips.by_stem.values() for path in paths}
-        unused = sorted(self._name(path) for path in found - used)
+        unused = sorted(found - used)
         if not unused:
             return self._left_out
-        counts = f"{len(unused)} of {len(found)} files"
+        rateless = self._by_file and self._fps is None and any(path.is_dir() for path in unused)
+        why = "; a folder of images counts as a clip only with its frame rate: give fps (--fps)" if rateless else ""
+        names = listed(map(self._name, unused), 5)
         return [
-            f"{counts} in {self._folder} belong to no prompt of this run: {listed(unused, 5)}",
+            f"{len(unused)} of {len(found)} files in {self._folder} belong to no prompt of this run: {names}{why}",
             *self._left_out,
         ]
 

@@ -62,7 +62,7 @@ def forest(
     """Draw the plot in both widths, one drawing after the other.
 
     Args:
-        rows: rows of `differences.differences` of one pair of runs, without pools; of one subset or of several.
+        rows: of one pair of runs, as `differences.by_pair` has them; of one subset or of several.
         frame: the scores of the runs.
         colours: of each run.
         widths: the widths to draw it in.
