@@ -7,7 +7,6 @@ little moves. Whether a difference is more than chance: differences.py.
 """
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from avbench.core import (
     nearest,
     without_notes,
 )
-from avbench.metrics.evaluate import NO_CLIP, chosen_metrics, read_values
+from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
 from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
@@ -257,8 +256,9 @@ def scores_frame(
             metric = scored_by(folder, score.metric)
             too_few = None if score.value is None else metric.too_few(score.n, score.reference_clips)
             of_run = {"of_others": of_others[score.subset], "mark": marks.get(score.where), "too_few": too_few}
-            row = _row(folder.name, score, metric) | of_run
-            rows.append(row | _without(apart[folder.name, score.subset], score))
+            if score.unmeasured == apart[folder.name, score.subset]:
+                of_run |= {"unmeasured": 0, "why_unmeasured": None}
+            rows.append(_row(folder.name, score, metric) | of_run)
     numbers = ("value", "low", "high", "null", "null_sd", "p", "excess", "floor", "reference")
     return sharable(pd.DataFrame(rows).astype(dict.fromkeys(numbers, float)))
 
@@ -274,17 +274,6 @@ def _apart(folders: Sequence[RunFolder]) -> Counter[tuple[str, str]]:
     common = {subset for (subset, _), count in runs.items() if count > 1}
     every = {key for own in had.values() for key in own if key.subset not in common}
     return Counter((name, key.subset) for name, own in absent.items() for key in own & every)
-
-
-def _without(apart: int, score: Score) -> dict[str, Any]:
-    """How many clips of a score have no value, and why, besides those that are no gap in the run."""
-    unmeasured, why = score.unmeasured - apart, score.why_unmeasured
-    if apart and why and (counted := re.search(rf"(, )?\b{NO_CLIP} \((\d+)\)(, )?", why)):
-        before, number, after = counted.groups("")
-        left = int(number) - apart
-        instead = f"{before}{NO_CLIP} ({left}){after}" if left else before and after
-        why = why[: counted.start()] + instead + why[counted.end() :]
-    return {"unmeasured": unmeasured, "why_unmeasured": why if unmeasured else None}
 
 
 def unknown_metrics(folders: Sequence[RunFolder], metrics: Sequence[str] | None = None) -> Iterator[str]:

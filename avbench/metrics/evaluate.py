@@ -444,7 +444,7 @@ class _Task:
 
 
 _VALUE_COLUMNS = [*Key._fields, "metric", "value"]
-_REFUSED, NO_CLIP = "refused by the model", "no clip"
+_REFUSED, _NO_CLIP = "refused by the model", "no clip"
 """Why a clip that the run does not have has no value."""
 
 
@@ -453,7 +453,7 @@ def _reason(key: Key, samples: Mapping[Key, Sample], rows: Mapping[Key, Row]) ->
     if key not in samples:
         return "the clip was not sampled"
     if why := samples[key].failure:
-        return f"{_REFUSED if samples[key].refused else NO_CLIP}: {why}"
+        return f"{_REFUSED if samples[key].refused else _NO_CLIP}: {why}"
     return rows[key].missing if key in rows else "the clip was not measured"
 
 
@@ -597,7 +597,7 @@ def _in_short(reasons: Mapping[str | None, int], n: int, unable: str) -> str | N
     short: collections.Counter[str] = collections.Counter({unable: reasons.get(None, 0) - n})
     for sentence, count in reasons.items():
         if sentence is not None and not sentence.startswith(_REFUSED):
-            short[NO_CLIP if sentence.startswith(NO_CLIP) else sentence] += count
+            short[_NO_CLIP if sentence.startswith(_NO_CLIP) else sentence] += count
     found = [(text, count) for text, count in short.most_common() if count]
     whole = sum(reasons.values()) - n
     return listed((text if count == whole else f"{text} ({count})" for text, count in found), 2) or None
@@ -614,7 +614,7 @@ def _most_frequent(why: Mapping[str | None, int]) -> str:
         if sentence is not None:
             of_kind[re.sub(r"(?:[-+]?\d[\w.]*)+|'[^']*'", "#", sentence)].append(sentence)
     counts = {kind: sum(why[one] for one in sentences) for kind, sentences in of_kind.items()}
-    first, *others = sorted(counts, key=lambda kind: (kind.startswith(NO_CLIP), -counts[kind]))
+    first, *others = sorted(counts, key=lambda kind: (kind.startswith(_NO_CLIP), -counts[kind]))
     typical = {kind: max(sentences, key=lambda one: why[one]) for kind, sentences in of_kind.items()}
     rest = "; the others have other reasons" if others else ""
     if len(others) == 1:
