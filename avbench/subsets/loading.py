@@ -23,7 +23,6 @@ from avbench.core import (
     checked_id,
     counted,
     different_fields,
-    digest,
     listed,
     nearest,
 )
@@ -145,7 +144,7 @@ def _as_id(text: str) -> str:
         return checked_id(text, "name")
     except InputError:
         plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")
-        mark = mark_of(text) or (f"-{digest(text)[:8]}" if len(plain) > 120 else "")
+        mark = mark_of(text, cut=len(plain) > 120)
         return (plain[-120 + len(mark) :].lstrip("-_") or "clip") + mark
 
 

@@ -116,7 +116,8 @@ def _note(rows: Sequence[Any], marks: Sequence[_Mark], made: int, asked: int) ->
     """How certain the differences of a row are; `made` of the metric's comparisons on `asked` subsets were possible."""
     shown = [mark for mark in marks if mark.winner is not None]
     pool = next((row for row in rows if row.subset in POOLS), None)
-    if on_subsets := sum(mark.subset not in POOLS for mark in shown) if asked > 1 else 0:
+    on_subsets = sum(mark.subset not in POOLS for mark in shown)
+    if on_subsets and asked > 1:
         return f"shown on {on_subsets} of {asked} subsets"
     if asked < 2 or (pool and (shown or not made)):
         row = pool or rows[0]

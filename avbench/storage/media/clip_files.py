@@ -167,9 +167,11 @@ def as_spelled(folder: Path, name: str) -> Path:
     return folder
 
 
-def mark_of(name: str) -> str:
-    """What keeps the ids of two names apart if they differ only in letters that an id cannot have; none for ASCII."""
-    return "" if name.isascii() else f"-{sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
+def mark_of(name: str, *, cut: bool = False) -> str:
+    """What keeps the ids of two names apart that differ only in letters that an id cannot have, or in what is `cut` off
+    for its length; empty for other names.
+    """
+    return "" if name.isascii() and not cut else f"-{sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def same_name(text: str) -> str:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from avbench.core import InputError, all_of, counted, digest, nearest, shown
+from avbench.core import InputError, all_of, counted, nearest, shown
 from avbench.core.prompt import checked_id
 from avbench.storage.content import hash_of
 from avbench.storage.media.clip_files import as_spelled, clips_in, mark_of, same_name
@@ -324,7 +324,7 @@ def identifier(text: str) -> str:
     name = same_name(text)
     found = re.sub(r"\.\.+", ".", re.sub(r"[^A-Za-z0-9._-]+", "-", name))
     found = found if found[:1].isalnum() else f"x{found}"
-    mark = mark_of(name) or (f"-{digest(name)[:8]}" if len(found) > 120 else "")
+    mark = mark_of(name, cut=len(found) > 120)
     return found[: 120 - len(mark)] + mark
 
 
