@@ -262,8 +262,8 @@ def test_the_difference_of_kernel_distances_is_read_off_the_derivative(windows):
     computed = []
     pooled = replace(pooled, statistic=_Counted(pooled.statistic, computed))
     assert swap_test(pooled, range(pairs), range(2 * pairs)).value == pytest.approx(measured, rel=1e-9)
-    left_out = pairs + min(2 * pairs, GROUPS)
-    assert sum(computed) == 2 * left_out, "for both models, without each prompt and without groups of real clips"
+    left_out = pairs + min(pairs, GROUPS)
+    assert sum(computed) == 2 * left_out, "for both models, without each prompt, and without the other real clips"
 
 
 class _Counted:
@@ -352,19 +352,41 @@ def test_where_the_derivative_points_the_other_way_the_t_test_alone_counts():
     assert swap_test(Kernel(clips), range(30), range(30)).p < 0.001
 
 
-def test_the_jackknife_leaves_out_one_prompt_after_another():
+@pytest.mark.parametrize("shared", [0, 3, 4])
+def test_the_jackknife_leaves_out_one_prompt_after_another(shared):
+    """A prompt of the models goes together with the reference's clips of it; its other prompts go by themselves."""
     random = np.random.default_rng(21)
     a, b, real = (spread(random, 12) + shift for shift in (1, 0.5, 0))
     prompts = np.repeat(np.arange(6), 2)
-    real_prompts = np.repeat(np.arange(4), 3)
-    of_models = 5 * np.var([_nearer(a[prompts != one], b[prompts != one], real) for one in range(6)])
-    of_real = 3 * np.var([_nearer(a, b, real[real_prompts != one]) for one in range(4)])
-    error, dof = np.sqrt(of_models + of_real), (of_models + of_real) ** 2 / (of_models**2 / 5 + of_real**2 / 3)
+    real_prompts = np.repeat(np.arange(6 - shared, 10 - shared), 3)
+
+    def without(one):
+        return _nearer(a[prompts != one], b[prompts != one], real[real_prompts != one])
+
+    of_models = 5 * np.var([without(one) for one in range(6)])
+    others = 4 - shared
+    of_others = (others - 1) * np.var([without(one) for one in range(6, 6 + others)]) if others > 1 else 0.0
+    error = np.sqrt(of_models + of_others)
+    dof = error**4 / (of_models**2 / 5 + of_others**2 / max(1, others - 1))
     pooled = Frechet(np.concatenate([a, b, real]))
     assert _jackknife(pooled, prompts, real_prompts) == (pytest.approx(error, rel=1e-9), pytest.approx(dof, rel=1e-9))
     found = swap_test(pooled, prompts, real_prompts)
     assert found.error >= error * (1 - 1e-9) and found.dof == pytest.approx(dof, rel=1e-9)
     assert found.p >= 2 * stats.t.sf(abs(found.value) / error, dof) * (1 - 1e-9)
+
+
+@pytest.mark.statistical
+def test_the_error_is_the_spread_over_sets_of_prompts_that_models_and_reference_share():
+    """Easy and hard prompts are so in every clip of them, of the models and of the reference."""
+    random = np.random.default_rng(107)
+    values, errors = [], []
+    for _ in range(SIMULATED):
+        of_prompt = random.choice([0.3, 1.5], (30, 1))
+        a, b, real = of_prompt * random.standard_normal((3, 30, 4))
+        found = swap_test(Frechet(np.concatenate([0.2 * a, 1.8 * b, real])), range(30), range(30), permutations=99)
+        values.append(found.value)
+        errors.append(found.error)
+    assert 0.9 < np.mean(errors) / np.std(values) < 1.3, "1.44 if the reference's prompts were left out apart"
 
 
 def test_p_and_error_are_the_larger_ones_of_the_swaps_and_the_jackknife(monkeypatch):
@@ -590,7 +612,8 @@ def test_two_models_are_compared_on_the_clips_of_both_in_the_order_of_their_keys
     reference = SimpleNamespace(columns=lambda protocol, subset: ({metric.column: real}, prompts))
     sides = ([keys[k] for k in order], {metric.column: a[order]}), (keys[4:], {metric.column: b[4:]})
     found = distances.difference(metric, *sides, reference, None, None)
-    assert found == swap_test(distances.pooled(metric, a[4:20], b[4:20], real), range(16), prompts)
+    both = [key.prompt for key in keys[4:20]]
+    assert found == swap_test(distances.pooled(metric, a[4:20], b[4:20], real), both, prompts)
     assert found.pairs == 16
 
 

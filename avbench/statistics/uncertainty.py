@@ -205,8 +205,8 @@ def swap_test(
     Two models can differ and still be equally near to the reference. Swapped labels then vary less than the difference
     does, and would call one of them nearer too often. So p is the larger one of two: that of the swaps, which is exact
     if A and B have one distribution, and that of a t test with the standard error of the jackknife, which leaves out
-    up to 30 groups of prompts one by one, and as many of the reference's (Shao and Wu, 1989). It is at least about
-    right whatever the two are.
+    up to 30 groups of the models' prompts one by one, each with the reference's clips of these prompts, and as many
+    groups of its other prompts (Shao and Wu, 1989). It is at least about right whatever the two are.
 
     If the distance has an ``influence``, the swaps test its derivative: the sum over pairs of A's influence minus B's,
     computed from the clips of both models together, so no swap changes it. Swapping a prompt turns the sign of its
@@ -256,7 +256,7 @@ def swap_test(
     drawn, extreme = _drawn(swaps, len(set(number)), least, enough, permutations)
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
     sd = float(drawn.std(ddof=1))
-    error, dof = _jackknife(pooled, number, clustered.numbered(real_prompts))
+    error, dof = _jackknife(pooled, prompts, real_prompts)
     known = error > rounding
     if measured and known:
         by_error = 2 * stats.t.sf(abs(measured) / error, dof)
@@ -267,52 +267,64 @@ def swap_test(
     return Difference(measured, float(p), error if error > rounding else 0.0, dof if known else None, pairs, len(drawn))
 
 
-def _jackknife(pooled: Pooled, prompt: np.ndarray, real_prompt: np.ndarray) -> tuple[float, float]:
+def _jackknife(
+    pooled: Pooled, prompts: Sequence[Hashable] | np.ndarray, real_prompts: Sequence[Hashable] | np.ndarray
+) -> tuple[float, float]:
     """The standard error of A's distance minus B's, and its degrees of freedom (Satterthwaite, 1946).
+
+    A prompt of the models is left out together with the reference's clips of it: what all of them owe to the prompt
+    largely cancels in the difference. The reference's other prompts are left out apart, and the variances are added.
 
     The error is 0 if it is not known: a group has nearly all pairs, or the distance needs nearly as many as there are.
 
     Args:
         pooled: as in `swap_test`.
-        prompt: the number of each pair's prompt.
-        real_prompt: the number of the prompt of each of the reference's clips.
+        prompts: the prompt of each pair.
+        real_prompts: the prompt of each of the reference's clips.
     """
-    pairs = len(prompt)
-    every, real = np.arange(pairs), 2 * pairs + np.arange(len(real_prompt))
-    parts = [
-        _left_out(prompt, lambda kept: _apart(pooled, kept, pairs + kept, real)),
-        _left_out(real_prompt, lambda kept: _apart(pooled, every, pairs + every, 2 * pairs + kept)),
-    ]
+    pairs, number = len(prompts), clustered.numbered([*prompts, *real_prompts])
+    of_models = number[:pairs].max() + 1
+    parts = [_left_out(pooled, pairs, number, 0, of_models)]
+    if number.max() >= of_models:
+        parts.append(_left_out(pooled, pairs, number, of_models, number.max() + 1))
     if not parts[0][0]:
         return 0.0, 1.0
     total = sum(variance for variance, _ in parts)
     return float(np.sqrt(total)), total**2 / sum(variance**2 / dof for variance, dof in parts)
 
 
-def _left_out(label: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, int]:
-    """The jackknife's variance of a statistic, and its degrees of freedom: groups of labels are left out one by one.
+def _left_out(pooled: Pooled, pairs: int, number: np.ndarray, first: int, end: int) -> tuple[float, int]:
+    """The variance by leaving out the prompts `first` … `end` − 1, group by group, and its degrees of freedom.
 
-    It is 0 if a group has nearly all rows, or if the statistic cannot be computed of so few.
+    It is 0 if a group has nearly all pairs or real clips, or if the distance cannot be computed of so few.
 
     Args:
-        label: ``[rows]``: numbers from 0 without gaps.
-        statistic: its values ``[draws]`` over the rows that are kept ``[draws, n]``.
+        pooled: as in `swap_test`.
+        pairs: how many there are.
+        number: ``[pairs + real]``: the number of each pair's prompt, and of that of each of the reference's clips.
+        first: the first of the prompts to leave out.
+        end: the number after the last one.
     """
-    groups = min(label.max() + 1, GROUPS)
-    group = (np.random.default_rng(_SEED).permutation(label.max() + 1) % groups)[label]
-    kept = [np.flatnonzero(group != one) for one in range(groups)]
-    if min(map(len, kept)) < 2:
-        return 0.0, max(1, groups - 1)
+    groups = min(end - first, GROUPS)
+    dof = max(1, groups - 1)
+    group = np.full(number.max() + 1, groups)  # of no group
+    group[first:end] = np.random.default_rng(_SEED).permutation(end - first) % groups
+    kept = [np.flatnonzero(group[number] != one) for one in range(groups)]
+    kept_pairs = [int(np.searchsorted(one, pairs)) for one in kept]
+    if min(min(count, len(one) - count) for one, count in zip(kept, kept_pairs, strict=True)) < 2:
+        return 0.0, dof
+    sizes = [*zip(kept_pairs, map(len, kept), strict=True)]
     found = np.empty(groups)
-    for size in {len(one) for one in kept}:
-        alike = [one for one in range(groups) if len(kept[one]) == size]
+    for size in set(sizes):
+        alike = [one for one in range(groups) if sizes[one] == size]
+        a, real = np.split(np.stack([kept[one] for one in alike]), [size[0]], axis=1)
         try:
-            found[alike] = statistic(np.stack([kept[one] for one in alike]))
+            found[alike] = _apart(pooled, a, pairs + a, pairs + real)
         except Exception:  # a package's distance may raise anything; of all rows it has a value
-            return 0.0, groups - 1
+            return 0.0, dof
     if not np.isfinite(found).all():
-        return 0.0, groups - 1
-    return float((groups - 1) / groups * np.square(found - found.mean()).sum()), groups - 1
+        return 0.0, dof
+    return float((groups - 1) / groups * np.square(found - found.mean()).sum()), dof
 
 
 def _drawn(
