@@ -4,18 +4,29 @@ import numpy as np
 
 from avbench.core import Key, Row, Run, Sample, digest
 from avbench.features.protocols import protocol_of
-from avbench.metrics.evaluate import chosen_metrics, evaluate
+from avbench.metrics import reference
+from avbench.metrics.evaluate import chosen_metrics, evaluate, values_of_real
 from avbench.storage.runs.folder import VALUES_FILE, RunFolder
 from avbench.subsets import loading
 
 SUBSETS = {name: loading.load(name).limited(24) for name in ("toy-control", "toy-object-contact")}
 METRICS = ("lpips_consecutive", "onset_rate")
-LPIPS = {"toy-control": 0.0054, "toy-object-contact": 0.0614}
-"""About what their references have."""
+
+
+def of_real(subset, metric):
+    """Prompt → what the reference's clips of it have."""
+    (known,) = chosen_metrics([metric])
+    found = values_of_real(known, protocol_of(known.feature), reference.find(subset), subset)
+    return found.groupby(level=0).mean()
+
+
+REAL = {name: {metric: of_real(subset, metric) for metric in METRICS} for name, subset in SUBSETS.items()}
 
 
 def made_run(place, *, seed=0, lpips=0.0, onsets=0.0, seeds=(0,), count=24, settings=None, names=None):
-    """A run whose clips are a little random; the numbers move a metric, `count` is how many prompts have clips."""
+    """A run whose clips are a little random, about their reference's; the numbers move a metric, `count` is how many
+    prompts have clips.
+    """
     folder = RunFolder(place)
     asked = [SUBSETS[name] for name in names or SUBSETS]
     run = Run(place.name, "made:up", settings or {}, {one.name: one.digest for one in asked}, seeds, {}, {})
@@ -28,10 +39,10 @@ def made_run(place, *, seed=0, lpips=0.0, onsets=0.0, seeds=(0,), count=24, sett
                 key = Key(subset.name, prompt.id, number)
                 sha256 = digest([place.name, *key])
                 folder.add_sample(Sample(key, f"clips/{key.prompt}-{number}.mkv", sha256, 0.0))
+                real = {metric: values[prompt.id] for metric, values in REAL[subset.name].items()}
+                apart = 0.001 * (of_prompt + 0.5 * own.standard_normal()) + lpips
                 values = {
-                    "lpips-alex": {
-                        "mean": LPIPS[subset.name] + 0.001 * (of_prompt + 0.5 * own.standard_normal()) + lpips
-                    },
+                    "lpips-alex": {"mean": real["lpips_consecutive"] + apart},
                     "onsets": {"onset_rate": 2.0 + own.standard_normal() + onsets},
                 }
                 for feature, row in values.items():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import run_avbench
-from made_runs import evaluated, made_run, values_of
+from made_runs import REAL, evaluated, made_run, values_of
 from statsmodels.stats.power import TTestPower
 
 import avbench
@@ -74,7 +74,7 @@ def test_the_numbers_are_those_of_the_runs_values(arms, found):
         np.array([folder.values().query("metric == 'onset_rate'")["value"] for folder in arm.trainings])
         for arm in reversed(arms)
     ]
-    expected = arm_difference(*tables, paired_rows=True, target=0.0)
+    expected = arm_difference(*tables, paired_rows=True, targets=0.0)
     row = found.differences.set_index("metric").loc["onset_rate"]
     assert (row["difference"], row["p"]) == pytest.approx((expected.value, expected.p))
     assert (row["low"], row["high"]) == pytest.approx(expected.interval)
@@ -94,8 +94,10 @@ def test_an_arm_below_the_reference_is_as_much_worse_as_one_above(place, tmp_pat
     for number in range(2):
         training(tmp_path / f"c-{number}", seed=60 + number, metrics=["lpips_consecutive"], lpips=-0.01)
     arms = opened_arms({"a": [place / "a-0", place / "a-1"], "c": f"{tmp_path}/c-*"})
-    scores = [[folder.scores()[0] for folder in arm.trainings] for arm in arms]
-    near, below = (abs(np.mean([one.value - one.reference for one in of_arm])) for of_arm in scores)
+    real = REAL["toy-control"]["lpips_consecutive"]
+    every = [pd.concat([folder.values() for folder in arm.trainings]) for arm in arms]
+    values = [one[one["metric"] == "lpips_consecutive"] for one in every]
+    near, below = (abs((one["value"] - one["prompt"].map(real)).mean()) for one in values)
     (row,) = arm_differences(arms, metrics=["lpips_consecutive"]).differences.itertuples()
     assert row.difference == pytest.approx(below - near) == pytest.approx(0.01, rel=0.1) and row.better == "a"
 

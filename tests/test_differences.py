@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,6 +54,9 @@ from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.writing import write_sealed
+
+NO_REAL = defaultdict(lambda: [pd.Series(dtype=float)])
+"""No subset has real clips of its prompts."""
 
 
 @pytest.fixture
@@ -749,7 +753,7 @@ def test_the_leaderboard_tests_a_pair_as_a_comparison_does(targets, micro):
     if targets["s"] is not None:
         options["targets"] = [targets[name] for name in subsets]
     known = paired_difference(a, b, [one for of in index.values() for one, _ in of], **options)
-    differences, p = _Table(series, targets).compared(micro=micro)
+    differences, p = _Table(series, targets, NO_REAL).compared(micro=micro)
     sides = []
     for name, goal in targets.items():
         if goal is not None:  # whether both are on the side of it that they seem to be on
@@ -771,7 +775,7 @@ def test_the_leaderboard_does_not_tell_models_apart_by_rounding(value, target):
     """0.3 and 0.1 are equally near to 0.2, and 0.1 + 0.2 is 0.3, but for 6e-17."""
     index = pd.MultiIndex.from_product([range(12), [0]], names=["prompt", "seed"])
     series = {("a", "s"): pd.Series(0.3, index), ("b", "s"): pd.Series(value, index)}
-    differences, p = _Table(series, {"s": target}).compared(micro=False)
+    differences, p = _Table(series, {"s": target}, NO_REAL).compared(micro=False)
     assert 0 < abs(differences[0, 1]) < 1e-16 and p[0, 1] == 1
 
 
@@ -780,7 +784,7 @@ def test_a_table_of_clips_knows_the_cells_and_each_subsets_target():
     index = [pd.MultiIndex.from_product([of, [0, 1]], names=["prompt", "seed"]) for of in (["p", "q"], ["q", "r"])]
     one = {("a", name): pd.Series([-1.0, -3.0, -1.0, -1.0], at) for name, at in zip("st", index, strict=True)}
     other = {("b", "s"): pd.Series([2.0], index[0][:1]), ("b", "t"): pd.Series([2.0], index[1][3:])}
-    table = _Table(one | other, {"s": 0.0, "t": -2.0})
+    table = _Table(one | other, {"s": 0.0, "t": -2.0}, NO_REAL)
     assert table.cells.tolist() == [0, 2, 4, 6] and table.goal.tolist() == [0, -2]
     nan = np.nan
     np.testing.assert_array_equal(table.values[1], [2, nan, nan, nan, nan, nan, nan, 2])
@@ -796,7 +800,7 @@ def test_a_run_is_not_first_by_clips_that_the_other_run_lacks():
     series = {("a", "s"): pd.Series(2 + noise[:8], index[:8]), ("b", "s"): pd.Series(1.0 + noise[8:], index)}
     series["b", "s"].iloc[8:] += 9
     series["c", "s"] = series["b", "s"] - 1 + noise[4:20]
-    table = _Table(series, {"s": None})
+    table = _Table(series, {"s": None}, NO_REAL)
     board = pd.DataFrame({"model": ["a", "b", "c"], "value": [2.0, 5.5, 4.5], "direction": "higher"})
     differences, p = table.compared(micro=False)
     assert differences[0, 1] == pytest.approx(1, abs=0.2) and p[0, 1] < 0.01
@@ -829,7 +833,7 @@ def test_equal_numbers_have_one_rank():
 def test_no_p_is_below_what_an_exact_test_of_the_prompts_can_show():
     index = pd.MultiIndex.from_product([range(6), [0]], names=["prompt", "seed"])
     series = {("a", "s"): pd.Series(1.0, index), ("b", "s"): pd.Series(0.0, index)}
-    _, p = _Table(series, {"s": None}).compared(micro=False)
+    _, p = _Table(series, {"s": None}, NO_REAL).compared(micro=False)
     assert p[0, 1] == 2 / 2**6 == paired_difference(np.ones(6), np.zeros(6), range(6)).p
 
 
@@ -845,7 +849,7 @@ def test_a_prompt_that_two_subsets_have_is_one_prompt():
     index = pd.MultiIndex.from_product([prompts, [0]], names=["prompt", "seed"])
     of_both = {(run, name): pd.Series(x, index) for run, x in (("a", a), ("b", b)) for name in "st"}
     of_one = {where: values for where, values in of_both.items() if where[1] == "s"}
-    tested = [_Table(of, dict.fromkeys("st")).compared(micro=False)[1][0, 1] for of in (of_one, of_both)]
+    tested = [_Table(of, dict.fromkeys("st"), NO_REAL).compared(micro=False)[1][0, 1] for of in (of_one, of_both)]
     assert tested[0] == pytest.approx(tested[1])
 
 

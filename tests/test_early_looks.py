@@ -45,7 +45,7 @@ def test_few_prompts_say_nothing_and_none_no_word(tmp_path):
 
 
 def test_a_look_counts_what_both_runs_ask_for_and_pools_nothing(tmp_path):
-    first, other = (made_run(tmp_path / name, seed=seed, lpips=0.0003 * seed) for seed, name in enumerate("ab"))
+    first, other = (made_run(tmp_path / name, seed=seed, lpips=0.001 + 0.0003 * seed) for seed, name in enumerate("ab"))
     sentence = looked_at(other, first)
     assert "a is ahead so far in lpips consecutive on toy-control (1 of 4 comparisons)" in sentence, (
         "of 6 it would be too little"

@@ -450,6 +450,23 @@ def test_the_interval_of_a_mean_is_over_prompts(tmp_path):
     assert high - low > 1.3 * np.diff(stats.t.interval(0.95, 71, values.mean(), stats.sem(values)))
 
 
+def test_the_values_of_clips_stand_beside_those_of_the_real_clips_of_their_prompts(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", count=6, names=["toy-control"]), "lpips_consecutive", "fvd")
+    table = run.values()
+    assert set(table["metric"]) == {"lpips_consecutive"} and len(table) == 6
+    known = reference.find(SUBSETS["toy-control"])
+    columns, prompts = known.columns(protocol_of("lpips-alex"), SUBSETS["toy-control"])
+    right = [columns["mean"][prompts == one].mean() for one in table["prompt"]]
+    assert table["real"].tolist() == pytest.approx(right) and len(set(right)) == 6
+
+
+def test_values_of_an_earlier_version_know_no_real_clips(tmp_path):
+    run = evaluated(made_run(tmp_path / "run", names=["toy-control"]), "lpips_consecutive")
+    table = run.values().drop(columns="real")
+    run.write_scores(run.scores(), run.evaluation().protocols, {VALUES_FILE: table.to_parquet(index=False)})
+    assert run.values()["real"].isna().all() and not dict(score_table.real_values(run))
+
+
 def test_a_clip_without_a_value_leaves_the_interval_of_the_others(tmp_path):
     random = np.random.default_rng(6)
     errors = random.random(20)[:, None] + 0.1 * random.random((20, 2))
@@ -549,12 +566,12 @@ def test_distances_of_two_runs_are_ranked_where_they_are_tested(tmp_path, real):
 
 
 def test_a_difference_of_distances_has_the_degrees_of_freedom_of_its_t_test(tmp_path, real):
-    """With 30 groups of the models' prompts and 30 of the reference's: between those of one and those of both."""
+    """30 groups of the prompts that the models and the reference share are left out."""
     folders = [made_up(tmp_path / name, logits(seed, 40, [0], seed)) for seed, name in enumerate("ab")]
     for folder in folders:
         evaluate(folder, chosen_metrics(["kvd"]), place=real)
     (row,) = differences(folders, place=real).itertuples()
-    assert 29 < row.dof < 58
+    assert row.dof == 29
     assert row.p >= 2 * stats.t.sf(abs(row.difference) / row.error, row.dof)
     shift = (stats.t.isf(0.025, row.dof) + stats.t.isf(0.2, row.dof)) * row.error
     assert row.detectable == pytest.approx(shift, rel=0.01)

@@ -105,6 +105,10 @@ def test_values_differences_and_targets_are_those_of_the_given_reference(made, t
     means = {run.path.name: column(run, "onsets", "onset_rate").mean() for run in (a, b)}
     assert onsets["value"].to_dict() == pytest.approx(means)
     assert rows.loc["onset_rate", "difference"] == pytest.approx(abs(means["b"] - target) - abs(means["a"] - target))
+    (anew,) = rescored([a], far)
+    own = anew.values().query("metric == 'onset_rate'").sort_values(["subset", "prompt", "seed"])
+    of_far = column(RunFolder(tmp_path / "far/clips"), "onsets", "onset_rate").reshape(-1, 5)
+    assert own["real"].tolist() == pytest.approx(of_far.mean(1)), "of the five real clips of a prompt"
     assert rows.loc["onset_rate", "better"] == "b", "nearer to this reference, and farther from that of the scores"
     assert api.compare([a.path, b.path]).differences.set_index("metric").loc["onset_rate", "better"] == "a"
     assert found.limits[0].startswith("a and b were scored with another reference or with none: here all that rests")

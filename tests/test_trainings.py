@@ -121,9 +121,9 @@ def test_gaps_leave_values_out_of_both_partners_and_move_nothing_else():
 def test_what_matches_the_target_better_is_below_zero():
     random = np.random.default_rng(5)
     a, b = tables(random, training=0.1, prompt=0.1)
-    found = arm_difference(2.0 + 0.1 * a, 4.0 + 0.1 * b, paired_rows=True, target=0.0)
+    found = arm_difference(2.0 + 0.1 * a, 4.0 + 0.1 * b, paired_rows=True, targets=0.0)
     assert found.value == pytest.approx(-2.0, abs=0.2) and found.p < 0.001 and found.p_exact == 2 / 32
-    other_side = arm_difference(2.0 + 0.1 * a, -4.0 + 0.1 * b, paired_rows=True, target=0.0)
+    other_side = arm_difference(2.0 + 0.1 * a, -4.0 + 0.1 * b, paired_rows=True, targets=0.0)
     assert other_side.value == pytest.approx(-2.0, abs=0.2) and other_side.p < 0.001
 
 
@@ -131,7 +131,7 @@ def test_the_exact_p_of_a_target_is_of_the_distances_from_it():
     a, b = np.array([0.3, 0.1, 0.5]), np.array([-0.2, 0.4, -0.6])
     swaps = [np.where(kept, (a, b), (b, a)).mean(1) for kept in itertools.product((True, False), repeat=3)]
     sizes = np.array([abs(abs(one) - abs(other)) for one, other in swaps])
-    found = arm_difference(a[:, None], b[:, None], paired_rows=True, target=0.0)
+    found = arm_difference(a[:, None], b[:, None], paired_rows=True, targets=0.0)
     assert found.p_exact == np.mean(sizes >= sizes[0] - 1e-12) != np.mean([abs(x - y) >= 0.43 for x, y in swaps])
 
 
@@ -154,7 +154,7 @@ def test_arms_on_either_side_of_the_target_are_called_nearer_in_five_cases_of_a_
             common + side + 0.02 * random.standard_normal((5, 1)) + 0.1 * random.standard_normal((5, 48))
             for side in (0.1, -0.1)
         )
-        found.append(arm_difference(a, b, paired_rows=paired_rows, target=0.0))
+        found.append(arm_difference(a, b, paired_rows=paired_rows, targets=0.0))
     most = 0.05 + 3 * np.sqrt(0.05 * 0.95 / count)
     assert np.mean([one.p <= 0.05 for one in found]) < most
     assert np.mean([not one.interval[0] <= 0 <= one.interval[1] for one in found]) < most
@@ -166,12 +166,12 @@ def test_arms_whose_middle_may_lie_on_the_other_side_of_the_target_are_not_told_
     a, b = luck + 0.06 + 0.001 * np.array([1, 0, 0, -1, 0, 0]), luck + 0.02
     middle = stats.ttest_1samp((a + b) / 2, 0)
     least = middle.confidence_interval().low
-    found = arm_difference(a[:, None], b[:, None], paired_rows=True, target=0.0)
+    found = arm_difference(a[:, None], b[:, None], paired_rows=True, targets=0.0)
     assert found.value == pytest.approx(0.04) and found.p == pytest.approx(middle.pvalue) and found.p > 0.05
     assert -0.02 < least < 0 and found.interval[0] == pytest.approx(abs(least + 0.02) - abs(least - 0.02))
-    mirrored = arm_difference(b[:, None], a[:, None], paired_rows=True, target=0.0)
+    mirrored = arm_difference(b[:, None], a[:, None], paired_rows=True, targets=0.0)
     assert mirrored.interval == pytest.approx((-found.interval[1], -found.interval[0]))
-    below = arm_difference(-a[:, None], -b[:, None], paired_rows=True, target=0.0)
+    below = arm_difference(-a[:, None], -b[:, None], paired_rows=True, targets=0.0)
     assert below.interval == pytest.approx(found.interval) and below.p == mirrored.p == pytest.approx(found.p)
 
 
@@ -185,7 +185,7 @@ def test_equal_arms_have_no_spread_and_p_1():
 
 @pytest.mark.parametrize("target", [1 / 14, 0.7, 1 / 3])
 def test_arms_of_one_constant_value_are_equally_near_whatever_the_target(target):
-    found = arm_difference(np.zeros((3, 8)), np.zeros((5, 8)), paired_rows=False, target=target)
+    found = arm_difference(np.zeros((3, 8)), np.zeros((5, 8)), paired_rows=False, targets=target)
     assert abs(found.value) < 1e-15 and found.p == found.p_exact == 1 and found.constant
 
 

@@ -30,7 +30,7 @@ from avbench.comparison.differences import (
     pairs_of,
 )
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import Where, check_comparable, unknown_metrics
+from avbench.comparison.score_table import Where, check_comparable, targets, unknown_metrics
 from avbench.core import InputError
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import paired, power, trainings
@@ -139,8 +139,8 @@ class _Read:
     def target(self, metric: Metric, where: Where) -> float | None:
         """The reference's value, if it is what is right and is the same for all trainings."""
         first = self.sides[0].scores[where]
-        targets = {common_target(metric, first, side.scores[where]) for side in self.sides}
-        return targets.pop() if len(targets) == 1 else None
+        found = {common_target(metric, first, side.scores[where]) for side in self.sides}
+        return found.pop() if len(found) == 1 else None
 
     def by_prompt(self, where: Where) -> pd.DataFrame:
         """One row per training, one column per prompt: the mean of the prompt's clips, NaN where it has none."""
@@ -230,8 +230,11 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     ours, theirs = run.by_prompt(where), against.by_prompt(where)
     prompts = ours.columns.union(theirs.columns)
     a, b = (frame.reindex(columns=prompts).to_numpy(float) for frame in (ours, theirs))
+    goal = None
+    if target is not None:
+        goal = targets(target, [*prompts], *(side.real[where] for side in (*run.sides, *against.sides)))
     try:
-        found = _numbers(a, b, order, target)
+        found = _numbers(a, b, order, goal)
     except InputError as reason:  # gaps leave a training without a value
         return kind | {"missing": str(reason)}
     if found["prompts"] < paired.LEAST_PROMPTS:
@@ -240,10 +243,10 @@ def _row(metric: Metric, where: Where, run: _Read, against: _Read, order: list[i
     return kind | found
 
 
-def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, target: float | None) -> dict[str, Any]:
+def _numbers(a: np.ndarray, b: np.ndarray, order: list[int] | None, goal: np.ndarray | None) -> dict[str, Any]:
     if order is not None:
         b = b[order]
-    found = trainings.arm_difference(a, b, paired_rows=order is not None, target=target)
+    found = trainings.arm_difference(a, b, paired_rows=order is not None, targets=goal)
     parts, gaps = found.components, float(np.mean([np.isnan(table).mean() for table in (a, b)]))
     remarks = [
         f"{gaps:.0%} of the values, one per prompt and training, are missing" if gaps else "",

@@ -28,8 +28,10 @@ from avbench.comparison.score_table import (
     clip_values,
     join,
     made,
+    real_values,
     scored_by,
     sharable,
+    targets,
 )
 from avbench.core import (
     Columns,
@@ -148,7 +150,7 @@ class Side:
         self.scores: dict[Where, Score] = {one.where: one for one in asked_scores(folder, metrics)}
         for score in self.scores.values():
             scored_by(folder, score.metric)  # raises where this version has no such metric
-        self.values = clip_values(folder)
+        self.values, self.real = clip_values(folder), real_values(folder)
         self.subsets = {subset.name: subset for subset in folder.subsets()}
         self._columns: dict[tuple[str, str], dict[str, tuple[list[Key], Columns]]] = {}
 
@@ -247,7 +249,7 @@ def _row(metric: Metric, where: Where, run: Side, against: Side, asked: _Asked) 
             return margin | found
         too_few = metric.too_few(found["pairs"], scores[0].reference_clips) or _too_few(found["prompts"])
         return margin | found | {"too_few": too_few}
-    found = _of_clips(run.values[where], against.values[where], common_target(metric, *scores))
+    found = _of_clips(metric, where, run, against)
     return margin | found | {"too_few": _too_few(found["prompts"])}
 
 
@@ -271,25 +273,36 @@ def common_target(metric: Metric, score: Score, other: Score) -> float | None:
     return score.reference if metric.direction is Direction.BAND and score.reference == other.reference else None
 
 
-def _of_clips(a: pd.Series, b: pd.Series, target: float | None) -> dict[str, Any]:
+def _targets(metric: Metric, where: Where, run: Side, against: Side, prompts: Sequence[str]) -> np.ndarray | None:
+    """``[clips]``: the value that clips of these prompts should have, where the metric is compared with one."""
+    target = common_target(metric, run.scores[where], against.scores[where])
+    return None if target is None else targets(target, prompts, run.real[where], against.real[where])
+
+
+def _of_clips(metric: Metric, where: Where, run: Side, against: Side) -> dict[str, Any]:
+    a, b = run.values[where], against.values[where]
     joined = join(a, b)
     if not joined.prompts:
         of_a, of_b = ([*one.index.get_level_values("prompt")] for one in (a, b))
-        unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, target=target)
-        return _numbers(unpaired, target is not None) | {"paired": False}
-    targets = None if target is None else np.full(len(joined.a), target)
-    found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
-    return _numbers(found, target is not None) | {"dropped": joined.dropped}
+        goal = _targets(metric, where, run, against, [*of_a, *of_b])
+        of_each = None if goal is None else (goal[: len(a)], goal[len(a) :])
+        unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, targets=of_each)
+        return _numbers(unpaired, goal is not None) | {"paired": False}
+    goal = _targets(metric, where, run, against, joined.prompts)
+    found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=goal)
+    return _numbers(found, goal is not None) | {"dropped": joined.dropped}
 
 
 def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, plan: Plan) -> Iterator[dict[str, Any]]:
     """The same over all subsets, where there are several that both runs have the metric on."""
-    there = [one for one in subsets if (one, metric.name) in run.values and (one, metric.name) in against.values]
-    joined = {one: join(run.values[one, metric.name], against.values[one, metric.name]) for one in there}
-    joined = {subset: one for subset, one in joined.items() if one.prompts}
+    there = [(one, metric.name) for one in subsets]
+    there = [where for where in there if where in run.values and where in against.values]
+    joined = {where: join(run.values[where], against.values[where]) for where in there}
+    joined = {where: one for where, one in joined.items() if one.prompts}
     if len(joined) < 2:
         return
-    targets = [common_target(metric, run.scores[one, metric.name], against.scores[one, metric.name]) for one in joined]
+    goals = [_targets(metric, where, run, against, one.prompts) for where, one in joined.items()]
+    known = [goal for goal in goals if goal is not None]
     sizes = [len(one.prompts) for one in joined.values()]
     for pooled in POOLS:
         if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
@@ -298,13 +311,13 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
             np.concatenate([one.a for one in joined.values()]),
             np.concatenate([one.b for one in joined.values()]),
             [prompt for one in joined.values() for prompt in one.prompts],
-            subsets=list(np.repeat(list(joined), sizes)),
-            targets=None if None in targets else np.repeat(np.array(targets, dtype=float), sizes),
+            subsets=list(np.repeat([subset for subset, _ in joined], sizes)),
+            targets=np.concatenate(known) if len(known) == len(goals) else None,
             micro=pooled == MICRO,
         )
         margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
         few = {"too_few": _too_few(found.prompts)}
-        yield {"subset": pooled, **_numbers(found, None not in targets), **margin, **few}
+        yield {"subset": pooled, **_numbers(found, len(known) == len(goals)), **margin, **few}
 
 
 def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ reference's is no merit: with few clips none is. A distance that rests on too fe
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from avbench.comparison.differences import MACRO, MICRO, differences
-from avbench.comparison.score_table import Where, clip_values, scores_frame
+from avbench.comparison.score_table import Where, clip_values, real_values, scores_frame, targets
 from avbench.core import Direction, InputError, listed
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import Metric, known_metrics
 from avbench.statistics import clustered, paired
 from avbench.storage.runs.folder import RunFolder
+
+_Values = Mapping[str, Mapping[Where, pd.Series]]
+"""Of each model."""
 
 _UNRANKED: dict[str, Any] = {
     **dict.fromkeys(("rank", "rank_low", "rank_high"), np.nan),
@@ -79,7 +82,7 @@ def leaderboard(
     """
     folders = rescored(folders, place, metrics)
     frame = scores_frame(folders, allow, metrics)
-    values = {folder.name: clip_values(folder) for folder in folders}
+    values, real = ({folder.name: read(folder) for folder in folders} for read in (clip_values, real_values))
     known = known_metrics()
     boards = []
     groups: Any = frame.groupby(["subset", "metric"], sort=False)
@@ -88,7 +91,7 @@ def leaderboard(
         scored = board.loc[board["value"].notna() & board["too_few"].isna()]
         metric = known[str(name)]
         if metric.per_clip:
-            board = _with_ranks(board, scored, metric, _table(scored, values))
+            board = _with_ranks(board, scored, metric, _table(scored, values, real))
         elif test_distances and len(scored) > 1:
             compared = _distances_compared(scored, folders, allow, place)
             board = _ranked(board, scored, metric, *compared, scored["value"].to_numpy())
@@ -99,7 +102,7 @@ def leaderboard(
             sizes: Any = of_metric.groupby("model")["n"].nunique()
             uneven = bool(sizes.max() > 1)
             pools = (False, True) if uneven else (False,)  # of subsets of one size both are one
-            boards += [_pooled(of_metric, values, known[name], micro=micro) for micro in pools]
+            boards += [_pooled(of_metric, values, real, known[name], micro=micro) for micro in pools]
     board = pd.concat(boards, ignore_index=True)
     for _, column in board.groupby(["subset", "metric"], sort=False):
         board.loc[column.index, "best"] = _best(column)
@@ -117,8 +120,19 @@ def _best(column: pd.DataFrame) -> Any:
 class _Table:
     """``[models, clips]`` values of one metric, NaN where a model has none; clips in the order of their prompts."""
 
-    def __init__(self, series: dict[tuple[str, str], pd.Series], targets: dict[str, float | None]) -> None:
-        """(model, subset) → value by (prompt, seed); subset → the reference's value or None."""
+    def __init__(
+        self,
+        series: dict[tuple[str, str], pd.Series],
+        aims: dict[str, float | None],
+        real: Mapping[str, Sequence[pd.Series]],
+    ) -> None:
+        """Join the values of several models.
+
+        Args:
+            series: (model, subset) → value by (prompt, seed).
+            aims: subset → the reference's value, or None.
+            real: subset → `real_values` of each model.
+        """
         self.models = list(dict.fromkeys(model for model, _ in series))
         of_subset = {
             subset: pd.DataFrame({model: series[model, subset] for model in self.models if (model, subset) in series})
@@ -134,7 +148,11 @@ class _Table:
         """Names of the subsets, and the subset's number of each cell."""
         self.prompt = np.unique(prompt[self.cells], return_inverse=True)[1]
         """The number of each cell's prompt: a prompt that several subsets have is one prompt."""
-        self.goal = np.array([np.nan if targets[name] is None else targets[name] for name in self.strata], dtype=float)
+        self.goal = np.array([np.nan if aims[name] is None else aims[name] for name in self.strata], dtype=float)
+        self.goal_of_cells = self.goal[self.stratum]
+        for number, name in enumerate(self.strata):
+            here = self.stratum == number
+            self.goal_of_cells[here] = targets(self.goal[number], prompt[self.cells[here]], *real[name])
 
     def goals(self) -> np.ndarray:
         """``[models, clips]``: the reference's value where a model has a value and the reference's is known, or NaN."""
@@ -144,7 +162,7 @@ class _Table:
         """The numbers that are ranked: the values, or, with a reference's value, their signed distances from it."""
         if np.isnan(self.goal).any():
             return self.values
-        apart = self.values - self._of_clips(self.goal[self.stratum])
+        apart = self.values - self._of_clips(self.goal_of_cells)
         means = self.means(apart, micro=False).by_stratum
         return self._of_clips(np.where(means >= 0, 1.0, -1.0)[:, self.stratum]) * apart
 
@@ -177,7 +195,7 @@ class _Table:
 
     def _on_either_side(self, one: int, found: clustered.Means, *, micro: bool) -> np.ndarray:
         """``[models after one]``: p of "equally near, on either side of the reference's value" (see `paired`)."""
-        apart = self.values - self._of_clips(self.goal[self.stratum])
+        apart = self.values - self._of_clips(self.goal_of_cells)
         middle = self.means((apart[one] + apart[one + 1 :]) / 2, micro=micro)
         half = self.means((apart[one] - apart[one + 1 :]) / 2, micro=micro)
         with np.errstate(invalid="ignore", divide="ignore"):  # where the mean is 0, p is 1 already
@@ -185,32 +203,32 @@ class _Table:
         return paired.of_all_sides(paired.t_test(middle.by_stratum, middle.errors, middle.dofs), share)[0]
 
 
-def _table(scored: pd.DataFrame, values: dict[str, dict[Where, pd.Series]]) -> _Table | None:
+def _table(scored: pd.DataFrame, values: _Values, real: _Values) -> _Table | None:
     rows: list[Any] = [*scored.itertuples()]
     every: dict[str, set[float | None]] = {}
+    of_real: dict[str, list[pd.Series]] = {}
     for row in rows:
         every.setdefault(row.subset, set()).add(_target(row))
-    targets = {subset: found.pop() if len(found) == 1 else None for subset, found in every.items()}
+        of_real.setdefault(row.subset, []).append(real[row.model][row.subset, row.metric])
+    aims = {subset: found.pop() if len(found) == 1 else None for subset, found in every.items()}
     series = {
         (row.model, row.subset): values[row.model][row.subset, row.metric]
         for row in rows
         if (row.subset, row.metric) in values[row.model]
     }
-    return _Table(series, targets) if series else None
+    return _Table(series, aims, of_real) if series else None
 
 
 def _target(row: Any) -> float | None:
     return row.reference if row.direction == Direction.BAND and not np.isnan(row.reference) else None
 
 
-def _pooled(
-    of_metric: pd.DataFrame, values: dict[str, dict[Where, pd.Series]], metric: Metric, *, micro: bool
-) -> pd.DataFrame:
+def _pooled(of_metric: pd.DataFrame, values: _Values, real: _Values, metric: Metric, *, micro: bool) -> pd.DataFrame:
     """Rows of the models that have a value on every subset."""
     counts: dict[Any, int] = of_metric.groupby("model")["subset"].nunique().to_dict()
     everywhere = [model for model, count in counts.items() if count == len({*of_metric["subset"]})]
     kept = of_metric.loc[of_metric["model"].isin(everywhere)]
-    table = _table(kept, values)
+    table = _table(kept, values, real)
     if table is None:
         return kept.iloc[:0]
     found = table.means(table.values, micro=micro)

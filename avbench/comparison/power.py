@@ -20,7 +20,16 @@ import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import TO_TARGET, common_target
-from avbench.comparison.score_table import Joined, Where, check_comparable, clip_values, join, made, scored_by
+from avbench.comparison.score_table import (
+    Where,
+    check_comparable,
+    clip_values,
+    join,
+    made,
+    real_values,
+    scored_by,
+    targets,
+)
 from avbench.core import InputError
 from avbench.statistics import power, trainings, uncertainty
 from avbench.storage.runs.folder import RunFolder
@@ -50,7 +59,7 @@ def planned(
     if len(folders) > 2:
         msg = f"{len(folders)} pilot runs were given; give one, or two whose clips are paired"
         raise InputError(msg)
-    values = [clip_values(folder) for folder in folders]
+    values, real = ([read(folder) for folder in folders] for read in (clip_values, real_values))
     if len(folders) == 2:
         check_comparable(made(folders[0]), made(folders[1]))
     rows = []
@@ -60,12 +69,17 @@ def planned(
         one = join(values[0][subset, metric], values[-1][subset, metric])
         if len(set(one.prompts)) < 2:
             continue
+        target = _target(folders, (subset, metric))
+        goal = None if target is None else targets(target, one.prompts, *(each[subset, metric] for each in real))
+        off = (one.a + one.b) / 2 - (0.0 if goal is None else goal)
         if len(folders) == 2:
-            apart, together = (power.spreads(both, one.prompts) for both in (one.a - one.b, one.a + one.b))
+            apart, together = (power.spreads(both, one.prompts) for both in (one.a - one.b, 2 * off))
         else:  # of the difference, and of the sum, of two such runs that share nothing of a prompt
-            between, within = power.spreads(one.a, one.prompts)
-            apart = together = between * np.sqrt(2), within and within * np.sqrt(2)
-        middle = _middle(folders, (subset, metric), one)
+            of_one, of_off = (power.spreads(each, one.prompts) for each in (one.a, off))
+            apart, together = (
+                (between * np.sqrt(2), within and within * np.sqrt(2)) for between, within in (of_one, of_off)
+            )
+        middle = None if goal is None else _least(off, one.prompts)
         for count in seeds if apart[1] is not None else [1]:
             spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))
             for number in prompts:
@@ -88,14 +102,16 @@ def planned(
     return pd.DataFrame(rows, columns=[*COLUMNS])
 
 
-def _middle(folders: Sequence[RunFolder], where: Where, values: Joined) -> float | None:
-    """How far the middle of the pilots lies from the reference's value, at least; None where values are compared."""
+def _target(folders: Sequence[RunFolder], where: Where) -> float | None:
+    """The reference's value; None where values are compared."""
     scores = [one for folder in folders for one in folder.scores() if one.where == where]
-    target = common_target(scored_by(folders[0], where[1]), scores[0], scores[-1])
-    if target is None:
-        return None
-    low, high = uncertainty.mean_interval((values.a + values.b) / 2, values.prompts) or (-np.inf, np.inf)
-    return max(0.0, low - target, target - high)
+    return common_target(scored_by(folders[0], where[1]), scores[0], scores[-1])
+
+
+def _least(off: np.ndarray, prompts: Sequence[str]) -> float:
+    """How far the middle of the pilots lies from the reference's value, at least."""
+    low, high = uncertainty.mean_interval(off, prompts) or (-np.inf, np.inf)
+    return max(0.0, low, -high)
 
 
 def planned_arms(

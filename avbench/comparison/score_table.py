@@ -7,7 +7,7 @@ little moves. Whether a difference is more than chance: differences.py.
 """
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +31,7 @@ from avbench.metrics.evaluate import chosen_metrics, read_values
 from avbench.metrics.kept import why_unknown
 from avbench.metrics.rescoring import how_to_score_anew
 from avbench.metrics.table import IN_PROTOCOL, Metric, known_metrics
-from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.folder import REAL, RunFolder
 from avbench.storage.sharing import without_folders
 
 SAMPLING = (
@@ -323,6 +323,30 @@ def clip_values(folder: RunFolder) -> dict[Where, pd.Series]:
     table = read_values(folder).dropna(subset="value")
     groups: Any = table[table["metric"].isin([*known_metrics()])].groupby(["subset", "metric"], sort=False)
     return {where: group.set_index(["prompt", "seed"])["value"] for where, group in groups}
+
+
+def real_values(folder: RunFolder) -> Mapping[Where, pd.Series]:
+    """(subset, metric) → the mean value of the reference's clips of each of the run's prompts that has some."""
+    groups: Any = read_values(folder).dropna(subset=REAL).groupby(["subset", "metric"], sort=False)
+    found = {where: group.drop_duplicates("prompt").set_index("prompt")[REAL] for where, group in groups}
+    return defaultdict(lambda: pd.Series(dtype=float), found)
+
+
+def targets(target: float, prompts: Sequence[str], *real: pd.Series) -> np.ndarray:
+    """``[clips]``: the value that each clip should have.
+
+    If there are real clips of each of these prompts, it is the mean value of those of its prompt: what makes a prompt
+    hard shows in them, too. If not, or if runs know other real clips of a prompt, it is that of all real clips.
+
+    Args:
+        target: the value of all real clips.
+        prompts: the prompt of each clip.
+        real: `real_values` of each run.
+    """
+    of_prompt = pd.concat(real).groupby(level=0).agg(["min", "max"])
+    found = of_prompt["min"].reindex(prompts).to_numpy()
+    differ = bool((of_prompt["min"] != of_prompt["max"]).any())
+    return np.full(len(prompts), target) if differ or np.isnan(found).any() else found
 
 
 def join(a: pd.Series, b: pd.Series) -> Joined:

@@ -49,7 +49,7 @@ from avbench.statistics import uncertainty
 from avbench.storage.media.conform import ClipForm
 from avbench.storage.plug_ins import FAILED, failure
 from avbench.storage.runs.clips import require_unchanged
-from avbench.storage.runs.folder import NEAR_FILE, VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import NEAR_FILE, REAL, VALUES_FILE, RunFolder
 from avbench.storage.workers.contained import contained
 
 NEAR_COPIES = "near_copies"
@@ -387,7 +387,7 @@ def _is_measured(feature: str, folder: RunFolder, against: RunFolder | None) -> 
 
 
 def read_values(folder: RunFolder) -> pd.DataFrame:
-    """The values that `evaluate` found: one row per (subset, prompt, seed, metric), NaN where a clip has no value.
+    """The values that `evaluate` found, as of `RunFolder.values`.
 
     Raises:
         InputError: the file is missing or damaged, or belongs to another evaluation than scores.json; or rows were
@@ -443,7 +443,7 @@ class _Task:
         return self.real
 
 
-_VALUE_COLUMNS = [*Key._fields, "metric", "value"]
+_VALUE_COLUMNS = [*Key._fields, "metric", "value", REAL]
 _REFUSED, _NO_CLIP = "refused by the model", "no clip"
 """Why a clip that the run does not have has no value."""
 
@@ -546,8 +546,8 @@ def _score(task: _Task, samples: Mapping[Key, Sample]) -> tuple[Score, pd.DataFr
 
 
 def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int) -> tuple[Score, pd.DataFrame]:
-    able = ~np.isnan(per_clip)
-    table = pd.DataFrame(keys).assign(metric=task.metric.name, value=per_clip)
+    able, of_real = ~np.isnan(per_clip), values_of_real(task.metric, task.feature, task.real, task.subset)
+    table = with_real(pd.DataFrame(keys).assign(metric=task.metric.name, value=per_clip), of_real)
     if not able.any():
         msg = f"{task.metric.name} cannot measure any of the {len(keys)} clips: {task.metric.unable}"
         return task.scored(value=None, n=0, missing=msg), table
@@ -556,22 +556,33 @@ def _mean(task: _Task, keys: Sequence[Key], per_clip: np.ndarray, shared: int) -
         value=float(per_clip[able].mean()),
         n=int(able.sum()),
         interval=uncertainty.mean_interval(per_clip[able], prompts),
-        reference=target(task.metric, task.feature, task.real, task.subset),
+        reference=None if of_real is None else float(of_real.mean()),
         shared=shared,
     )
     return score, table
 
 
-def target(metric: Metric, feature: Protocol, real: reference.Reference | None, subset: Subset) -> float | None:
-    """The reference's value of a ≈ metric; None of other metrics, and where the reference has none.
+def values_of_real(
+    metric: Metric, feature: Protocol, real: reference.Reference | None, subset: Subset
+) -> pd.Series | None:
+    """What a ≈ metric should match: its value of each of the reference's clips that have one, by their prompts.
+
+    None of other metrics, and where the reference has none.
 
     Raises:
         InputError: the reference does not fit; see `Reference.columns`.
     """
     if metric.direction is not Direction.BAND or metric.beside or real is None or feature.name not in real.values:
         return None
-    of_real = metric.of_clips(real.columns(feature, subset)[0])
-    return float(np.nanmean(of_real)) if np.isfinite(of_real).any() else None
+    columns, prompts = real.columns(feature, subset)
+    found = pd.Series(metric.of_clips(columns), prompts).dropna()
+    return found if len(found) else None
+
+
+def with_real(table: pd.DataFrame, of_real: pd.Series | None) -> pd.DataFrame:
+    """A table of clips with the column REAL: the mean value of the reference's clips of the same prompt, or NaN."""
+    of_prompt: Any = {} if of_real is None else of_real.groupby(level=0).mean()
+    return table.assign(**{REAL: table["prompt"].map(of_prompt).astype(float)})
 
 
 def _near_copies(task: _Task) -> pd.DataFrame:

@@ -15,9 +15,16 @@ from threadpoolctl import threadpool_limits
 from avbench.core import Direction, InputError, Key, NotMeasurable, Protocol, Score, Subset, digest, without_notes
 from avbench.features.protocols import protocol_of
 from avbench.metrics import reference
-from avbench.metrics.evaluate import all_found, read_values, reference_to_use, remembered_against, target
+from avbench.metrics.evaluate import (
+    all_found,
+    read_values,
+    reference_to_use,
+    remembered_against,
+    values_of_real,
+    with_real,
+)
 from avbench.metrics.table import Metric, known_metrics
-from avbench.storage.runs.folder import RunFolder
+from avbench.storage.runs.folder import REAL, RunFolder
 from avbench.storage.runs.view import RunView
 
 _References = dict[str, reference.Reference | None]
@@ -59,12 +66,16 @@ def _rescored(folder: RunFolder, place: Path | None, metrics: Sequence[str] | No
                 outdated[score.where] = metric
     if not outdated:
         return folder
-    values = read_values(folder)
+    values = read_values(folder).copy()
     again: dict[tuple[str, str], tuple[Score, Mapping[str, Any]]] = {}
     for score in scores:
         if score.where in outdated and not outdated[score.where].column and score.value is not None:
             described = protocols[score.protocol]
-            again[score.where] = _aimed(folder, outdated[score.where], score, described, known[score.subset], values)
+            own = (values["subset"] == score.subset) & (values["metric"] == score.metric)
+            clips: Any = values.loc[own]
+            found, of_real = _aimed(folder, outdated[score.where], score, described, known[score.subset], clips)
+            again[score.where] = found
+            values.loc[own, REAL] = with_real(clips, of_real)[REAL]
     of_rows = {where: metric for where, metric in outdated.items() if where not in again}
     ordered = [metric for metric in known_metrics().values() if metric in of_rows.values()]
     tables = []
@@ -99,16 +110,15 @@ def _aimed(
     score: Score,
     described: Mapping[str, Any],
     real: reference.Reference | None,
-    values: pd.DataFrame,
-) -> tuple[Score, Mapping[str, Any]]:
-    """A score of a ≈ metric, and its protocol, with the target of another reference."""
+    clips: pd.DataFrame,
+) -> tuple[tuple[Score, Mapping[str, Any]], pd.Series | None]:
+    """A score of a ≈ metric, and its protocol, with the target of another reference; and the values of its clips."""
     described = {**described, "reference": real and real.card["sha256"]}
     stamp, (subset,) = digest(without_notes(described)), [one for one in folder.subsets() if one.name == score.subset]
-    own: Any = values[(values["subset"] == score.subset) & (values["metric"] == score.metric)]
-    keys = {Key(*one) for one in own[[*Key._fields]].itertuples(index=False, name=None)}
+    keys = {Key(*one) for one in clips[[*Key._fields]].itertuples(index=False, name=None)}
     try:
         known = real is not None and described["feature"]["name"] in real.values
-        found = target(metric, _as_scored(folder, metric, described), real, subset) if known else None
+        of_real = values_of_real(metric, _as_scored(folder, metric, described), real, subset) if known else None
     except (InputError, NotMeasurable) as reason:
         lost = Score(
             *score.where,
@@ -120,9 +130,10 @@ def _aimed(
             refused=score.refused,
             hygiene=score.hygiene,
         )
-        return lost, described
+        return (lost, described), None
     shared = len(real.shared(one for key, one in folder.samples().items() if key in keys)) if real else 0
-    return dataclasses.replace(score, protocol=stamp, reference=found, shared=shared), described
+    target = None if of_real is None else float(of_real.mean())
+    return (dataclasses.replace(score, protocol=stamp, reference=target, shared=shared), described), of_real
 
 
 def how_to_score_anew(run: str, metrics: str, *, has_clips: bool) -> str:

@@ -6,7 +6,8 @@ clips are never mixed, and the pooled number weights subsets equally (macro) or 
 several subsets have, by its id, is one prompt: its clips in all of them stay together.
 
 A difference is A's mean less B's. For band metrics, which should match the reference's value, it is the distance of A's
-mean from that value less the distance of B's; below 0, A is nearer. The reference's value is treated as exact.
+mean from that value less the distance of B's; below 0, A is nearer. Each clip has a reference's value: the mean of the
+real clips of its prompt, or that of all real clips, which is then treated as exact.
 
 - The p-value swaps the labels of whole prompts (a sign flip of their difference). It is exact if both models have the
   same distribution, whatever that is (Fisher, 1935).
@@ -133,7 +134,7 @@ def paired_difference(
         b: ``[clips]``: B's values of the same (prompt, seed), in the same order.
         prompts: the prompt of each clip.
         subsets: the subset of each clip, if there are several.
-        targets: ``[clips]``: for a band metric, the reference's value, the same for all clips of a subset.
+        targets: ``[clips]``: for a band metric, the reference's value: of all its clips, or of those of the prompt.
         micro: weight subsets by their clips instead of equally.
         permutations: number of random draws if there are too many patterns of swaps to compute all.
 
@@ -146,24 +147,25 @@ def paired_difference(
             f"give as many finite values of A ({len(x)}) as of B ({len(y)}) and prompts ({len(prompts)}), at least one"
         )
         raise InputError(msg)
-    strata = _strata(prompts, subsets, micro=micro)
-    goal = None if targets is None else strata.means(np.asarray(targets, dtype=np.float64))
-    per_clip = _per_clip(x, y, strata, goal)
+    strata, to_target = _strata(prompts, subsets, micro=micro), targets is not None
+    goal = np.zeros(len(x)) if targets is None else np.asarray(targets, dtype=np.float64)
+    rounding = rounding_of(x, y, goal)
+    x, y = x - goal, y - goal
+    per_clip = _per_clip(x, y, strata) if to_target else x - y
     value, error, dof = _mean(per_clip, strata)
-    rounding = rounding_of(x, y, 0.0 if goal is None else goal)
     interval = None
     if error is not None and strata.prompts >= LEAST_PROMPTS:
         reach = half_width(error, dof)
         (low, high), (least, most) = _studentised(per_clip, strata, value, error, rounding), strata.extremes(per_clip)
         interval = min(max(low, least), value - reach), max(min(high, most), value + reach)
-    least_p, other_side = 0.0, None if goal is None else value
-    if goal is not None and value:
-        least_p, other_side = _on_either_side(x, y, strata, goal, value)
-        if len(goal) > 1 and error is not None:
+    least_p, other_side = 0.0, value if to_target else None
+    if to_target and value:
+        least_p, other_side = _on_either_side(x, y, strata, value)
+        if len(strata.clips) > 1 and error is not None:
             least_p = max(least_p, float(t_test(value, error, dof)))
         interval = interval and (min(interval[0], other_side), max(interval[1], other_side))
     blocks = _sign_blocks(strata.prompts, permutations)
-    swapped = np.concatenate([_swapped(x, y, strata, goal, signs) for signs in blocks])
+    swapped = np.concatenate([_swapped(x, y, strata, signs, to_target=to_target) for signs in blocks])
     beyond = int(np.count_nonzero(np.abs(swapped) >= abs(value) - rounding))
     return PairedDifference(
         value,
@@ -210,16 +212,14 @@ def _on_other_side(middle: float, half: float, error: float | None, dof: float) 
     return float(nearer(math.copysign(beyond, -middle) if beyond else middle, half))
 
 
-def _on_either_side(
-    x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray, value: float
-) -> tuple[float, float]:
+def _on_either_side(x: np.ndarray, y: np.ndarray, strata: _Strata, value: float) -> tuple[float, float]:
     """The p-value of "both are equally near, on either side of the reference's value", and the difference if the middle
     of both lies as far on the other side as its 95 % interval allows; `value` itself if it cannot.
 
     Of several subsets, those whose side is known worst count, as many as would together undo the difference.
     """
     of_clip = strata.stratum[strata.cell]
-    middle, half, prompts = (x + y) / 2 - goal[of_clip], (x - y) / 2, strata.prompt[strata.cell]
+    middle, half, prompts = (x + y) / 2, (x - y) / 2, strata.prompt[strata.cell]
     p, here, there = np.zeros((3, len(strata.weights)))
     for number, weight in enumerate(strata.weights):
         clips = of_clip == number
@@ -276,7 +276,7 @@ def unpaired_difference(
     b: np.ndarray,
     b_prompts: Sequence[Hashable],
     *,
-    target: float | None = None,
+    targets: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> PairedDifference:
     """A's mean less B's if they share no (prompt, seed): Student's t, with an error that is clustered by prompt.
 
@@ -287,7 +287,7 @@ def unpaired_difference(
         a_prompts: the prompt of each.
         b: ``[clips]``: B's values.
         b_prompts: the prompt of each.
-        target: for a band metric, the reference's value, as in `paired_difference`.
+        targets: ``[clips]`` of A and of B: for a band metric, as in `paired_difference`.
 
     Raises:
         InputError: a side has no clip.
@@ -296,22 +296,24 @@ def unpaired_difference(
         msg = "a side has no clip"
         raise InputError(msg)
     both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
-    x, y = (np.asarray(values, dtype=np.float64) - (target or 0.0) for values in (a, b))
-    side_x, side_y = (1.0 if target is None or one.mean() >= 0 else -1.0 for one in (x, y))
+    goal = targets or (np.zeros(len(a)), np.zeros(len(b)))
+    x, y = (np.asarray(values, dtype=np.float64) - known for values, known in zip((a, b), goal, strict=True))
+    side_x, side_y = (1.0 if targets is None or one.mean() >= 0 else -1.0 for one in (x, y))
     half, half_error, dof = _mean(np.concatenate([side_x * x, -side_y * y]), both)
     value, prompts = 2 * half, min(len({*a_prompts}), len({*b_prompts}))
     if half_error is None:
         return PairedDifference(value, None, 0, None, 1.0, len(a) + len(b), prompts, constant=False)
-    rounding = rounding_of(a, b, target or 0.0)
+    rounding = rounding_of(a, b, *goal)
     error = 2 * half_error if half_error > rounding else 0.0
     p = float(t_test(value, error, dof))
     if not error:  # p of swaps, if every prompt differs by the same
         value, p = (value, 2.0 ** (1 - prompts)) if abs(value) > rounding else (0.0, 1.0)
     reach, other_side = half_width(error, dof), None
     low, high = value - reach, value + reach
-    if target is not None:
+    if targets is not None:
         middle, of_middle, free = _mean(np.concatenate([x, y]), both)
-        other_side = _on_other_side(middle, float(np.mean(a) - np.mean(b)) / 2, of_middle, free)
+        apart = float(x.mean() - y.mean())
+        other_side = _on_other_side(middle, apart / 2 if abs(apart) > rounding else 0.0, of_middle, free)
         low, high, p = (
             min(low, other_side),
             max(high, other_side),
@@ -410,13 +412,10 @@ def _strata(prompts: Sequence[Hashable], subsets: Sequence[Hashable] | None = No
     return _Strata(cell, stratum, prompt, int(prompt.max()) + 1, clips, micro)
 
 
-def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None) -> np.ndarray:
-    """The values whose mean is the difference: x − y, or their signed distances from the reference's value."""
-    if goal is None:
-        return x - y
-    of_clip = strata.stratum[strata.cell]
-    side_x, side_y = (np.where(strata.means(one) >= goal, 1.0, -1.0)[of_clip] for one in (x, y))
-    return side_x * (x - goal[of_clip]) - side_y * (y - goal[of_clip])
+def _per_clip(x: np.ndarray, y: np.ndarray, strata: _Strata) -> np.ndarray:
+    """The values whose mean is the difference of two distances from 0, of values less the reference's."""
+    side_x, side_y = (np.where(strata.means(one) >= 0, 1.0, -1.0)[strata.stratum[strata.cell]] for one in (x, y))
+    return side_x * x - side_y * y
 
 
 def _mean(per_clip: np.ndarray, strata: _Strata) -> tuple[float, float | None, float]:
@@ -480,12 +479,12 @@ def _row_blocks(rows: int, columns: int) -> Iterator[slice]:
     yield from (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, goal: np.ndarray | None, signs: np.ndarray) -> np.ndarray:
+def _swapped(x: np.ndarray, y: np.ndarray, strata: _Strata, signs: np.ndarray, *, to_target: bool) -> np.ndarray:
     """``[patterns]``: the difference after the labels of the marked prompts are swapped."""
     half = strata.sums((x - y) / 2) / strata.clips[strata.stratum]
-    if goal is None:
+    if not to_target:
         return 2 * signs @ np.bincount(strata.prompt, half * strata.weights[strata.stratum])
-    middle = strata.means((x + y) / 2) - goal
+    middle = strata.means((x + y) / 2)
     total = np.zeros(len(signs))
     for number, weight in enumerate(strata.weights):
         members = strata.stratum == number

@@ -138,7 +138,9 @@ class _Part:
     dof: float
 
 
-def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: float | None = None) -> ArmDifference:
+def arm_difference(
+    a: np.ndarray, b: np.ndarray, *, paired_rows: bool, targets: np.ndarray | float | None = None
+) -> ArmDifference:
     """Compute A less B with its error, interval and p-values.
 
     Args:
@@ -146,9 +148,9 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
             column.
         b: ``[trainings, prompts]``: the same of B, prompts in the same order.
         paired_rows: whether row k of A and row k of B are partners. Without partners the error is Welch's (1947).
-        target: for a band metric, the reference's value, which is treated as exact. The difference is then that of the
-            distances of the two means from it; below 0, A is nearer. `p` and the interval allow for arms that are
-            equally near on either side of it; `p_exact` does not.
+        targets: ``[prompts]``: for a band metric, the reference's value, of each prompt or the same for all. The
+            difference is then that of the distances of the two means from it; below 0, A is nearer. `p` and the
+            interval allow for arms that are equally near on either side of it; `p_exact` does not.
 
     Raises:
         InputError: an arm has fewer than two trainings, the prompts differ in number, rows cannot be paired, a value is
@@ -164,14 +166,17 @@ def arm_difference(a: np.ndarray, b: np.ndarray, *, paired_rows: bool, target: f
     both = ~np.isnan(a - b) if paired_rows else ~(np.isnan(a).all(0) | np.isnan(b).all(0))
     of = "each pair of trainings together" if paired_rows else "the prompts that both arms have"
     a, b = (_checked(np.where(both, one, np.nan), of) for one in (a, b))
-    x, y = (_from_target(one, target) for one in (a, b))
+    rounding = paired.rounding_of(a, b, 0.0 if targets is None else targets)
+    to_target = targets is not None
+    if to_target:
+        a, b = a - targets, b - targets
+    x, y = (-one if to_target and _means(one).mean() < 0 else one for one in (a, b))
     found = _crossed([x - y] if paired_rows else [x, -y])
-    rounding = paired.rounding_of(a, b, target or 0.0)
-    p_exact, least_p = _relabelled(_means(a), _means(b), target, rounding, paired_rows=paired_rows)
+    p_exact, least_p = _relabelled(_means(a), _means(b), rounding, to_target=to_target, paired_rows=paired_rows)
     constant = found.error <= rounding
     interval, p = found.interval, p_exact if constant else found.p
-    if target is not None:
-        interval, p_side = _on_either_side(a, b, target, interval, paired_rows=paired_rows)
+    if to_target:
+        interval, p_side = _on_either_side(a, b, interval, paired_rows=paired_rows)
         p = max(p, p_side)
     return ArmDifference(
         found.value,
@@ -217,21 +222,14 @@ def _means(table: np.ndarray) -> np.ndarray:
     return np.nanmean(table, axis=1)
 
 
-def _from_target(table: np.ndarray, target: float | None) -> np.ndarray:
-    """Values whose mean is the distance of the arm's mean from the target."""
-    if target is None:
-        return table
-    return (table - target) * (1.0 if _means(table).mean() >= target else -1.0)
-
-
 def _on_either_side(
-    a: np.ndarray, b: np.ndarray, target: float, interval: tuple[float, float], *, paired_rows: bool
+    a: np.ndarray, b: np.ndarray, interval: tuple[float, float], *, paired_rows: bool
 ) -> tuple[tuple[float, float], float]:
     """The interval of a band metric, to the other side if the middle of both arms may lie there, and p of that.
 
     Arms on either side of it can be equally near and differ all the same (see `paired`).
     """
-    a, b = (a - target) / 2, (b - target) / 2
+    a, b = a / 2, b / 2
     middle = _crossed([a + b] if paired_rows else [a, b])
     low, high = interval
     if middle.interval[0] < 0 < middle.interval[1]:
@@ -326,14 +324,14 @@ def sources(variances: Sequence[float]) -> float:
 
 
 def _relabelled(
-    a: np.ndarray, b: np.ndarray, target: float | None, rounding: float, *, paired_rows: bool
+    a: np.ndarray, b: np.ndarray, rounding: float, *, to_target: bool, paired_rows: bool
 ) -> tuple[float, float]:
     """Exact two-sided p of the means of trainings ``[trainings]`` by swapped or dealt labels, and its least value."""
     every = np.concatenate([a, b])
     in_a, least = _labels(len(a), len(b), paired_rows)
     means = [np.where(side, every, 0.0).sum(1) / side[0].sum() for side in (in_a, ~in_a)]
-    if target is not None:
-        means = [np.abs(mean - target) for mean in means]
+    if to_target:
+        means = [np.abs(mean) for mean in means]
     sizes = np.abs(means[0] - means[1])  # the first pattern is what was measured
     beyond = int(np.count_nonzero(sizes >= sizes[0] - rounding))
     return beyond / len(sizes), least

@@ -3,7 +3,8 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Collection, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,8 +79,13 @@ def numbered_csv_rows(path: Path, needed: Collection[str] = ()) -> Iterator[tupl
             yield number, dict(itertools.zip_longest(head, row, fillvalue=""))
 
 
-def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":
-    """Read columns of a Parquet file; `kinds` maps their names to str, int or float.
+def read_parquet(path: Path, kinds: Mapping[str, type], numbers: Sequence[str] = ()) -> "pd.DataFrame":
+    """Read columns of a Parquet file.
+
+    Args:
+        path: the file.
+        kinds: names of columns → str, int or float.
+        numbers: further columns of floats, which an older file may lack: they are NaN there.
 
     Raises:
         InputError: the file is missing, damaged or larger than `Limits.memory_bytes` when unpacked; a column is missing
@@ -98,10 +104,11 @@ def read_parquet(path: Path, kinds: Mapping[str, type]) -> "pd.DataFrame":
                     f"{path} has no column {missing[0]!r}; it has {', '.join(known.schema_arrow.names[:20]) or 'none'}"
                 )
                 raise InputError(msg)
+            kinds = {**kinds, **{name: float for name in numbers if name in known.schema_arrow.names}}
             table = known.read(columns=list(kinds))
             for name, kind in kinds.items():
                 _require_column(path, table.schema.field(name).type, table[name].null_count, name, kind, rows)
-            return table.to_pandas()
+            return table.to_pandas().assign(**{name: math.nan for name in numbers if name not in kinds})
         except InputError:
             raise
         # pyarrow and pandas raise any of these on a damaged file

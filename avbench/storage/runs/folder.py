@@ -83,6 +83,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """Version of the run folder's format. It is raised when an older avbench would misread a new folder."""
 VALUES_FILE, NEAR_FILE = "values.parquet", "near_copies.csv"
+REAL = "real"
+"""Column of VALUES_FILE: of a ≈ metric, the mean value of the reference's clips of the same prompt."""
 SCORED = ("scores.json", VALUES_FILE, NEAR_FILE)
 """Files of an evaluation, which belong to the clips that were scored."""
 PROGRESS_FILE = ".progress.json"
@@ -573,7 +575,7 @@ class RunFolder:
         return json_bytes(sealed({**without_folders(plain), **kept}))
 
     def values(self) -> "pd.DataFrame":
-        """Read values.parquet: subset, prompt, seed, metric and value, which is NaN where a clip has none.
+        """Read values.parquet: subset, prompt, seed, metric, value and `REAL`, NaN where there is none.
 
         Raises:
             InputError: the file is missing or damaged, holds infinity, holds a clip's value twice, or does not hold
@@ -584,8 +586,8 @@ class RunFolder:
             msg = f"{self.path} has no {VALUES_FILE}: run `avbench evaluate {self.typed}` first"
             raise InputError(msg)
         kinds = {"subset": str, "prompt": str, "seed": int, "metric": str, "value": float}
-        table = reading.read_parquet(path, kinds)
-        if np.isinf(table["value"].to_numpy(dtype=float)).any():
+        table = reading.read_parquet(path, kinds, [REAL])
+        if np.isinf(table[["value", REAL]].to_numpy(dtype=float)).any():
             msg = f"{path} holds infinity; a clip's value must be finite or NaN"
             raise InputError(msg)
         if table.duplicated(["subset", "prompt", "seed", "metric"]).any():
