@@ -152,7 +152,7 @@ class _Table:
         self.goal_of_cells = self.goal[self.stratum]
         for number, name in enumerate(self.strata):
             here = self.stratum == number
-            self.goal_of_cells[here] = targets(self.goal[number], prompt[self.cells[here]], *real[name])
+            self.goal_of_cells[here] = targets(self.goal[number], [*prompt[self.cells[here]]], *real[name])
 
     def goals(self) -> np.ndarray:
         """``[models, clips]``: the reference's value where a model has a value and the reference's is known, or NaN."""

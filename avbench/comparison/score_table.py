@@ -343,7 +343,7 @@ def targets(target: float, prompts: Sequence[str], *real: pd.Series) -> np.ndarr
         prompts: the prompt of each clip.
         real: `real_values` of each run.
     """
-    of_prompt = pd.concat(real).groupby(level=0).agg(["min", "max"])
+    of_prompt: Any = pd.concat(real).groupby(level=0).agg(["min", "max"])
     found = of_prompt["min"].reindex(prompts).to_numpy()
     differ = bool((of_prompt["min"] != of_prompt["max"]).any())
     return np.full(len(prompts), target) if differ or np.isnan(found).any() else found
