@@ -25,7 +25,7 @@ from scipy.optimize import brentq
 
 import avbench
 from avbench.comparison import gate, plan
-from avbench.comparison.differences import TO_TARGET, differences
+from avbench.comparison.differences import CONSTANT, TO_TARGET, differences
 from avbench.core import InputError, Row, Sample, Score, digest
 from avbench.features.current import current_rows
 from avbench.features.protocols import protocol_of
@@ -240,7 +240,8 @@ def margin_check(monkeypatch, after, before, margin):
     monkeypatch.setattr(gate, "clip_values", lambda values: {("s", "m"): pd.Series(values, keys)})
     found = paired.paired_difference(after, before, range(prompts), targets=np.zeros(prompts))
     row = {"subset": "s", "direction": "band", "kind": TO_TARGET, "difference": found.value, "error": found.error}
-    row |= {"dof": found.dof, "pairs": prompts, "prompts": prompts, "unit": "", "mark": None, "too_few": None}
+    row |= {"dof": found.dof, "pairs": prompts, "prompts": prompts, "unit": "", "too_few": None}
+    row |= {"mark": CONSTANT if found.constant else None}
     farther = gate._farther(("s", "m"), {("s", "m"): SimpleNamespace(reference=0.0)}, before, after)
     return gate._margin("s/m", margin, SimpleNamespace(**row), farther)
 
@@ -299,7 +300,7 @@ def test_a_loss_that_is_not_shown_on_two_prompts_passes_and_says_which_would_be(
 @pytest.mark.parametrize("margin", [0.0, 0.5])
 def test_models_that_are_equally_near_to_the_reference_do_not_fail(prompts, margin, monkeypatch):
     """On either side of it but for the margin, with luck that they share, and in as many as 14 checks. The t test of
-    their difference alone fails most; a middle that is held against the reference's 0 at 2.5 %, a third or more.
+    their difference alone fails most; a middle that is held against the reference's 0 at 2.5 %, a tenth to nearly half.
     """
     random, failed, draws, at = np.random.default_rng(4), 0, 2000, margin / np.sqrt(prompts)
     for _ in range(draws):
@@ -318,6 +319,46 @@ def test_clips_that_all_differ_by_the_same_do_differ(tmp_path, baseline):
     found = {one.name: one.message for one in gate.check(worse, baseline, known)}
     assert found["toy-control/onset_rate"].endswith("; every clip differs by the same")
     assert found["toy-control/lpips_consecutive"] == "unchanged, margin 9, 24 clips; no clip's value changed"
+
+
+def test_pooled_numbers_that_did_not_change_say_so(tmp_path, baseline):
+    again = evaluated(made_run(tmp_path / "again", seed=1))
+    known = plan.from_plain({"margin": {"macro/onset_rate": 9}})
+    found = {one.name: one.message for one in gate.check(again, baseline, known)}
+    assert found["macro/onset_rate"] == "unchanged, margin 9, 48 clips; no clip's value changed"
+
+
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [
+        ([2.0] * 8, "as near as before, margin 0.1, 8 clips; every clip differs by the same"),
+        ([0.0] * 8, "unchanged, margin 0.1, 8 clips; no clip's value changed"),
+    ],
+)
+def test_a_run_as_near_on_the_other_side_of_the_reference_has_other_values(monkeypatch, after, said):
+    """The baseline has 0 in every clip, and the reference 1."""
+    found = margin_check(monkeypatch, np.array(after) - 1, -np.ones(8), 0.1)
+    assert found.p == 1 and found.verdict(1.0, 1, 0.05).message == said
+
+
+def test_a_run_that_mirrors_every_clip_does_not_differ_by_the_same_in_each(monkeypatch):
+    before = np.array([1.0, 2, 0, 3, 1, -1, 2, 1])
+    message = margin_check(monkeypatch, -before, before, 0.1).verdict(1.0, 1, 0.05).message
+    assert message.startswith("as near as before, margin 0.1, 8 clips; a loss of ")
+
+
+def test_a_pooled_number_of_one_subset_that_is_left_is_not_compared(tmp_path):
+    """On the other one the two runs have no clip in common that was measured."""
+    for place, name in enumerate(("before", "after")):
+        run = made_run(tmp_path / name, seed=place)
+        asked = [key for key in run.samples() if key.subset == "toy-control"]
+        for key in asked[place::2]:
+            row = Row(key, run.samples()[key].sha256, None, "the clip has no sound")
+            run.add_row(protocol_of("onsets"), row)
+        evaluated(run)
+    gate.update(RunFolder(tmp_path / "before"), tmp_path / "b.zip", "first")
+    said = failures(RunFolder(tmp_path / "after"), tmp_path / "b.zip", margin={"macro/onset_rate": 9, "onset_rate": 9})
+    assert said == {"macro/onset_rate": "not compared: no two subsets have it on clips of both"}
 
 
 def test_clips_that_are_no_longer_measurable_fail(tmp_path, baseline, on_github):
@@ -623,7 +664,7 @@ def test_a_primary_question_must_be_answerable(tmp_path, baseline):
 def test_clips_of_one_prompt_cannot_be_tested_and_fail(tmp_path):
     gate.update(evaluated(made_run(tmp_path / "before", count=1, seeds=(0, 1))), tmp_path / "b.zip", "first")
     found = failures(evaluated(made_run(tmp_path / "after", count=1, seeds=(0, 1))), tmp_path / "b.zip")
-    assert "not tested, because a subset has clips of one prompt only" in found["toy-control/onset_rate"]
+    assert "not tested, because a subset has it on clips of one prompt only" in found["toy-control/onset_rate"]
 
 
 def test_a_distance_over_clips_of_one_prompt_cannot_be_tested_and_fails(tmp_path, real):
@@ -637,7 +678,7 @@ def test_a_distance_over_clips_of_one_prompt_cannot_be_tested_and_fails(tmp_path
     gate.update(runs[0], tmp_path / "b.zip", "first")
     found = gate.check(runs[1], tmp_path / "b.zip", plan.from_plain({"margin": {"fvd": 0.03}}), place=real)
     (failed,) = [one.message for one in found if one.failed]
-    assert failed.startswith("not tested, because a subset has clips of one prompt only: worse by ")
+    assert failed.startswith("not tested, because a subset has it on clips of one prompt only: worse by ")
 
 
 def test_what_the_baseline_lacks_is_skipped_in_words(tmp_path, baseline):

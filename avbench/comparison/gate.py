@@ -216,8 +216,9 @@ class _Check:
             sides = (self.farther.kept, self.farther.crossed)
             losses = [power.detectable_farther(one, margin, level=level) for one in sides]
             losses = [max(losses, key=lambda loss: loss or 0)] if row.subset in POOLS else losses
-        if CONSTANT in str(row.mark) or None in losses:
-            return "every clip differs by the same" if row.difference else "no clip's value changed"
+        change, error = _change(row, self.farther)
+        if CONSTANT in str(row.mark) or not error or None in losses:
+            return "every clip differs by the same" if change else "no clip's value changed"
         here, *there = dict.fromkeys(f"{loss:.3g}" for loss in losses)
         what = "loss" if sided(row) else "difference"
         also = f", on the other side of the reference's value one of {there[0]}" if there else ""
@@ -376,7 +377,7 @@ def _margins(
         if why := next(filter(None, (_lacking(one, scores, asked) for one in _on_subsets([where], had))), None):
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif row is None or pd.isna(row.difference):
-            why = "no clip is in both" if row is None else row.missing
+            why = "no two subsets have it on clips of both" if row is None else row.missing
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
             farther = _farther(where, scores, before, after) if row.kind == TO_TARGET else None
@@ -420,12 +421,13 @@ def _margin(name: str, margin: float, row: Any, farther: paired.Farther | None) 
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
     how = "differs" if not sided(row) else "better" if worse < 0 else "worse"
-    by = f"{how} by {abs(worse):.4g}{unit}" if worse else "unchanged"
+    same = "as near as before" if _change(row, farther)[0] else "unchanged"
+    by = f"{how} by {abs(worse):.4g}{unit}" if worse else same
     message = f"{by}, margin {margin:.4g}, {counted(int(row.pairs), 'clip')}"
     if isinstance(row.mark, str) and row.mark.startswith(MADE_DIFFERENTLY):
         message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):
-        why = "not tested, because a subset has clips of one prompt only"
+        why = "not tested, because a subset has it on clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
     if farther is not None:
         p = farther.observed.p(margin)
@@ -433,6 +435,11 @@ def _margin(name: str, margin: float, row: Any, farther: paired.Farther | None) 
         p = paired.tail(paired.above(worse, margin), row.error, freedom(row))  # of "worse by the margin or less"
         p = p if sided(row) else min(1.0, 2 * p)
     return _Check(name, message, p, margin=margin, row=row, farther=farther)
+
+
+def _change(row: Any, farther: paired.Farther | None) -> tuple[float, float]:
+    """The difference of the two numbers and its error; as near to the reference's value they can be on either side."""
+    return (row.difference, row.error) if farther is None else (farther.kept.values[0], farther.kept.errors[0])
 
 
 def _coverage(gated: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:

@@ -218,7 +218,7 @@ def paired_difference(
         p=max(least_p, _p(beyond, len(swapped), strata.prompts)),
         pairs=len(x),
         prompts=strata.prompts,
-        constant=bool(np.ptp(per_clip) <= rounding),
+        constant=bool(max(np.ptp(per_clip), np.ptp(x - y)) <= rounding),
         other_side=other_side,
     )
 
