@@ -23,7 +23,15 @@ from avbench.statistics.paired import (
     tail,
     unpaired_difference,
 )
-from avbench.statistics.power import detectable, detectable_to_target, least_prompts, power, prompts_needed, spreads
+from avbench.statistics.power import (
+    detectable,
+    detectable_farther,
+    detectable_to_target,
+    least_prompts,
+    power,
+    prompts_needed,
+    spreads,
+)
 
 
 def drawn(seed=0, prompts=30, seeds=1, shift=0.0):
@@ -446,6 +454,79 @@ def test_equivalence_is_two_one_sided_tests():
     for margin in (0.1, 0.3, 0.6):
         known, _, _ = ttost_paired(a, b, -margin, margin)
         assert equivalence(found.value, found.error, found.dof, margin) == pytest.approx(known)
+
+
+def two_tails(value, error, dof, margin):
+    """P-value of "0 differs from a mean by the margin or less", by scipy's t distribution."""
+    return stats.t.sf((value - margin) / error, dof) + stats.t.sf((value + margin) / error, dof)
+
+
+@pytest.mark.parametrize("target", [-3.0, 0.15, 3.0])
+def test_farther_is_two_t_tests_of_the_difference_and_the_sum(target):
+    """Of prompts' means; below the reference's value less is farther."""
+    a, b, prompts = drawn(prompts=12, seeds=3, shift=0.4)
+    found = paired.farther(a, b, prompts, targets=np.full(36, target))
+    x, y = (one.reshape(12, 3).mean(axis=1) - target for one in (a, b))
+    side = 1 if x.mean() > 0 else -1
+    for margin in (0.0, 0.1):
+        p = [two_tails(side * one.mean(), stats.sem(one), 11, margin) for one in (x - y, x + y)]
+        assert found.observed.p(margin) == pytest.approx(min(1, max(p)))
+
+
+def test_farther_over_subsets_holds_a_against_every_mirror_image_of_b():
+    """In one subset both lie above the reference's value; in the other A lies above it and B below."""
+    random = np.random.default_rng(3)
+    x, y = ([mean + random.standard_normal(8) for mean in means] for means in ((3, 2), (1.5, -0.5)))
+    known = []
+    for signs in itertools.product((-1, 1), repeat=2):
+        each = [(one + sign * other) / 2 for one, other, sign in zip(x, y, signs, strict=True)]
+        pull = [stats.sem(one) ** 2 for one in each]
+        dof = sum(pull) ** 2 / sum(one**2 / 7 for one in pull)
+        known.append(two_tails(sum(one.mean() for one in each), np.sqrt(sum(pull)), min(dof, 15), 0.05))
+    targets = np.repeat([5.0, -2.0], 8)
+    a, b = (np.concatenate(one) + targets for one in (x, y))
+    found = paired.farther(a, b, range(16), targets=targets, subsets=["p"] * 8 + ["q"] * 8)
+    assert found.observed.p(0.05) == pytest.approx(max(known)) and max(known) < 0.5
+    assert paired.farther(a[:9], b[:9], range(9), targets=targets[:9], subsets=["p"] * 8 + ["q"]) is None
+
+
+def test_unpaired_farther_is_welchs_test_of_the_difference_and_of_the_sum():
+    random = np.random.default_rng(3)
+    a, b = 4 + random.standard_normal(9), 2 + 2 * random.standard_normal(14)
+    found = paired.unpaired_farther(a, range(9), b, range(20, 34), target=0.5)
+    p = [
+        stats.ttest_ind(a - 0.5, sign * (b - 0.5) + margin, equal_var=False, alternative="greater").pvalue
+        for sign in (1, -1)
+        for margin in (0.1, -0.1)
+    ]
+    assert found.observed.p(0.1) == pytest.approx(max(p[0] + p[1], p[2] + p[3]))
+
+
+def test_models_that_differ_by_exactly_the_margin_are_not_beyond_it():
+    b = np.random.default_rng(0).random(24) + 1
+    for margin in np.arange(1, 100) / 100:
+        a = b + margin
+        assert paired.farther(a, b, range(24), targets=np.zeros(24)).observed.p(margin) > 0.3
+        assert equivalence(float(np.mean(a - b)), 1e-18, 23, margin) > 0.3
+
+
+@pytest.mark.statistical
+@pytest.mark.parametrize("crossed", [False, True])
+@pytest.mark.parametrize("height", [0, 1, 8])
+def test_a_loss_that_would_be_found_is_found(crossed, height):
+    """B lies above the reference's 0 by so many standard errors; the prompts of both share most of their luck."""
+    random, prompts, margin, level, draws = np.random.default_rng(1), 24, 0.1, 0.01, 400
+    at, apart, together = np.array([height, np.hypot(0.3, 0.3), np.hypot(2, np.hypot(0.3, 0.3))]) / np.sqrt(prompts)
+    errors = np.array([together, apart] if crossed else [apart, together])
+    contrasts = paired.Contrasts(np.zeros(2), errors, np.full(2, 23.0), np.array([0.0, 2 * at]))
+    size, found = detectable_farther(contrasts, margin, level=level), 0
+    for _ in range(draws):
+        luck, mine, theirs = random.standard_normal((3, prompts)) * np.array([[1], [0.3], [0.3]])
+        a, b = luck + mine + (-1 if crossed else 1) * (at + size), luck + theirs + at
+        found += paired.farther(a, b, range(prompts), targets=np.zeros(prompts)).observed.p(margin) < level
+    assert 0.74 < found / draws < 0.92  # at least 80 %, but for chance
+    if height == 8 and not crossed:
+        assert size == pytest.approx(margin + detectable(apart, 23, alpha=2 * level), rel=0.01), "B's side is clear"
 
 
 def test_power_is_statsmodels():

@@ -436,7 +436,7 @@ def against_margin(row: Any, alpha: float) -> dict[str, Any]:
     if np.isnan(row.margin) or isinstance(row.too_few, str):
         return dict.fromkeys(("p_alike", "p_not_worse", "verdict"))
     alike = paired.equivalence(row.difference, row.error, freedom(row), row.margin)
-    not_worse = paired.tail(row.margin - worsening(row), row.error, freedom(row))
+    not_worse = paired.tail(paired.above(row.margin, worsening(row)), row.error, freedom(row))
     verdict = ALIKE if alike < alpha else NO_WORSE if not_worse < alpha else None
     if row.kind == TO_TARGET:  # the interval alone knows of the reference's other side
         if row.high >= row.margin:

@@ -6,12 +6,13 @@ comparison (`differences`), on the clips that both have, of what the plan names,
 
 A check fails where the run is worse than the baseline by more than the metric's margin, with confidence: the one-sided
 p-value of "worse by the margin or less", after Holm over all checks, lies below the plan's alpha. A change of rounding
-moves every clip a little in one direction: that is significant, but far less than any sensible margin.
+moves every clip a little in one direction: that is significant, but far less than any sensible margin. Of a metric that
+should match the reference's value (≈), the run must be farther from it than the baseline, and than the baseline's
+mirror image on the other side, each by more than the margin (`paired.farther`).
 
 What the baseline has and the plan names must be compared, or its check fails and says why: a metric or a subset that
 the run lacks, a distance that can no longer be measured, clips of one prompt only, whose difference has no error.
-What the plan names and the baseline lacks is skipped, in words. So is a pooled number that should match the reference's
-(≈) on fewer than 6 prompts. Nor may clips be lost:
+What the plan names and the baseline lacks is skipped, in words. Nor may clips be lost:
 
 - ``clips`` fails for one clip that the baseline has and this run could not make, or, on a subset that is gated, does
   not have.
@@ -35,7 +36,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from avbench.comparison.differences import CONSTANT, POOLS, TO_TARGET, differences, freedom, sided, worsening
+from avbench.comparison.differences import CONSTANT, MICRO, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import MADE_DIFFERENTLY, Where, clip_values, join, require_known_fields
 from avbench.core import Direction, InputError, Sample, Score, as_typed, counted, one_line
@@ -66,7 +67,7 @@ class Verdict:
     p: float | None = None
     """One-sided, after Holm."""
     skipped: bool = False
-    """Whether nothing was checked: the baseline lacks what the plan names, or a pooled ≈ metric has too few prompts."""
+    """Whether nothing was checked: the baseline lacks what the plan names."""
     compared: bool = True
     """False where the run lacks what the baseline has: that fails too, but it is no worse number."""
     note: bool = False
@@ -187,29 +188,41 @@ class _Check:
     fails: bool = False
     """Whether it fails whatever p is."""
     compared: bool = True
-    skipped: bool = False
     margin: float | None = None
     row: Any = None
     """The comparison that is held against the margin."""
+    farther: paired.Farther | None = None
+    """Of a ≈ metric."""
 
     def verdict(self, p: float | None, family: int, alpha: float) -> Verdict:
         """The verdict, given p after Holm's correction over a family."""
         failed = self.fails or not (1.0 if p is None else p) >= alpha
         message = self.message
         if self.margin is not None:
-            level = 2 * alpha if sided(self.row) else alpha
-            more = power.detectable(self.row.error, freedom(self.row), family=family, alpha=level)
-            found = f"a loss of {self.margin + more:.3g} would be found" if more else ""
-            if not found or CONSTANT in str(self.row.mark):
-                found = "every clip differs by the same" if self.row.difference else "no clip's value changed"
-            few = isinstance(self.row.too_few, str)
-            if not (few and self.row.kind == TO_TARGET):  # what would be found, depends on the side of the reference's
-                message = f"{message}; {found}"
-            elif not failed and worsening(self.row) > self.margin:
-                message = f"{message}; {counted(int(self.row.prompts), 'prompt')}: too few for a clear answer"
-            if few and self.row.kind == "distance":
+            message = f"{message}; {self._would_find(self.margin, (alpha if sided(self.row) else alpha / 2) / family)}"
+            if self.row.kind == "distance" and isinstance(self.row.too_few, str):
                 message = f"{message}; {self.row.too_few}"
-        return Verdict(self.name, failed, without_folders(message), p, skipped=self.skipped, compared=self.compared)
+        return Verdict(self.name, failed, without_folders(message), p, compared=self.compared)
+
+    def _would_find(self, margin: float, level: float) -> str:
+        """The loss that 80 % of such checks find, tested one-sided at this level; of a ≈ metric on either side of the
+        reference's value, where these are two.
+        """
+        row = self.row
+        if self.farther is None:
+            more = power.detectable(row.error, freedom(row), alpha=2 * level)
+            losses = [more and margin + more]
+        else:
+            sides = (self.farther.kept, self.farther.crossed)
+            losses = [power.detectable_farther(one, margin, level=level) for one in sides]
+            losses = [max(losses, key=lambda loss: loss or 0)] if row.subset in POOLS else losses
+        change, error = _change(row, self.farther)
+        if CONSTANT in str(row.mark) or not error or None in losses:
+            return "every clip differs by the same" if change else "no clip's value changed"
+        here, *there = dict.fromkeys(f"{loss:.3g}" for loss in losses)
+        what = "loss" if sided(row) else "difference"
+        also = f", on the other side of the reference's value one of {there[0]}" if there else ""
+        return f"a {what} of {here} would be found{also}"
 
 
 def initial_plan(baseline: Path) -> tuple[str, list[str]]:
@@ -364,27 +377,32 @@ def _margins(
         if why := next(filter(None, (_lacking(one, scores, asked) for one in _on_subsets([where], had))), None):
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif row is None or pd.isna(row.difference):
-            why = "no clip is in both" if row is None else row.missing
+            why = "no two subsets have it on clips of both" if row is None else row.missing
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
-            few = row.kind == TO_TARGET and isinstance(row.too_few, str)
-            yield _margin(name, margin, row, _least(where, scores, before, after) if few else row.low)
+            farther = _farther(where, scores, before, after) if row.kind == TO_TARGET else None
+            yield _margin(name, margin, row, farther)
 
 
-def _least(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> float | None:
-    """The least loss of a ≈ metric on so few prompts that a comparison has no interval: by Student's t, and with the
-    models on either side of the reference's value, if they may be; None where several subsets are pooled.
-    """
-    if where[0] in POOLS:
-        return None
-    joined = join(*(clip_values(one)[where] for one in (after, before)))
-    if not joined.prompts:
-        return None
-    targets = np.full(len(joined.a), scores[where].reference)
-    found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=targets)
-    if found.error is None or found.other_side is None:  # of one prompt
-        return None
-    return min(found.value - paired.half_width(found.error, found.dof), found.other_side)
+def _farther(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> paired.Farther | None:
+    """By how much the run is farther from the reference's value than the baseline, whichever side each is on."""
+    subset, metric = where
+    values = [clip_values(one) for one in (after, before)]
+    there = [one for one in values[0] if one in values[1]] if subset in POOLS else [where]
+    parts = {one: join(*(of[one] for of in values)) for one in there if one[1] == metric}
+    parts = {one: part for one, part in parts.items() if part.prompts}
+    if not parts:  # no clip is in both
+        (a, of_a), (b, of_b) = ((of[where].to_numpy(), [*of[where].index.get_level_values("prompt")]) for of in values)
+        return paired.unpaired_farther(a, of_a, b, of_b, target=float(scores[where].reference or 0))
+    sizes = [len(part.prompts) for part in parts.values()]
+    return paired.farther(
+        np.concatenate([part.a for part in parts.values()]),
+        np.concatenate([part.b for part in parts.values()]),
+        [prompt for part in parts.values() for prompt in part.prompts],
+        targets=np.repeat([float(scores[one].reference or 0) for one in parts], sizes),
+        subsets=list(np.repeat([one for one, _ in parts], sizes)),
+        micro=subset == MICRO,
+    )
 
 
 def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:
@@ -398,25 +416,30 @@ def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> st
     return missing and f"the run has no {metric} on {subset}: {missing}"
 
 
-def _margin(name: str, margin: float, row: Any, least: float | None) -> _Check:
-    """The check of a margin; `least` is the least difference of a ≈ metric, with its two sides in mind."""
+def _margin(name: str, margin: float, row: Any, farther: paired.Farther | None) -> _Check:
+    """The check of a margin; a ≈ metric's rests on `farther`."""
     worse = worsening(row) + 0.0  # no −0
     unit = f" {row.unit}" if row.unit else ""
-    by = f"{'better' if worse < 0 else 'worse'} by {abs(worse):.4g}{unit}" if worse else "unchanged"
+    how = "differs" if not sided(row) else "better" if worse < 0 else "worse"
+    same = "as near as before" if _change(row, farther)[0] else "unchanged"
+    by = f"{how} by {abs(worse):.4g}{unit}" if worse else same
     message = f"{by}, margin {margin:.4g}, {counted(int(row.pairs), 'clip')}"
     if isinstance(row.mark, str) and row.mark.startswith(MADE_DIFFERENTLY):
         message = f"{message}; {row.mark.partition(f'; {CONSTANT}')[0]}"
     if pd.isna(row.error):
-        why = "not tested, because a subset has clips of one prompt only"
+        why = "not tested, because a subset has it on clips of one prompt only"
         return _Check(name, f"{why}: {message}", fails=True, compared=False)
-    p = paired.tail(worse - margin, row.error, freedom(row))  # of "worse by the margin or less"
-    if row.kind == TO_TARGET:  # the interval alone knows of the reference's other side
-        if least is None:
-            why = f"a ≈ metric needs {paired.LEAST_PROMPTS} prompts here, and there are {row.prompts:.0f}"
-            return _Check(name, f"not checked: {why}; {message}", skipped=True)
-        if not least >= margin:
-            p = 1.0
-    return _Check(name, message, p if sided(row) else min(1.0, 2 * p), margin=margin, row=row)
+    if farther is not None:
+        p = farther.observed.p(margin)
+    else:
+        p = paired.tail(paired.above(worse, margin), row.error, freedom(row))  # of "worse by the margin or less"
+        p = p if sided(row) else min(1.0, 2 * p)
+    return _Check(name, message, p, margin=margin, row=row, farther=farther)
+
+
+def _change(row: Any, farther: paired.Farther | None) -> tuple[float, float]:
+    """The difference of the two numbers and its error; as near to the reference's value they can be on either side."""
+    return (row.difference, row.error) if farther is None else (farther.kept.values[0], farther.kept.errors[0])
 
 
 def _coverage(gated: list[Where], before: RunFolder, after: RunFolder) -> Iterator[_Check]:

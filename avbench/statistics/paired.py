@@ -21,6 +21,9 @@ real clips of its prompt, or that of all real clips, which is then treated as ex
   skew as Student's t does not; and Student's t, which allows for rare large values that few prompts may not show. The
   bootstrap does not reach beyond the most extreme prompt: where few prompts differ at all, most of its samples hardly
   vary, and it would have no bounds.
+- Whether A is farther from the reference's value than B by more than a margin, is tested without folding the means:
+  |a| − |b| exceeds it exactly where a − b and a + b both do, towards a's side. So A must be shown to be farther than B
+  and than B's mirror image on the other side, each at the full level (intersection–union test, Berger, 1982).
 - Several comparisons at once are corrected by Holm (1979). Equivalence is shown by two one-sided tests against a margin
   (Schuirmann, 1987).
 """
@@ -69,6 +72,48 @@ class PairedDifference:
     """Whether every clip has the same difference, so that the interval has no width."""
     other_side: float | None = None
     """With `targets`: `value`, if the middle of A and B lies as far on the other side of them as it may."""
+
+
+@dataclass(frozen=True)
+class Contrasts:
+    """How far A's mean lies beyond B's and beyond B's mirror image, seen from one side of the reference's value.
+
+    Over several subsets, A's side is given in each of them, and there is a contrast for every choice of B or its mirror
+    image in each.
+    """
+
+    values: np.ndarray
+    """``[contrasts]``: the least of them is A's distance less B's, if A is where it is taken to be."""
+    errors: np.ndarray
+    """``[contrasts]``: standard errors, clustered by prompt."""
+    dofs: np.ndarray
+    """``[contrasts]``"""
+    spare: np.ndarray
+    """``[contrasts]``: by how much each is more than A's distance less B's, at least: for a mirror image twice B's own
+    distance, of which the lower end of its 95 % interval is taken."""
+
+    def p(self, margin: float) -> float:
+        """The p-value of "A is farther by `margin` or less".
+
+        The larger one counts. A's side comes from the data, so each has both tails.
+        """
+        found = zip(self.values, self.errors, self.dofs, strict=True)
+        each = [
+            tail(above(value, margin), error, dof) + tail(value + margin, error, dof) for value, error, dof in found
+        ]
+        return min(1.0, max(each))
+
+
+@dataclass(frozen=True)
+class Farther:
+    """Whether A is farther from the reference's value than B."""
+
+    observed: Contrasts
+    """With A on the side where it lies."""
+    kept: Contrasts
+    """With A on B's side, and..."""
+    crossed: Contrasts
+    """... with A on the other one."""
 
 
 @dataclass(frozen=True)
@@ -175,9 +220,62 @@ def paired_difference(
         p=max(least_p, _p(beyond, len(swapped), strata.prompts)),
         pairs=len(x),
         prompts=strata.prompts,
-        constant=bool(np.ptp(per_clip) <= rounding),
+        constant=bool(max(np.ptp(per_clip), np.ptp(x - y)) <= rounding),
         other_side=other_side,
     )
+
+
+def farther(
+    a: np.ndarray,
+    b: np.ndarray,
+    prompts: Sequence[Hashable],
+    *,
+    targets: np.ndarray,
+    subsets: Sequence[Hashable] | None = None,
+    micro: bool = False,
+) -> Farther | None:
+    """Compare the distances of A's and B's means from the reference's value; None if a subset has only one prompt.
+
+    Args:
+        a: ``[clips]``: A's values.
+        b: ``[clips]``: B's values of the same (prompt, seed), in the same order.
+        prompts: the prompt of each clip.
+        targets: ``[clips]``: the reference's value, the same for all clips of a subset.
+        subsets: the subset of each clip, if there are several.
+        micro: weight subsets by their clips instead of equally.
+    """
+    strata = _strata(prompts, subsets, micro=micro)
+    return _farther(a - targets, b - targets, strata, np.arange(len(strata.clips)))
+
+
+def unpaired_farther(
+    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, target: float
+) -> Farther | None:
+    """The same for A and B that share no (prompt, seed), on one subset."""
+    both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
+    x, y = 2 * (a - target), 2 * (b - target)  # each is half of the clips
+    x, y = np.concatenate([x, np.zeros(len(b))]), np.concatenate([np.zeros(len(a)), y])
+    return _farther(x, y, both, np.zeros(2, dtype=int))
+
+
+def _farther(x: np.ndarray, y: np.ndarray, strata: _Strata, subset: np.ndarray) -> Farther | None:
+    """`farther`, of values less the reference's; `subset` is each stratum's."""
+    counts, sums_x, sums_y = strata.sums(np.ones(len(x))), strata.sums(x), strata.sums(y)
+    of_y = clustered.means(sums_y, counts, strata.prompt, strata.stratum, micro=strata.micro)
+    if np.isnan(of_y.error):
+        return None
+    mean_x, mean_y = (np.bincount(subset, strata.weights * strata.means(one)) for one in (x, y))
+    side_x, side_y = (np.where(one >= 0, 1.0, -1.0) for one in (mean_x, mean_y))
+    reach = np.bincount(subset, strata.weights * of_y.errors * clustered.quantile(of_y.dofs))
+    own, cells = np.maximum(0.0, np.abs(mean_y) - reach), subset[strata.stratum]
+    mirrored = np.array(list(itertools.product((-1.0, 1.0), repeat=len(mean_y))))
+
+    def contrasts(side: np.ndarray) -> Contrasts:
+        signed = side[cells] * sums_x + (mirrored * side_y)[:, cells] * sums_y
+        found = clustered.means(signed, counts, strata.prompt, strata.stratum, micro=strata.micro)
+        return Contrasts(found.mean, found.error, found.dof, 2 * (mirrored > 0) @ own)
+
+    return Farther(contrasts(side_x), contrasts(side_y), contrasts(-side_y))
 
 
 def rounding_of(*values: float | np.ndarray) -> float:
@@ -354,13 +452,20 @@ def tail(value: float, error: float, dof: float) -> float:
     return float(stats.norm.sf(value / error) if np.isnan(dof) else stats.t.sf(value / error, dof))
 
 
+def above(value: float, other: float) -> float:
+    """How far a value lies above another; 0 where it may be rounding, so that clips that all differ by exactly a margin
+    are not beyond it.
+    """
+    return 0.0 if math.isclose(value, other) else value - other
+
+
 def equivalence(value: float, error: float, dof: float, margin: float) -> float:
     """The p-value of "A and B differ by `margin` or more": small if they are equivalent.
 
     It is the larger of two one-sided tests (`tail`). statsmodels' TOST takes raw values; it cannot take an error that
     is clustered by prompt with its own degrees of freedom.
     """
-    return tail(margin - abs(value), error, dof)
+    return tail(above(margin, abs(value)), error, dof)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:

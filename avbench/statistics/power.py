@@ -42,6 +42,30 @@ def detectable(error: float | None, dof: float, *, family: int = 1, alpha: float
     return error * float(root.root)
 
 
+def detectable_farther(contrasts: paired.Contrasts, margin: float, *, level: float) -> float | None:
+    """The smallest true difference of two distances from the reference's value that at least 80 % of such experiments
+    would show to be above the margin, if each contrast is tested one-sided at `level`.
+
+    Whatever the contrasts have to do with each other: their chances to be missed are added. None without an error.
+    """
+    uncertain = contrasts.errors > 0
+    found = [*zip(*(one[uncertain] for one in (contrasts.spare, contrasts.errors, contrasts.dofs)), strict=True)]
+    if not found:
+        return None
+
+    def lacking(beyond: float) -> float:
+        return 0.2 - sum(1 - power(beyond + spare, error, dof, 2 * level) for spare, error, dof in found)
+
+    size = detectable(max(error for _, error, _ in found), min(dof for _, _, dof in found), alpha=2 * level)
+    if size is None:
+        return None
+    if lacking(0.0) >= 0:  # what is uncertain, is far beyond the margin in any case
+        return margin
+    while lacking(size) < 0:
+        size *= 2
+    return margin + float(optimize.root_scalar(lacking, bracket=(0.0, size), method="brentq").root)
+
+
 def detectable_to_target(
     apart: float, together: float, middle: float, prompts: int, *, family: int = 1
 ) -> float | None:
