@@ -18,7 +18,7 @@ import pytest
 import yaml
 from command_line import run_avbench
 from made_media import make, moving
-from made_runs import LPIPS, SUBSETS, evaluated, made_run, unsealed
+from made_runs import REAL, SUBSETS, evaluated, made_run, unsealed
 from rich.console import Console
 from scipy import stats
 from scipy.optimize import brentq
@@ -121,13 +121,13 @@ def test_a_check_says_which_loss_it_would_find(tmp_path, baseline):
     found = {one.name: one for one in gate.check(worse, baseline, plan.read(tmp_path / "tight.toml"))}
     failed, passed = found["toy-control/lpips_consecutive"], found["toy-control/onset_rate"]
     assert failed.failed and not passed.failed
-    before, after = (
-        run.values().query("metric == 'lpips_consecutive' and subset == 'toy-control'")["value"].to_numpy()
+    tables = [
+        run.values().query("metric == 'lpips_consecutive' and subset == 'toy-control'")
         for run in (RunFolder(tmp_path / "before"), worse)
-    )
-    score = next(one for one in worse.scores() if one.where == ("toy-control", "lpips_consecutive"))
-    assert before.mean() > score.reference, "so that more is worse"
-    least = stats.ttest_1samp(before, score.reference).confidence_interval().low - score.reference
+    ]
+    before, after = ((one["value"] - one["real"]).to_numpy() for one in tables)
+    assert before.mean() > 0, "so that more is worse"
+    least = stats.ttest_1samp(before, 0).confidence_interval().low
     checks = sum(one.p is not None for one in found.values())
     level = stats.t.isf(0.05 / checks, 23)
     apart, together = stats.sem(after - before), stats.sem(after + before)
@@ -238,6 +238,7 @@ def margin_check(monkeypatch, after, before, margin):
     prompts = len(after)
     keys = pd.MultiIndex.from_product([range(prompts), [0]], names=["prompt", "seed"])
     monkeypatch.setattr(gate, "clip_values", lambda values: {("s", "m"): pd.Series(values, keys)})
+    monkeypatch.setattr(gate, "real_values", lambda _: {("s", "m"): pd.Series(dtype=float)})
     found = paired.paired_difference(after, before, range(prompts), targets=np.zeros(prompts))
     row = {"subset": "s", "direction": "band", "kind": TO_TARGET, "difference": found.value, "error": found.error}
     row |= {"dof": found.dof, "pairs": prompts, "prompts": prompts, "unit": "", "too_few": None}
@@ -273,7 +274,7 @@ def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(
     gate.update(before, tmp_path / "b.zip", "first")
     known = plan.from_plain({"margin": {"lpips_consecutive": 0.001, "macro/lpips_consecutive": 0.001}})
     found = {one.name: one for one in gate.check(after, tmp_path / "b.zip", known)}
-    for subset in (*LPIPS, "macro"):
+    for subset in (*SUBSETS, "macro"):
         one = found[f"{subset}/lpips_consecutive"]
         assert one.failed and one.p < 0.05 and "would be found" in one.message
 
@@ -285,9 +286,10 @@ def test_a_loss_that_is_not_shown_on_two_prompts_passes_and_says_which_would_be(
         for place, (name, moved) in enumerate((("before", 0.0), ("after", 0.002)))
     )
     gate.update(before, tmp_path / "b.zip", "first")
-    values = [run.values().query("metric == 'lpips_consecutive'")["value"].to_numpy() for run in (before, after)]
-    loss = values[1] - values[0]
-    assert (values[0] > LPIPS["toy-control"]).all(), "so that more is worse"
+    tables = [run.values().query("metric == 'lpips_consecutive'") for run in (before, after)]
+    off = [(one["value"] - one["real"]).to_numpy() for one in tables]
+    loss = off[1] - off[0]
+    assert (off[0] > 0).all(), "so that more is worse"
     assert 0.0005 < loss.mean() < stats.t(1).isf(0.05 / 3) * stats.sem(loss)
     known = plan.from_plain({"margin": {"lpips_consecutive": 0.0005}})
     (one,) = (one for one in gate.check(after, tmp_path / "b.zip", known) if one.name.endswith("consecutive"))
@@ -466,7 +468,7 @@ def test_a_number_that_cannot_get_worse_gets_no_margin(metric, why):
 def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, monkeypatch):
     """On prompts of one's own without a reference no side of a metric with ≈ is better, though it has an interval."""
     monkeypatch.setitem(SUBSETS, "own", replace(SUBSETS["toy-control"], name="own"))
-    monkeypatch.setitem(LPIPS, "own", 0.0054)
+    monkeypatch.setitem(REAL, "own", REAL["toy-control"])
     run = evaluated(made_run(tmp_path / "run", names=["own"]))
     assert all(score.interval and score.reference is None for score in run.scores())
     gate.update(run, tmp_path / "bp.zip", "first")

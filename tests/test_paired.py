@@ -415,7 +415,7 @@ def test_unpaired_clips_that_all_differ_by_the_same_do_differ(count, value, p):
 @pytest.mark.parametrize("target", [1 / 14, 0.7, 1 / 3])
 def test_unpaired_models_of_one_constant_value_are_equally_near_whatever_the_target(target):
     """Rounding of values less the target made the first nearer by 1.4e-17, with p 0.03."""
-    targets = np.full(8, target), np.full(30, target)
+    targets = np.full(38, target)
     found = unpaired_difference(np.zeros(8), range(8), np.zeros(30), range(8, 38), targets=targets)
     assert (found.value, found.error, found.p, found.interval) == (0, 0, 1, (0, 0))
     small = unpaired_difference(np.full(8, 1e-12), range(8), np.full(30, 1e-12), range(8, 38), targets=targets)
@@ -430,7 +430,7 @@ def test_unpaired_models_that_are_equally_near_on_either_side_are_rarely_called_
     for _ in range(400):
         luck = random.standard_normal(24)
         a, b = (luck + 0.3 * random.standard_normal(24) + middle for middle in (far, -far))
-        found = unpaired_difference(a, range(24), b, range(24), targets=(np.zeros(24), np.zeros(24)))
+        found = unpaired_difference(a, range(24), b, range(24), targets=np.zeros(48))
         wrong, covered = wrong + (found.p < 0.05), covered + (found.interval[0] <= 0 <= found.interval[1])
     assert wrong <= 30 and covered >= 370
 
@@ -493,7 +493,7 @@ def test_farther_over_subsets_holds_a_against_every_mirror_image_of_b():
 def test_unpaired_farther_is_welchs_test_of_the_difference_and_of_the_sum():
     random = np.random.default_rng(3)
     a, b = 4 + random.standard_normal(9), 2 + 2 * random.standard_normal(14)
-    found = paired.unpaired_farther(a, range(9), b, range(20, 34), target=0.5)
+    found = paired.unpaired_farther(a, range(9), b, range(20, 34), targets=np.full(23, 0.5))
     p = [
         stats.ttest_ind(a - 0.5, sign * (b - 0.5) + margin, equal_var=False, alternative="greater").pvalue
         for sign in (1, -1)

@@ -285,8 +285,7 @@ def _of_clips(metric: Metric, where: Where, run: Side, against: Side) -> dict[st
     if not joined.prompts:
         of_a, of_b = ([*one.index.get_level_values("prompt")] for one in (a, b))
         goal = _targets(metric, where, run, against, [*of_a, *of_b])
-        of_each = None if goal is None else (goal[: len(a)], goal[len(a) :])
-        unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, targets=of_each)
+        unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, targets=goal)
         return _numbers(unpaired, goal is not None) | {"paired": False}
     goal = _targets(metric, where, run, against, joined.prompts)
     found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=goal)

@@ -38,7 +38,15 @@ from scipy import stats
 
 from avbench.comparison.differences import CONSTANT, MICRO, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
-from avbench.comparison.score_table import MADE_DIFFERENTLY, Where, clip_values, join, require_known_fields
+from avbench.comparison.score_table import (
+    MADE_DIFFERENTLY,
+    Where,
+    clip_values,
+    join,
+    real_values,
+    require_known_fields,
+    targets,
+)
 from avbench.core import Direction, InputError, Sample, Score, as_typed, counted, one_line
 from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
@@ -387,19 +395,23 @@ def _margins(
 def _farther(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> paired.Farther | None:
     """By how much the run is farther from the reference's value than the baseline, whichever side each is on."""
     subset, metric = where
-    values = [clip_values(one) for one in (after, before)]
+    values, real = ([read(one) for one in (after, before)] for read in (clip_values, real_values))
     there = [one for one in values[0] if one in values[1]] if subset in POOLS else [where]
     parts = {one: join(*(of[one] for of in values)) for one in there if one[1] == metric}
     parts = {one: part for one, part in parts.items() if part.prompts}
+
+    def goal(one: Where, prompts: Sequence[str]) -> np.ndarray:
+        return targets(float(scores[one].reference or 0), prompts, *(of[one] for of in real))
+
     if not parts:  # no clip is in both
         (a, of_a), (b, of_b) = ((of[where].to_numpy(), [*of[where].index.get_level_values("prompt")]) for of in values)
-        return paired.unpaired_farther(a, of_a, b, of_b, target=float(scores[where].reference or 0))
+        return paired.unpaired_farther(a, of_a, b, of_b, targets=goal(where, [*of_a, *of_b]))
     sizes = [len(part.prompts) for part in parts.values()]
     return paired.farther(
         np.concatenate([part.a for part in parts.values()]),
         np.concatenate([part.b for part in parts.values()]),
         [prompt for part in parts.values() for prompt in part.prompts],
-        targets=np.repeat([float(scores[one].reference or 0) for one in parts], sizes),
+        targets=np.concatenate([goal(one, part.prompts) for one, part in parts.items()]),
         subsets=list(np.repeat([one for one, _ in parts], sizes)),
         micro=subset == MICRO,
     )

@@ -240,7 +240,7 @@ def farther(
         a: ``[clips]``: A's values.
         b: ``[clips]``: B's values of the same (prompt, seed), in the same order.
         prompts: the prompt of each clip.
-        targets: ``[clips]``: the reference's value, the same for all clips of a subset.
+        targets: ``[clips]``: the reference's value, as in `paired_difference`.
         subsets: the subset of each clip, if there are several.
         micro: weight subsets by their clips instead of equally.
     """
@@ -249,11 +249,11 @@ def farther(
 
 
 def unpaired_farther(
-    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, target: float
+    a: np.ndarray, a_prompts: Sequence[Hashable], b: np.ndarray, b_prompts: Sequence[Hashable], *, targets: np.ndarray
 ) -> Farther | None:
-    """The same for A and B that share no (prompt, seed), on one subset."""
+    """The same for A and B that share no (prompt, seed), on one subset; `targets` are of A's clips and then of B's."""
     both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
-    x, y = 2 * (a - target), 2 * (b - target)  # each is half of the clips
+    x, y = (2 * (one - goal) for one, goal in zip((a, b), np.split(targets, [len(a)]), strict=True))  # each is half
     x, y = np.concatenate([x, np.zeros(len(b))]), np.concatenate([np.zeros(len(a)), y])
     return _farther(x, y, both, np.zeros(2, dtype=int))
 
@@ -374,7 +374,7 @@ def unpaired_difference(
     b: np.ndarray,
     b_prompts: Sequence[Hashable],
     *,
-    targets: tuple[np.ndarray, np.ndarray] | None = None,
+    targets: np.ndarray | None = None,
 ) -> PairedDifference:
     """A's mean less B's if they share no (prompt, seed): Student's t, with an error that is clustered by prompt.
 
@@ -385,7 +385,7 @@ def unpaired_difference(
         a_prompts: the prompt of each.
         b: ``[clips]``: B's values.
         b_prompts: the prompt of each.
-        targets: ``[clips]`` of A and of B: for a band metric, as in `paired_difference`.
+        targets: of A's clips and then of B's: for a band metric, as in `paired_difference`.
 
     Raises:
         InputError: a side has no clip.
@@ -394,14 +394,14 @@ def unpaired_difference(
         msg = "a side has no clip"
         raise InputError(msg)
     both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
-    goal = targets or (np.zeros(len(a)), np.zeros(len(b)))
-    x, y = (np.asarray(values, dtype=np.float64) - known for values, known in zip((a, b), goal, strict=True))
+    goal = np.zeros(len(a) + len(b)) if targets is None else targets
+    x, y = np.split(np.concatenate([a, b]).astype(np.float64) - goal, [len(a)])
     side_x, side_y = (1.0 if targets is None or one.mean() >= 0 else -1.0 for one in (x, y))
     half, half_error, dof = _mean(np.concatenate([side_x * x, -side_y * y]), both)
     value, prompts = 2 * half, min(len({*a_prompts}), len({*b_prompts}))
     if half_error is None:
         return PairedDifference(value, None, 0, None, 1.0, len(a) + len(b), prompts, constant=False)
-    rounding = rounding_of(a, b, *goal)
+    rounding = rounding_of(a, b, goal)
     error = 2 * half_error if half_error > rounding else 0.0
     p = float(t_test(value, error, dof))
     if not error:  # p of swaps, if every prompt differs by the same
