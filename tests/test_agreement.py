@@ -54,12 +54,12 @@ def test_a_metric_prefers_the_better_side_and_ties_where_values_are_equal():
         found = agreement.prefers(left, right, direction)
         assert list(found[:3]) == expected
         assert np.isnan(found[3])
-    band = agreement.prefers(np.array([0.9, 3.0, -3.0]), np.array([2.0, 1.2, 1.2]), Direction.BAND, target=1.0)
+    band = agreement.prefers(np.array([0.9, 3.0, -3.0]), np.array([2.0, 1.2, 1.2]), Direction.BAND, targets=1.0)
     assert list(band) == [1, 0, 0], "nearer, from whichever side"
     assert np.isnan(agreement.prefers(left, right, Direction.BAND)).all()
     rounded = np.array([0.1 + 0.2, 3e8, 0.3001]), np.array([0.3, 3e8 + 1e-7, 0.3])
     assert list(agreement.prefers(*rounded, Direction.HIGHER)) == [0.5, 0.5, 1], "rounding prefers nothing"
-    near = agreement.prefers(*rounded, Direction.BAND, target=0.3)
+    near = agreement.prefers(*rounded, Direction.BAND, targets=0.3)
     assert list(near) == [0.5, 0.5, 0], "nor where the values lie on the reference's, as one does here"
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 
 from avbench.comparison import preferences
 from avbench.comparison import votes as ballots
-from avbench.comparison.differences import Side, common_target
+from avbench.comparison.differences import Side, clip_targets
 from avbench.comparison.score_table import check_comparable, require_known_fields, scored_by
 from avbench.core import Direction, InputError, counted
 from avbench.metrics.table import Metric
@@ -146,7 +146,10 @@ def agreement(
             clips = pd.MultiIndex.from_frame(of_pair[["prompt", "seed"]])
             one, other = (side.values[where].reindex(clips).to_numpy(dtype=float) for side in pair)
             target = common_target(metric, *(side.scores[where] for side in pair))
-            found[of_pair.index] = prefers(one, other, metric.direction, target)
+            goal = (
+                None if target is None else targets(target, [*of_pair["prompt"]], *(side.real[where] for side in pair))
+            )
+            found[of_pair.index] = prefers(one, other, metric.direction, goal)
         preferred[name] = found
     return table(votes, choice, preferred)
 
@@ -161,20 +164,22 @@ def unable(metric: Metric) -> str | None:
     return "neither side of it is better" if metric.direction is Direction.NEITHER else None
 
 
-def prefers(left: np.ndarray, right: np.ndarray, direction: Direction, target: float | None = None) -> np.ndarray:
+def prefers(
+    left: np.ndarray, right: np.ndarray, direction: Direction, targets: np.ndarray | float | None = None
+) -> np.ndarray:
     """Which clip a metric prefers: 1 the left, 0 the right, 0.5 where they are equal, NaN where it cannot say.
 
     Args:
         left: ``[votes]``: its values of the clips on the left; NaN where there is none.
         right: ``[votes]``, as `left`.
         direction: which values are better.
-        target: the reference's value: for a band metric the nearer clip is preferred.
+        targets: ``[votes]``: the reference's value: for a band metric the nearer clip is preferred.
     """
     rounding = _ROUNDING * np.maximum(np.abs(left), np.abs(right))
     if direction is Direction.BAND:
-        if target is None:
+        if targets is None:
             return np.full(len(left), np.nan)
-        left, right, direction = np.abs(left - target), np.abs(right - target), Direction.LOWER
+        left, right, direction = np.abs(left - targets), np.abs(right - targets), Direction.LOWER
     apart = left - right if direction is Direction.HIGHER else right - left
     apart = np.where(np.abs(apart) <= rounding, 0.0, apart)
     return (np.sign(apart) + 1) / 2

@@ -273,7 +273,7 @@ def common_target(metric: Metric, score: Score, other: Score) -> float | None:
     return score.reference if metric.direction is Direction.BAND and score.reference == other.reference else None
 
 
-def _targets(metric: Metric, where: Where, run: Side, against: Side, prompts: Sequence[str]) -> np.ndarray | None:
+def clip_targets(metric: Metric, where: Where, run: Side, against: Side, prompts: Sequence[str]) -> np.ndarray | None:
     """``[clips]``: the value that clips of these prompts should have, where the metric is compared with one."""
     target = common_target(metric, run.scores[where], against.scores[where])
     return None if target is None else targets(target, prompts, run.real[where], against.real[where])
@@ -284,10 +284,10 @@ def _of_clips(metric: Metric, where: Where, run: Side, against: Side) -> dict[st
     joined = join(a, b)
     if not joined.prompts:
         of_a, of_b = ([*one.index.get_level_values("prompt")] for one in (a, b))
-        goal = _targets(metric, where, run, against, [*of_a, *of_b])
+        goal = clip_targets(metric, where, run, against, [*of_a, *of_b])
         unpaired = paired.unpaired_difference(a.to_numpy(), of_a, b.to_numpy(), of_b, targets=goal)
         return _numbers(unpaired, goal is not None) | {"paired": False}
-    goal = _targets(metric, where, run, against, joined.prompts)
+    goal = clip_targets(metric, where, run, against, joined.prompts)
     found = paired.paired_difference(joined.a, joined.b, joined.prompts, targets=goal)
     return _numbers(found, goal is not None) | {"dropped": joined.dropped}
 
@@ -300,7 +300,7 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
     joined = {where: one for where, one in joined.items() if one.prompts}
     if len(joined) < 2:
         return
-    goals = [_targets(metric, where, run, against, one.prompts) for where, one in joined.items()]
+    goals = [clip_targets(metric, where, run, against, one.prompts) for where, one in joined.items()]
     known = [goal for goal in goals if goal is not None]
     sizes = [len(one.prompts) for one in joined.values()]
     for pooled in POOLS:
