@@ -145,10 +145,7 @@ def agreement(
                 continue
             clips = pd.MultiIndex.from_frame(of_pair[["prompt", "seed"]])
             one, other = (side.values[where].reindex(clips).to_numpy(dtype=float) for side in pair)
-            target = common_target(metric, *(side.scores[where] for side in pair))
-            goal = (
-                None if target is None else targets(target, [*of_pair["prompt"]], *(side.real[where] for side in pair))
-            )
+            goal = clip_targets(metric, where, pair[0], pair[1], [*of_pair["prompt"]])
             found[of_pair.index] = prefers(one, other, metric.direction, goal)
         preferred[name] = found
     return table(votes, choice, preferred)
