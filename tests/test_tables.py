@@ -172,7 +172,7 @@ def test_the_legend_explains_the_last_row(frame):
     """For ≈ it has the reference's value, and of a distance the floor."""
     (table,) = subset_tables(frame)
     assert table.rows[-1] == (STANDARD, [Cell("180"), Cell("0.400"), Cell("")])
-    assert "The row `reference`, if there is one, has that value, and of a distance what n of the reference's own" in LEGEND
+    assert "A last row called reference has that value, and of a distance what n of the reference's own clips score" in LEGEND
 
 
 def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):
