@@ -172,12 +172,12 @@ def test_the_legend_explains_the_last_row(frame):
     """For ≈ it has the reference's value, and of a distance the floor."""
     (table,) = subset_tables(frame)
     assert table.rows[-1] == (STANDARD, [Cell("180"), Cell("0.400"), Cell("")])
-    assert "A last row called reference has that value, and of a distance what n of the reference's own clips score" in LEGEND
+    assert "A last row called reference has that value, and of a distance what n of the reference's own" in LEGEND
 
 
 def test_what_is_bold_has_a_dot_where_letters_have_no_weight(frame):
     text = printed(set_for_console(subset_tables(frame.assign(best=frame["model"] == "b")), LEGEND, 200), 200)
-    rows = [line for line in text.splitlines() if line.strip().startswith(("a ", "b "))]
+    rows = [line for line in text.splitlines() if line.strip().startswith(("a  ", "b  "))]
     assert len(rows) == 2 and "•" not in rows[0] and "•" in rows[1]
     assert "Bold with a dot (•): no other" in text.replace("\n", " ")
 
