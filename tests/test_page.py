@@ -292,19 +292,38 @@ def test_the_best_and_worst_clips_of_a_subset_open_in_the_player(inside):
 
 
 @pytest.mark.browser
+def test_the_best_clip_of_a_run_is_nearest_to_the_real_clips_of_its_prompt(browser, report):
+    opened = Opened(browser, report)
+    tab = opened.page
+    strip = tab.locator(".strip").first
+    strip.scroll_into_view_if_needed()
+    strip.locator("select").select_option(label="motion amount")
+    found = [re.findall(r"-?\d[\d.e-]*", text) for text in strip.locator(".thumb").all_inner_texts()]
+    assert len(found) == 9
+    for run in range(3):
+        apart = [abs(float(value) - float(real)) for value, real in found[3 * run : 3 * run + 3]]
+        assert apart == sorted(apart)
+    assert len({real for _, real in found}) == 3, "each prompt has real clips of its own"
+    opened.context.close()
+
+
+@pytest.mark.browser
 def test_the_best_clip_of_a_run_is_nearest_to_its_own_reference(browser, report):
     opened = Opened(browser, report)
     tab = opened.page
     tab.evaluate(
-        """() => data.scores.filter((one) => one.metric === "motion_amount").forEach((one) => {
-          one.reference = one.model === runNames[0] ? 1000 : -1000;  // the highest is nearest; the lowest
-        })"""
+        """() => {
+          data.targets = {};
+          data.scores.filter((one) => one.metric === "motion_amount").forEach((one) => {
+            one.reference = one.model === runNames[0] ? 1000 : -1000;  // the highest is nearest; the lowest
+          });
+        }"""
     )
     strip = tab.locator(".strip").first
     strip.scroll_into_view_if_needed()
     strip.locator("select").select_option(label="motion amount")
     heads, values = zip(*(text.split(": ") for text in strip.locator(".thumb").all_inner_texts()), strict=True)
-    numbers = [float(value) for value in values]
+    numbers = [float(value.partition(",")[0]) for value in values]
     assert heads == ("best", "median", "worst") * 3
     assert numbers[:3] == sorted(numbers[:3], reverse=True) and numbers[3:6] == sorted(numbers[3:6])
     assert numbers[0] > numbers[2] and numbers[3] < numbers[5]
@@ -322,6 +341,8 @@ def test_a_thumbnail_opens_the_clip_of_its_own_seed(browser, report):
           for (const { id } of prompts) data.clips[[name, id, 1].join("/")] = data.clips[[name, id, 0].join("/")];
           for (const runs of Object.values(data.values[name])) for (const k of runs.keys())
             runs[k] = runs[k].flatMap((value) => [value, value === null ? null : value + 1]);
+          const known = data.targets[name];
+          for (const metric of Object.keys(known)) known[metric] = known[metric].flatMap((real) => [real, real]);
         }"""
     )
     strip = tab.locator(".strip").first

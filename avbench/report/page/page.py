@@ -20,8 +20,9 @@ from markupsafe import Markup, escape
 
 from avbench.comparison import votes as ballots
 from avbench.comparison.differences import by_pair
+from avbench.comparison.score_table import real_values, targets
 from avbench.comparison.verdict import effect, verdict
-from avbench.core import Key, Run, Sample, Subset, clip_name
+from avbench.core import Direction, Key, Run, Sample, Subset, clip_name
 from avbench.core.version import __version__
 from avbench.features.current import current_rows
 from avbench.features.protocols import forms_of
@@ -97,6 +98,7 @@ def render(
         "metrics": _metrics(frame),
         "subsets": subsets,
         "values": _values(values, runs, subsets),
+        "targets": _targets(values, frame, folders, subsets),
         "clips": shown,
         "cards": cards,
         "pictures": [
@@ -283,6 +285,22 @@ def _values(
             of_runs = found[name].setdefault(str(metric), [[None] * len(items[name]) for _ in runs])
             listed = part.set_index(["prompt", "seed"])["value"].reindex(items[name])
             of_runs[runs.index(str(model))] = [None if pd.isna(value) else float(f"{value:.5g}") for value in listed]
+    return found
+
+
+def _targets(
+    values: pd.DataFrame, frame: pd.DataFrame, folders: Sequence[RunFolder], subsets: Sequence[dict[str, Any]]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Subset → metric → the value that the clips of each item should have, where the runs have one reference."""
+    items = {one["name"]: [prompt for _, prompt, _ in _items(one)] for one in subsets}
+    found: dict[str, dict[str, list[float | None]]] = {name: {} for name in items}
+    groups: Any = frame.loc[frame["reference"].notna() & frame["subset"].isin(items)].groupby(["subset", "metric"])
+    for where, rows in groups:
+        if rows["direction"].iloc[0] == Direction.BAND and rows["reference"].nunique() == 1:
+            there: Any = values.loc[(values["subset"] == where[0]) & (values["metric"] == where[1]), "prompt"].unique()
+            real = [real_values(folder)[where] for folder in folders]
+            aims = pd.Series(targets(rows["reference"].iloc[0], [*there], *real), there).reindex(items[where[0]])
+            found[where[0]][where[1]] = [None if pd.isna(value) else float(f"{value:.5g}") for value in aims]
     return found
 
 

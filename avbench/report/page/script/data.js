@@ -20,3 +20,9 @@ function bytes(encoded) {
   for (let k = 0; k < text.length; k++) made[k] = text.charCodeAt(k);
   return made;
 }
+
+// The value that a clip should have: of the real clips of its prompt, or of all; null where it is not known.
+function aim(subset, metric, run, item) {
+  const known = data.targets[subset]?.[metric];
+  return known ? known[item] : data.scores.find((one) => one.subset === subset && one.metric === metric && one.model === run)?.reference ?? null;
+}

@@ -8,12 +8,13 @@ function gains(row) {
   const at = data.subsets.findIndex((one) => one.name === row.subset), known = data.values[row.subset]?.[row.metric];
   if (at < 0 || !known) return [];
   const [run, against] = [row.run, row.against].map((name) => known[runNames.indexOf(name)]);
-  const target = row.kind.startsWith("distance from") ? data.scores.find((one) => one.subset === row.subset && one.metric === row.metric && one.model === row.run)?.reference : null;
+  const matched = row.kind.startsWith("distance from");
   const side = row.direction === "lower" ? -1 : 1;
   return items(at).map((one, item) => {
     const [x, y] = [run[item], against[item]];
     if (x === null || y === null) return null;
-    return { at, item, x, y, gain: (target ?? null) === null ? side * (x - y) : Math.abs(y - target) - Math.abs(x - target) };
+    const target = matched ? aim(row.subset, row.metric, row.run, item) : null;
+    return { at, item, x, y, gain: target === null ? side * (x - y) : Math.abs(y - target) - Math.abs(x - target) };
   }).filter(Boolean);
 }
 
