@@ -60,8 +60,10 @@ class Comparison:
 
     @functools.cached_property
     def clips(self) -> pd.DataFrame:
-        """One row per model, clip and metric: model, subset, prompt, seed, metric, value; NaN where it has none."""
-        return values_of(self._seen()).loc[:, ["model", "subset", "prompt", "seed", "metric", "value"]]
+        """One row per model, clip and metric: model, subset, prompt, seed, metric, value, and, of a ≈ metric, the mean
+        value `real` of the real clips of the prompt; NaN where there is none.
+        """
+        return values_of(self._seen()).loc[:, ["model", "subset", "prompt", "seed", "metric", "value", "real"]]
 
     @property
     def table(self) -> pd.DataFrame:
