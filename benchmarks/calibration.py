@@ -1,8 +1,9 @@
-"""Measures whether chance is called chance and bad models are found. Remakes three tables of docs/validity.md.
+"""Measures whether chance is called chance and bad models are found. Remakes four tables of docs/validity.md.
 
     python benchmarks/calibration.py                     # all: about an hour on two cores
     python benchmarks/calibration.py --table arms        # arms with several trainings alone: some minutes
     python benchmarks/calibration.py --table distances   # the gate's margins of distances alone: some minutes
+    python benchmarks/calibration.py --table sides       # the gate's ≈ metrics alone: some minutes
 
 Comparisons of runs: the embedded world is sampled under several seeds, and so are the known-bad models that the gate
 must find. A simulated run takes, for every prompt, the clip of one seed at random; two of them never the same. Two such
@@ -13,6 +14,10 @@ take hours.
 Distances at the gate: two runs and a reference are dealt from the four clips of each prompt that the shipped reference
 has features of: one for each run, two for the reference. So both runs are of one model, under other seeds. What the
 gate finds is computed as `check` does, but without Holm's correction, which can only make it fail less often.
+
+Sides: prompts are drawn anew from those of the world, with the clips of two seeds each. The reference's value is put at
+some distance from the mean over all, and one run is moved to the other side of it, farther by exactly its margin: so no
+run is worse by more. All metrics that should match the reference's value, on both subsets, are one family.
 
 Arms: values are drawn from a known distribution, as many null studies as STUDIES for each row, and tested by
 `trainings.arm_difference`. Each prompt has an effect that all trainings share, and one in each arm; each training has
@@ -34,6 +39,7 @@ import pandas as pd
 from avbench.comparison import gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.comparison.score_table import clip_values, join
+from avbench.core import Direction
 from avbench.metrics import distances, reference
 from avbench.metrics.evaluate import VALUES_FILE, chosen_metrics
 from avbench.metrics.frechet import frechet_distance
@@ -142,6 +148,42 @@ def simulated(pools: dict[str, Pool]) -> list[str]:
                 failed += any(one.failed for one in gate.check(worse, Path(place) / f"baseline{number}.zip", known))
             rows.append(f"| {variant}: the gate fails | {CHECKS} | {failed / CHECKS:.1%} |")
     return rows
+
+
+MOVES = 2000
+
+
+def side_rows(world: Pool) -> list[str]:
+    """Rows of the table of the gate's ≈ metrics: two runs on either side of the reference's value."""
+    bands = [metric.name for metric in chosen_metrics(METRICS) if metric.direction is Direction.BAND]
+    margins = {name: margin for name, margin in plan.read(MARGINS).margins.items() if name in bands}
+    tables: list[tuple[np.ndarray, float]] = []
+    for subset in SUBSETS:
+        for metric, margin in margins.items():
+            values = world.table.loc[(world.table["subset"] == subset) & (world.table["metric"] == metric)]
+            tables.append((values.pivot(index="prompt", columns="seed", values="value").dropna().to_numpy(), margin))
+    rows = []
+    for prompts in (6, 24, 96):
+        for away in (0.5, 6.0):
+            shares = []
+            for side in (1, -1):
+                random = np.random.default_rng([4, prompts])
+                least = [min(_moved(*table, prompts, side * away, random) for table in tables) for _ in range(MOVES)]
+                shares.append(np.mean(np.array(least) * len(tables) < paired.ALPHA))
+            rows.append(f"| {prompts} | {away:g} | {shares[0]:.1%} | {shares[1]:.1%} |")
+    return rows
+
+
+def _moved(values: np.ndarray, margin: float, prompts: int, away: float, random: np.random.Generator) -> float:
+    """The p-value of a check; `values` is ``[prompts, seeds]``, and `away` the first run's place in standard errors."""
+    of_prompt, seeds = random.integers(len(values), size=prompts), values.shape[1]
+    one = random.integers(seeds, size=prompts)
+    other = (one + random.integers(1, seeds, size=prompts)) % seeds
+    old = away * values.std() / np.sqrt(prompts)
+    new = -np.copysign(abs(old) + margin, away)
+    a, b = (values[of_prompt, seed] - values.mean() + mean for seed, mean in ((other, new), (one, old)))
+    found = paired.farther(a, b, range(prompts), targets=np.zeros(prompts))
+    return 1.0 if found is None else found.observed.p(margin)
 
 
 DISTANCES = ("fvd", "fad", "motion_frechet")
@@ -294,11 +336,19 @@ def put(name: str, lines: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("runs/calibration"))
-    parser.add_argument("--table", choices=["comparisons", "distances", "arms"], help="only this one")
+    tables = ["comparisons", "sides", "distances", "arms"]
+    parser.add_argument("--table", choices=tables, help="only this one")
     given = parser.parse_args()
-    if given.table in (None, "comparisons"):
+    if given.table in (None, "comparisons", "sides"):
         pools = {k: Pool(v) for k, v in make_runs(given.work).items()}
-        put("comparisons", ["| | simulated | share |", "|---|--:|--:|", *simulated(pools)])
+        if given.table != "sides":
+            put("comparisons", ["| | simulated | share |", "|---|--:|--:|", *simulated(pools)])
+        if given.table != "comparisons":
+            head = (
+                "| prompts | the baseline's distance from the reference's value, in standard errors | the gate fails: "
+            )
+            head += "moved from above to below | from below to above |"
+            put("sides", [head, "|--:|--:|--:|--:|", *side_rows(pools[""])])
     if given.table in (None, "distances"):
         head = "| distance, margin | prompts | the run is farther by more than the margin | the gate fails | "
         head += "it would fail with a margin of 0 | the loss that it says it would find |"
