@@ -183,7 +183,7 @@ class Difference:
     p: float
     """Two-sided."""
     error: float
-    """Standard error: the larger of the deviation over the permutations and the jackknife's."""
+    """Standard error of the t test; where the swap test alone counts, the deviation over the swaps."""
     dof: float | None
     """Degrees of freedom of the t test; None where the swap test alone counts."""
     pairs: int
@@ -255,7 +255,6 @@ def swap_test(
     least = abs(tested) - max(rounding, 1e-9 * abs(tested))
     drawn, extreme = _drawn(swaps, len(set(number)), least, enough, permutations)
     p = extreme / len(drawn) if extreme == enough else (1 + extreme) / (1 + len(drawn))
-    sd = float(drawn.std(ddof=1))
     error, dof = _jackknife(pooled, prompts, real_prompts)
     known = error > rounding
     if measured and known:
@@ -263,7 +262,8 @@ def swap_test(
         p = by_error if measured * tested < 0 else max(p, by_error)
     elif measured * tested <= 0:
         p = 1.0
-    error = max(sd, error)
+    if not known:
+        error = float(drawn.std(ddof=1))
     return Difference(measured, float(p), error if error > rounding else 0.0, dof if known else None, pairs, len(drawn))
 
 
