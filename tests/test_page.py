@@ -801,8 +801,8 @@ def test_axe_finds_no_fault(browser, scheme, report):
 def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
     opened = Opened(browser, written(out, "explained.html", asked=["warping_error", "motion_amount", "motion_frechet"]))
     tab = opened.page
-    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    wait_until(tab, "inView.has('reach')")
+    there = "document.getElementById('clips').scrollIntoView({ behavior: 'instant' })"
+    wait_until(tab, f"({there}, inView.has('reach'))")  # again where clips above it came and moved it away
     tab.evaluate("open(0)")
     tab.locator("#player .picture").select_option(label="warping error")
     wait_until(
