@@ -465,12 +465,17 @@ def apart(seen, fps=8, frames=16):
     return np.array([min(np.ptp((row + shift) % frames) for shift in range(frames)) for row in at])
 
 
+def scroll_to_the_clips(tab):
+    """Again and again, as clips above them come late and move them away."""
+    scroll = "document.getElementById('clips').scrollIntoView({ behavior: 'instant' })"
+    wait_until(tab, f"({scroll}, inView.has('reach'))")
+
+
 @pytest.mark.browser
 def test_clips_play_in_lockstep(inside):
     tab = inside.page
     tab.evaluate("chooseSubset(0); open(1)")
-    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    wait_until(tab, "inView.has('reach')")
+    scroll_to_the_clips(tab)
     tab.evaluate(WATCH)
     tab.keyboard.press("Space")
     wait_until(tab, ALL_SHOWN)  # on a busy machine frames are skipped, and shown in a later round
@@ -481,8 +486,7 @@ def test_clips_play_in_lockstep(inside):
 @pytest.mark.browser
 def test_scrubbing_shows_the_same_frame_everywhere(inside):
     tab = inside.page
-    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    wait_until(tab, "inView.has('reach')")
+    scroll_to_the_clips(tab)
     tab.evaluate("open(2)")
     tab.evaluate(WATCH)
     scrubber = tab.locator("#player .scrubber")
@@ -594,8 +598,7 @@ def test_the_commands_of_an_origin_ask_for_the_same(tmp_path, monkeypatch):
 @pytest.mark.browser
 def test_blind_votes_are_exported_and_summed_up(inside, out, tmp_path):
     tab = inside.page
-    tab.evaluate("document.getElementById('clips').scrollIntoView({ behavior: 'instant' })")
-    wait_until(tab, "inView.has('reach')")
+    scroll_to_the_clips(tab)
     tab.locator("#player .name").click()
     tab.keyboard.press("v")
     pairs = tab.evaluate("ballot.pairs.length")
@@ -801,8 +804,7 @@ def test_axe_finds_no_fault(browser, scheme, report):
 def test_what_a_metric_saw_lies_over_the_clips_and_under_them(out, browser):
     opened = Opened(browser, written(out, "explained.html", asked=["warping_error", "motion_amount", "motion_frechet"]))
     tab = opened.page
-    there = "document.getElementById('clips').scrollIntoView({ behavior: 'instant' })"
-    wait_until(tab, f"({there}, inView.has('reach'))")  # again where clips above it came and moved it away
+    scroll_to_the_clips(tab)
     tab.evaluate("open(0)")
     tab.locator("#player .picture").select_option(label="warping error")
     wait_until(
