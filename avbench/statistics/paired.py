@@ -48,6 +48,7 @@ RESAMPLES = 4_000
 LEAST_PROMPTS = 6
 """With fewer there is no interval: at 5 %, even a difference in every prompt could be chance, since 2/2⁵ > 0.05."""
 _EXACT = 13  # largest number of prompts for which every pattern of swaps is computed
+_MIRRORED = 10  # of so many subsets every choice of mirror images is tested: of those whose side is known worst
 _HELD = 2**22  # random values that are held at a time
 _SEED = 0
 
@@ -268,7 +269,9 @@ def _farther(x: np.ndarray, y: np.ndarray, strata: _Strata, subset: np.ndarray) 
     side_x, side_y = (np.where(one >= 0, 1.0, -1.0) for one in (mean_x, mean_y))
     reach = np.bincount(subset, strata.weights * of_y.errors * clustered.quantile(of_y.dofs))
     own, cells = np.maximum(0.0, np.abs(mean_y) - reach), subset[strata.stratum]
-    mirrored = np.array(list(itertools.product((-1.0, 1.0), repeat=len(mean_y))))
+    doubtful = np.argsort(np.abs(mean_y) / np.maximum(reach, 1e-300), kind="stable")[:_MIRRORED]
+    mirrored = np.full((2 ** len(doubtful), len(mean_y)), -1.0)
+    mirrored[:, doubtful] = list(itertools.product((-1.0, 1.0), repeat=len(doubtful)))
 
     def contrasts(side: np.ndarray) -> Contrasts:
         signed = side[cells] * sums_x + (mirrored * side_y)[:, cells] * sums_y
