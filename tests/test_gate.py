@@ -220,7 +220,7 @@ def test_a_change_smaller_than_its_margin_passes(tmp_path, baseline):
 
 
 @pytest.mark.parametrize(("height", "fails"), [(1.0, True), (0.05, False)])
-def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(height, fails, monkeypatch):
+def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(height, fails):
     """Both runs lie above the reference's 0, by `height` in the middle; prompts share most of their luck."""
     luck = height + 0.2 * np.array([0.3, -0.1, -0.4, 0.1, 0.1])
     after, before = luck + 0.02 + 0.001 * np.array([1, 0, 0, -1, 0]), luck - 0.02
@@ -229,21 +229,21 @@ def test_a_loss_that_may_be_none_on_the_other_side_of_the_reference_passes(heigh
         for one in (after - before, after + before)
     )
     assert (p < 0.001) == fails
-    found = margin_check(monkeypatch, after, before, 0.01)
+    found = margin_check(after, before, 0.01)
     assert found.p == pytest.approx(p) and found.message.startswith("worse by 0.04, margin 0.01")
 
 
-def margin_check(monkeypatch, after, before, margin):
+def margin_check(after, before, margin):
     """The check of a ≈ metric whose reference has 0, given one clip of each prompt."""
     prompts = len(after)
     keys = pd.MultiIndex.from_product([range(prompts), [0]], names=["prompt", "seed"])
-    monkeypatch.setattr(gate, "clip_values", lambda values: {("s", "m"): pd.Series(values, keys)})
-    monkeypatch.setattr(gate, "real_values", lambda _: {("s", "m"): pd.Series(dtype=float)})
+    values = [{("s", "m"): pd.Series(one, keys)} for one in (after, before)]
+    real = [{("s", "m"): pd.Series(dtype=float)}] * 2
     found = paired.paired_difference(after, before, range(prompts), targets=np.zeros(prompts))
     row = {"subset": "s", "direction": "band", "kind": TO_TARGET, "difference": found.value, "error": found.error}
     row |= {"dof": found.dof, "pairs": prompts, "prompts": prompts, "unit": "", "too_few": None}
     row |= {"mark": CONSTANT if found.constant else None}
-    farther = gate._farther(("s", "m"), {("s", "m"): SimpleNamespace(reference=0.0)}, before, after)
+    farther = gate._farther(("s", "m"), {("s", "m"): SimpleNamespace(reference=0.0)}, values, real)
     return gate._margin("s/m", margin, SimpleNamespace(**row), farther)
 
 
@@ -300,7 +300,7 @@ def test_a_loss_that_is_not_shown_on_two_prompts_passes_and_says_which_would_be(
 @pytest.mark.statistical
 @pytest.mark.parametrize("prompts", [3, 6, 24])
 @pytest.mark.parametrize("margin", [0.0, 0.5])
-def test_models_that_are_equally_near_to_the_reference_do_not_fail(prompts, margin, monkeypatch):
+def test_models_that_are_equally_near_to_the_reference_do_not_fail(prompts, margin):
     """On either side of it but for the margin, with luck that they share, and in as many as 14 checks. The t test of
     their difference alone fails most; a middle that is held against the reference's 0 at 2.5 %, a tenth to nearly half.
     """
@@ -311,7 +311,7 @@ def test_models_that_are_equally_near_to_the_reference_do_not_fail(prompts, marg
             luck + mean + 0.1 * random.standard_normal(prompts)
             for mean in (0.5 / np.sqrt(prompts) + at, -0.5 / np.sqrt(prompts))
         )
-        failed += margin_check(monkeypatch, after, before, at).p < 0.05 / 14
+        failed += margin_check(after, before, at).p < 0.05 / 14
     assert 1 - (1 - failed / draws) ** 14 < 0.09  # 5 %, and two standard deviations of this simulation
 
 
@@ -337,15 +337,15 @@ def test_pooled_numbers_that_did_not_change_say_so(tmp_path, baseline):
         ([0.0] * 8, "unchanged, margin 0.1, 8 clips; no clip's value changed"),
     ],
 )
-def test_a_run_as_near_on_the_other_side_of_the_reference_has_other_values(monkeypatch, after, said):
+def test_a_run_as_near_on_the_other_side_of_the_reference_has_other_values(after, said):
     """The baseline has 0 in every clip, and the reference 1."""
-    found = margin_check(monkeypatch, np.array(after) - 1, -np.ones(8), 0.1)
+    found = margin_check(np.array(after) - 1, -np.ones(8), 0.1)
     assert found.p == 1 and found.verdict(1.0, 1, 0.05).message == said
 
 
-def test_a_run_that_mirrors_every_clip_does_not_differ_by_the_same_in_each(monkeypatch):
+def test_a_run_that_mirrors_every_clip_does_not_differ_by_the_same_in_each():
     before = np.array([1.0, 2, 0, 3, 1, -1, 2, 1])
-    message = margin_check(monkeypatch, -before, before, 0.1).verdict(1.0, 1, 0.05).message
+    message = margin_check(-before, before, 0.1).verdict(1.0, 1, 0.05).message
     assert message.startswith("as near as before, margin 0.1, 8 clips; a loss of ")
 
 

@@ -32,6 +32,7 @@ from avbench.comparison.score_table import (
     scored_by,
     sharable,
     targets,
+    together,
 )
 from avbench.core import (
     Columns,
@@ -302,19 +303,20 @@ def _pooled(metric: Metric, subsets: Sequence[str], run: Side, against: Side, pl
         return
     goals = [clip_targets(metric, where, run, against, one.prompts) for where, one in joined.items()]
     known = [goal for goal in goals if goal is not None]
-    sizes = [len(one.prompts) for one in joined.values()]
+    every, of_subset = together(joined)
+    sizes = {len(one.prompts) for one in joined.values()}
     for pooled in POOLS:
-        if pooled == MICRO and len(set(sizes)) == 1 and not plan.names(MICRO, metric.name):
+        if pooled == MICRO and len(sizes) == 1 and not plan.names(MICRO, metric.name):
             continue  # of equal sizes they are one
         found = paired.paired_difference(
-            np.concatenate([one.a for one in joined.values()]),
-            np.concatenate([one.b for one in joined.values()]),
-            [prompt for one in joined.values() for prompt in one.prompts],
-            subsets=list(np.repeat([subset for subset, _ in joined], sizes)),
+            every.a,
+            every.b,
+            every.prompts,
+            subsets=of_subset,
             targets=np.concatenate(known) if len(known) == len(goals) else None,
             micro=pooled == MICRO,
         )
-        margin = {"dropped": sum(one.dropped for one in joined.values()), "margin": plan.margin(pooled, metric.name)}
+        margin = {"dropped": every.dropped, "margin": plan.margin(pooled, metric.name)}
         few = {"too_few": _too_few(found.prompts)}
         yield {"subset": pooled, **_numbers(found, len(known) == len(goals)), **margin, **few}
 

@@ -46,6 +46,7 @@ from avbench.comparison.score_table import (
     real_values,
     require_known_fields,
     targets,
+    together,
 )
 from avbench.core import Direction, InputError, Sample, Score, as_typed, counted, one_line
 from avbench.features.current import current_rows
@@ -379,6 +380,7 @@ def _margins(
     after: RunFolder,
 ) -> Iterator[_Check]:
     scores = {one.where: one for one in after.scores()}
+    values, real = ([read(one) for one in (after, before)] for read in (clip_values, real_values))
     asked = set(after.run().subsets)
     for where, margin in wanted.items():
         name, row = "/".join(where), rows.get(where)
@@ -388,14 +390,25 @@ def _margins(
             why = "no two subsets have it on clips of both" if row is None else row.missing
             yield _Check(name, f"not compared: {why}", fails=True, compared=False)
         elif margin is not None:
-            farther = _farther(where, scores, before, after) if row.kind == TO_TARGET else None
+            farther = _farther(where, scores, values, real) if row.kind == TO_TARGET else None
             yield _margin(name, margin, row, farther)
 
 
-def _farther(where: Where, scores: Mapping[Where, Score], before: RunFolder, after: RunFolder) -> paired.Farther | None:
-    """By how much the run is farther from the reference's value than the baseline, whichever side each is on."""
+def _farther(
+    where: Where,
+    scores: Mapping[Where, Score],
+    values: Sequence[Mapping[Where, pd.Series]],
+    real: Sequence[Mapping[Where, pd.Series]],
+) -> paired.Farther | None:
+    """By how much the run is farther from the reference's value than the baseline, whichever side each is on.
+
+    Args:
+        where: the subset or pool, and the metric.
+        scores: the run's.
+        values: `clip_values` of the run and of the baseline.
+        real: their `real_values`.
+    """
     subset, metric = where
-    values, real = ([read(one) for one in (after, before)] for read in (clip_values, real_values))
     there = [one for one in values[0] if one in values[1]] if subset in POOLS else [where]
     parts = {one: join(*(of[one] for of in values)) for one in there if one[1] == metric}
     parts = {one: part for one, part in parts.items() if part.prompts}
@@ -406,15 +419,9 @@ def _farther(where: Where, scores: Mapping[Where, Score], before: RunFolder, aft
     if not parts:  # no clip is in both
         (a, of_a), (b, of_b) = ((of[where].to_numpy(), [*of[where].index.get_level_values("prompt")]) for of in values)
         return paired.unpaired_farther(a, of_a, b, of_b, targets=goal(where, [*of_a, *of_b]))
-    sizes = [len(part.prompts) for part in parts.values()]
-    return paired.farther(
-        np.concatenate([part.a for part in parts.values()]),
-        np.concatenate([part.b for part in parts.values()]),
-        [prompt for part in parts.values() for prompt in part.prompts],
-        targets=np.concatenate([goal(one, part.prompts) for one, part in parts.items()]),
-        subsets=list(np.repeat([one for one, _ in parts], sizes)),
-        micro=subset == MICRO,
-    )
+    every, of_subset = together(parts)
+    goals = np.concatenate([goal(one, part.prompts) for one, part in parts.items()])
+    return paired.farther(every.a, every.b, every.prompts, targets=goals, subsets=of_subset, micro=subset == MICRO)
 
 
 def _lacking(where: Where, scores: Mapping[Where, Score], asked: set[str]) -> str | None:

@@ -356,6 +356,18 @@ def join(a: pd.Series, b: pd.Series) -> Joined:
     return Joined(prompts, a.loc[both].to_numpy(), b.loc[both].to_numpy(), len(a.index.union(b.index)) - len(both))
 
 
+def together(parts: Mapping[Where, Joined]) -> tuple[Joined, list[str]]:
+    """The clips of several subsets as one, and the subset of each."""
+    every = parts.values()
+    joined = Joined(
+        [prompt for part in every for prompt in part.prompts],
+        np.concatenate([part.a for part in every]),
+        np.concatenate([part.b for part in every]),
+        sum(part.dropped for part in every),
+    )
+    return joined, [subset for (subset, _), part in parts.items() for _ in part.prompts]
+
+
 MOTION_BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, np.inf)
 """Diagonals per second."""
 LEAST_IN_BIN = 3

@@ -294,13 +294,14 @@ def _targets(
     """Subset → metric → the value that the clips of each item should have, where the runs have one reference."""
     items = {one["name"]: [prompt for _, prompt, _ in _items(one)] for one in subsets}
     found: dict[str, dict[str, list[float | None]]] = {name: {} for name in items}
+    real = [real_values(folder) for folder in folders]
     groups: Any = frame.loc[frame["reference"].notna() & frame["subset"].isin(items)].groupby(["subset", "metric"])
     for where, rows in groups:
         if rows["direction"].iloc[0] == Direction.BAND and rows["reference"].nunique() == 1:
             there: Any = values.loc[(values["subset"] == where[0]) & (values["metric"] == where[1]), "prompt"].unique()
-            real = [real_values(folder)[where] for folder in folders]
-            aims = pd.Series(targets(rows["reference"].iloc[0], [*there], *real), there).reindex(items[where[0]])
-            found[where[0]][where[1]] = [None if pd.isna(value) else float(f"{value:.5g}") for value in aims]
+            aims = targets(rows["reference"].iloc[0], [*there], *(one[where] for one in real))
+            of_items = pd.Series(aims, there).reindex(items[where[0]])
+            found[where[0]][where[1]] = [None if pd.isna(value) else float(f"{value:.5g}") for value in of_items]
     return found
 
 
