@@ -18,13 +18,14 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from command_line import run_avbench
 from made_runs import evaluated, made_run
 
 import avbench
-import avbench.metrics
+import avbench.metrics.reference
 from avbench import api
 from avbench.api import Work, comparing, references, scoring, walk
 from avbench.api.choices import subset_names
@@ -203,6 +204,24 @@ def test_a_folder_of_clips_is_a_reference_that_is_built_once(tmp_path, monkeypat
     write_clip(noise(9), real / "e.mkv")
     api.score(model, **asked)
     assert len([*card.parents[1].glob("*/card.json")]) == 2, "other clips are another reference"
+
+
+@pytest.mark.parametrize("names", ["cat dog", "cat-0 dog-0", "A cat runs dog", "A cat runs-0 dog/0", "c1 dog"])
+def test_real_clips_of_a_folder_are_those_of_the_prompts_that_they_are_named_after(tmp_path, monkeypatch, names):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "p.jsonl").write_text(
+        '{"id": "cat", "prompt": "A cat runs", "file": "c1.mp4"}\n{"id": "dog", "prompt": "A dog barks"}\n'
+    )
+    clips(tmp_path / "model", "c1", "dog-0")
+    for number, name in enumerate([*re.split(" (?=dog)", names), "else"]):
+        (tmp_path / "real" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(noise(5 + number), tmp_path / "real" / f"{name}.mkv")
+    asked = {"reference": tmp_path / "real", "prompts": tmp_path / "p.jsonl", "out": tmp_path / "out", "workers": 0}
+    api.score(tmp_path / "model", metrics=["motion_amount"], **asked)
+    (card,) = (tmp_path / "cache" / "avbench" / "references").glob("*/card.json")
+    assert {*avbench.metrics.reference.load(card.parent).clips["prompt"]} == {"cat", "dog", "else"}
+    real = pd.read_parquet(tmp_path / "out" / "model" / "values.parquet").set_index("prompt")["real"]
+    assert real.notna().all() and real["cat"] != real["dog"], "each clip is held against the real one of its prompt"
 
 
 def test_copies_of_clips_do_not_stay_in_the_cache_if_one_is_broken(tmp_path, monkeypatch):

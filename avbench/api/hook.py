@@ -121,9 +121,9 @@ def training_hook(
         # of a model in memory, or in a temporary folder, nothing is continued after an interruption: no note says so
         continued = isinstance(model, Path) or (isinstance(model, str) and out)
         stack.enter_context(folder.writing() if continued else written_alone(folder.path, folder.or_elsewhere))
-        place = None if reference is None else reference_of(Path(reference), chosen, work, [folder])
         remarks: list[str] = []
         asked = folder.subsets() if isinstance(model, Path) else [_subset(one).limited(limit) for one in several]
+        place = None if reference is None else reference_of(Path(reference), chosen, work, [folder], asked)
         require_any(asked, place and reference_to_use((), place))
         if not isinstance(model, Path):
             _require_another_folder(folder, model, replace=replace)

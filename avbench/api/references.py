@@ -1,6 +1,7 @@
 """Builds references from clips, or finds the one that was built before."""
 
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -9,9 +10,9 @@ from typing import Any
 
 from avbench.api.stages import measured, sampled
 from avbench.api.work import SamplingJob, Work
-from avbench.core import InputError, Subset, as_typed, clip_name, counted, digest
+from avbench.core import InputError, Prompt, Subset, as_typed, clip_name, counted, digest
 from avbench.features.protocols import protocol_in, protocol_of
-from avbench.features.requirements import require_ready, require_reference_clips, requires
+from avbench.features.requirements import reads_captions, require_ready, require_reference_clips, requires
 from avbench.features.table import Requires, package_of
 from avbench.generation.providers.clips import frames_sha256
 from avbench.metrics import reference_building
@@ -21,6 +22,7 @@ from avbench.metrics.reference import Reference, load, require_any
 from avbench.metrics.table import Metric
 from avbench.storage import plug_ins
 from avbench.storage.content import cache_folder, content_sha256
+from avbench.storage.media.clips_of_prompts import ClipsOfPrompts
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import shared_command
 from avbench.storage.writing import locked
@@ -71,7 +73,7 @@ def chosen_reference(
         InputError: see `reference_of`; or the given one is of none of the subsets, or that of the earlier call is gone.
     """
     if given is not None:
-        place = reference_of(Path(given), metrics, work, runs, fps)
+        place = reference_of(Path(given), metrics, work, runs, subsets, fps)
         require_any(subsets, reference_to_use((), place))
         return place, given
     if (place := reference_to_use(runs, None)) is None:
@@ -83,7 +85,7 @@ def chosen_reference(
         "shipped ones"
     )
     if Path(earlier).exists():  # of real clips, one may have to be built anew that has these metrics' features
-        place = reference_of(Path(earlier), metrics, work, runs, fps)
+        place = reference_of(Path(earlier), metrics, work, runs, subsets, fps)
     return place, earlier
 
 
@@ -99,12 +101,18 @@ def require_built(path: Path) -> None:
 
 
 def reference_of(
-    path: Path, metrics: Sequence[Metric], work: Work, runs: Sequence[RunFolder] = (), fps: Any = None
+    path: Path,
+    metrics: Sequence[Metric],
+    work: Work,
+    runs: Sequence[RunFolder] = (),
+    subsets: Sequence[Subset] = (),
+    fps: Any = None,
 ) -> Path:
     """Return the reference folder `path` itself, or a reference that is built from the real clips in `path`.
 
     It is built for these metrics, and for those that `runs` were scored by before: `evaluate` computes them again with
-    it, and runs can be compared only if they were scored with the same reference.
+    it, and runs can be compared only if they were scored with the same reference. Real clips that are named after
+    prompts of `subsets` are clips of these prompts.
 
     A built reference is kept in the cache under a hash of the clips and the protocols, and used again; one that is
     damaged is built again. While another command builds it, this one waits. Folders of numbered frames have the rate
@@ -116,13 +124,16 @@ def reference_of(
     fps = fps or next(filter(None, map(_frame_rate_given, runs)), None)
     if (subset := real_clips_in(path, frames=fps is not None)) is None:
         return path
+    subset = _of_prompts(subset, path, [prompt for one in subsets for prompt in one.prompts])
     every = {one.name: one for run in runs for one in scored_together((), run)} | {one.name: one for one in metrics}
     able = [one for one in every.values() if requires(one.feature) is not Requires.REFERENCE_CLIP]
     clips = {prompt.id: path / str(prompt.tags["file"]) for prompt in subset.prompts}
     settings = {"fps": fps} if any(clip.is_dir() for clip in clips.values()) else {}
     content = {name: frames_sha256(clip) if clip.is_dir() else content_sha256(clip) for name, clip in clips.items()}
     protocols = [protocol_of(feature, precision=work.precision) for feature in features_of(able)]
-    asked = {"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)}
+    asked: dict[str, Any] = {"clips": content, "protocols": sorted(protocol.digest for protocol in protocols)}
+    if any(map(reads_captions, features_of(able))):
+        asked["captions"] = {prompt.id: [prompt.video_caption, prompt.audio_caption] for prompt in subset.prompts}
     place = cache_folder() / "references" / digest({**asked, **{name: str(of) for name, of in settings.items()}})[:16]
     if (built := _built(place)) is None:
         with _alone(place, path, work):
@@ -136,6 +147,17 @@ def reference_of(
     for sentence in built.partial:
         work.reporter.note(sentence)
     return place
+
+
+def _of_prompts(real: Subset, path: Path, prompts: Sequence[Prompt]) -> Subset:
+    """Real clips, where they are named after prompts as their clips of seed 0, with these prompts' ids and captions."""
+    clips = {path / str(one.tags["file"]): one for one in real.prompts}
+    known = {prompt.id: prompt for prompt in prompts}
+    found = ClipsOfPrompts(path, clips).of_all([*known.values()])
+    of_clips = {clip: replace(prompt, tags=clips[clip].tags) for clip, (prompt, seed) in found.items() if seed == 0}
+    ids = Counter(of_clips.get(clip, own).id for clip, own in clips.items())
+    made = [own if ids[(one := of_clips.get(clip, own)).id] > 1 else one for clip, own in clips.items()]
+    return replace(real, prompts=tuple(made))
 
 
 def _frame_rate_given(run: RunFolder) -> Any:

@@ -115,6 +115,11 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         if not given:
             yield f"the prompts are those of {found.prompts_file}"
         return
+    if found.unfit:
+        yield (
+            f"{found.unfit} is not used, because no clip is named after one of its prompts, as in <id>-<seed>.mp4; a "
+            "field file with the path of a clip names it, too"
+        )
     if reading := [one.name for one in metrics if any(map(reads_captions, features_of([one])))]:
         first = found.subset.prompts[0].video_caption
         yield (
@@ -133,14 +138,15 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
 
 def _fits(folder: Path, subset: Subset) -> bool:
     """Whether a clip in a folder is named after one of a subset's prompts."""
-    return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0])))
+    return any(map(ClipsFolder(str(folder)).has, sampling.plan([subset], [0], finished=True)))
 
 
 def _in_folder(folder: Path, subset: Subset, shard: Shard | None, *, by_file: bool) -> tuple[range, set[Key]]:
     """Return the seeds, counted from 0, for which a folder has clips, and the clips of a shard that it lacks."""
     model = ClipsFolder(str(folder), by_file=by_file)
     seeds = 0
-    while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds]))):
+    while seeds < MOST_SEEDS and any(map(model.has, sampling.plan([subset], [seeds], finished=True))):
         seeds += 1
     asked = range(max(1, seeds))
-    return asked, {request.key for request in sampling.plan([subset], asked, shard) if not model.has(request)}
+    planned = sampling.plan([subset], asked, shard, finished=True)
+    return asked, {request.key for request in planned if not model.has(request)}

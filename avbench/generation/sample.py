@@ -34,6 +34,7 @@ from avbench.generation.resuming import (
 )
 from avbench.generation.table import Generator, Request
 from avbench.generation.worker import after_crash, as_recorded, disk_full, no_space, put_whole, worker
+from avbench.storage.media.clips_of_prompts import Rivals
 from avbench.storage.mirrors.mirror import Mirror, Place
 from avbench.storage.runs.folder import SCORED, RunFolder
 from avbench.storage.workers import worker_pool
@@ -42,15 +43,19 @@ _VERSIONED = ("av", "numpy", "opencv-python", "pymunk", "scipy", "torch", "torch
 _VERSIONED_BY_DIFFUSERS = ("diffusers", "gguf", "peft", "transformers")
 
 
-def plan(subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard | None = None) -> list[Request]:
-    """Return a request for every clip that a run, or a shard of it, should have, in the order of making."""
+def plan(
+    subsets: Sequence[Subset], seeds: Sequence[int], shard: Shard | None = None, *, finished: bool = False
+) -> list[Request]:
+    """Return a request for every clip that a run, or a shard of it, should have, in the order of making.
+
+    Requests for `finished` clips, which have names, know the names that fit other prompts as well, or better.
+    """
     asked = {(subset.name, prompt.id): (prompt, subset.clip_spec) for subset in subsets for prompt in subset.prompts}
-    ids = {prompt.id for subset in subsets for prompt in subset.prompts}
+    rivals = Rivals(prompt for prompt, _ in asked.values()) if finished else None
 
     def request(key: Key) -> Request:
         prompt, spec = asked[key[:2]]
-        names = {f"{text}-{key.seed}" for text in (prompt.id, prompt.video_caption)}
-        return Request(key, prompt, spec, tuple(sorted(names & ids)))
+        return Request(key, prompt, spec, rivals.of(key.subset, prompt, key.seed) if rivals else {})
 
     return [request(key) for key in planned_keys(subsets, seeds, shard)]
 
@@ -105,7 +110,8 @@ def sample(
     source = functools.partial(generators.build, model, dict(settings), folder.path.absolute() / JOURNAL)
     alone = generator is not None
     generator = generator or source()
-    requests = plan(subsets, seeds, shard)
+    finished = getattr(generator, "finished", False)
+    requests = plan(subsets, seeds, shard, finished=finished)
     fingerprint = {**generator.settings, **generators.outside_identity(model, generator, settings)}
     run = dataclasses.replace(_run(folder.name, model, fingerprint, subsets, seeds), shard=shard and str(shard))
     gaps = False
@@ -149,7 +155,7 @@ def sample(
                         yield each
 
     # with all shards' requests, so that files of other shards are not reported as unused
-    every = requests if shard is None else plan(subsets, seeds)
+    every = requests if shard is None else plan(subsets, seeds, finished=finished)
     own = generators.method_of(generator, "remarks")
     return len(todo), make(), [*remarks, *(own(every) if own else [])]
 

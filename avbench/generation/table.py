@@ -8,7 +8,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from avbench.core import Clip, ClipSpec, InputError, Key, Prompt, counted, neare
 from avbench.generation.detect import detect
 from avbench.generation.identity import default_files, identity
 from avbench.generation.settings import check_attributes, check_settings
+from avbench.storage.media.clips_of_prompts import Rival
 from avbench.storage.plug_ins import Found, PlugIn, failure, find
 from avbench.storage.reading import exists
 from avbench.storage.workers.contained import blamed_on, contained
@@ -55,8 +56,8 @@ class Request:
     prompt: Prompt
     clip_spec: ClipSpec | None
     """None if any size, length and rate is accepted."""
-    taken: tuple[str, ...] = ()
-    """Those of ``<id>-<seed>`` and ``<caption>-<seed>`` that are ids of prompts themselves."""
+    rivals: Mapping[str, Rival] = field(default_factory=dict)
+    """For a model of finished clips: the names that fit this request, but another prompt better, or as well."""
 
 
 @dataclass(frozen=True)

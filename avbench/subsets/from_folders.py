@@ -23,6 +23,8 @@ class Paired:
     """The file of its prompts; None if the clips' names are its prompts."""
     apart: tuple[str, str] | None
     """A name in the first folder and one in another, if the first has no name in common with any; else None."""
+    unfit: Path | None = None
+    """A prompts file inside or beside a folder that was not used, because no clip is named after its prompts."""
 
 
 def prompts_file_of(folders: Sequence[Path]) -> Path | None:
@@ -76,7 +78,9 @@ def paired(
         for prompt in from_folder(folder, frames=frames).prompts:
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
-    return Paired(Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _apart(stems))
+    return Paired(
+        Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _apart(stems), lying
+    )
 
 
 def _require_same_captions(

@@ -72,11 +72,28 @@ def read_described(
     return _prompts(path, entries), bare
 
 
+def _field(name: str) -> str:
+    """The name of a field that avbench reads, however its letters are written; another name as it is."""
+    return name.lower() if name.lower() in _COLUMNS else name
+
+
 def _entries(path: Path) -> list[tuple[str, Any]]:
     if path.suffix.lower() not in _READERS:
         msg = f"{path} is no prompts file that avbench reads; {nearest(path.suffix or path.name, _READERS)}"
         raise InputError(msg)
-    return [*_READERS[path.suffix.lower()](path)]
+    return [(where, _fields(plain, f"{path}, {where}")) for where, plain in _READERS[path.suffix.lower()](path)]
+
+
+def _fields(plain: Any, where: str) -> Any:
+    """An entry's fields by the names that avbench reads; what is no mapping as it is."""
+    if not isinstance(plain, Mapping):
+        return plain
+    fields = {_field(name): value for name, value in plain.items()}
+    if len(fields) < len(plain):
+        twice = next(one for one in fields if [*map(_field, plain)].count(one) > 1)
+        msg = f"{where}: the field {twice!r} occurs twice, in small and in capital letters; remove one of the two"
+        raise InputError(msg)
+    return fields
 
 
 def _prompts(path: Path, entries: Sequence[tuple[str, Any]]) -> tuple[Prompt, ...]:
@@ -140,7 +157,7 @@ def _of_csv(path: Path) -> Entries:
                 continue
             if heads is None:
                 names = [cell.strip() for cell in row]
-                heads = [name.lower() if name.lower() in _COLUMNS else name for name in names]
+                heads = [_field(name) for name in names]
                 if {*heads} & {*_COLUMNS}:
                     if twice := [name for name in heads if name and heads.count(name) > 1]:
                         msg = f"{path}, {where}: the column {twice[0]!r} occurs twice; rename or remove one of the two"

@@ -1,13 +1,8 @@
 """Uses a folder of existing clips as a generator: ``clips:FOLDER``.
 
-A prompt's clip is looked up in this order: for seed 0, by the path in the prompt's tag ``file`` (or another of
-`FILE_TAGS`); by prompt id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as
-``<caption>-<seed>``; for seed 0, by the end of that path, as ``c1`` for ``out/x/c1.mp4``. Suffixes are those that
-`read_clip` reads; a folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt without a file
-is recorded as a failure; files that match no prompt and files that are skipped are reported.
-
-The file ``dog-1`` is seed 0 of the prompt ``dog-1``, where there is one, and not seed 1 of ``dog``, unless a file
-``dog-1-0`` shows that seeds are written out.
+A prompt's clip is found by its name (`storage/media/clips_of_prompts.py`). Suffixes are those that `read_clip` reads; a
+folder of numbered frames needs ``-M fps=``. Files are kept byte for byte. A prompt without a file is recorded as a
+failure; files that match no prompt and files that are skipped are reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +14,8 @@ from avbench.core import NO_FILE, InputError, digest, frame_rate, listed
 from avbench.generation.table import Made, Request
 from avbench.storage.content import content_sha256
 from avbench.storage.media import read_clip
-from avbench.storage.media.clip_files import FILE_TAGS, ClipsByName, clips_in, is_clip, named_file, same_name
+from avbench.storage.media.clip_files import FILE_TAGS, clips_in, is_clip, named_file
+from avbench.storage.media.clips_of_prompts import ClipsOfPrompts
 
 
 class ClipsFolder:
@@ -44,8 +40,8 @@ class ClipsFolder:
         self._fps: Fraction | None = None if fps is None else frame_rate(fps)
         found = clips_in(self._folder)
         self._left_out = found.remark()
-        self._clips = ClipsByName(self._folder, (*found.clips, *found.frames))
-        if not self._clips.by_stem:
+        self._clips = ClipsOfPrompts(self._folder, (*found.clips, *found.frames))
+        if not self._clips.by_name:
             raise found.nothing()
         self.settings: Mapping[str, Any] = {
             "folder": str(self._folder.resolve()),
@@ -68,7 +64,7 @@ class ClipsFolder:
     def remarks(self, requests: Sequence[Request]) -> list[str]:
         """Report the files that match no request, and those that were skipped."""
         used = {path for request in requests for path in self._candidates(request)}
-        found = {path for paths in self._clips.by_stem.values() for path in paths}
+        found = {path for paths in self._clips.by_name.values() for path in paths}
         unused = sorted(found - used)
         if not unused:
             return self._left_out
@@ -102,8 +98,9 @@ class ClipsFolder:
             return f"looked in {self._folder} for {named}, with any suffix"
         also = " with or without the '-0'" if key.seed == 0 else ""
         looked = f"looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
-        if others := [one for one in request.taken if one in self._clips.by_stem]:
-            looked += f"; {others[0]} is the clip of the prompt with this id"
+        theirs = ((name, one) for name, one in request.rivals.items() if self._clips.by_name.get(name))
+        if other := next(((name, one.prompt) for name, one in theirs if self._clips.is_of(one)), None):
+            looked += f"; the clip {other[0]} fits the prompt {other[1]} as well, or better"
         if named:
             return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
         values = {name: value for name, value in request.prompt.tags.items() if value and isinstance(value, str)}
@@ -114,25 +111,9 @@ class ClipsFolder:
         return f"{looked}; not read in the prompts file: {listed(unread)}; a clip's file is named by {choices}"
 
     def _candidates(self, request: Request) -> list[Path]:
-        """Return the files of the first rule that matches; several only if they differ in suffix or Unicode form."""
-        key, prompt = request.key, request.prompt
-        named = _named_file(request)
-        if (found := self._clips.at(named)) or self._by_file:  # the prompt `dog` is not the clip dog-1, a prompt itself
-            return found
-        for stem in (
-            f"{key.subset}/{key.prompt}-{key.seed}",
-            f"{key.prompt}-{key.seed}",
-            f"{key.prompt}/{key.seed}",
-            key.prompt if key.seed == 0 else "",
-            same_name(f"{prompt.video_caption}-{key.seed}"),
-        ):
-            if (found := self._clips.by_stem.get(stem)) and not self._of_another(stem, request):
-                return found
-        return self._clips.at_end_of(named)
-
-    def _of_another(self, stem: str, request: Request) -> bool:
-        """Whether a file is seed 0 of the prompt whose id is its name, and not the request's seed."""
-        return stem in request.taken and f"{stem}-0" not in self._clips.by_stem
+        if self._by_file:  # the prompt `dog` is not the clip dog-1, a prompt itself
+            return self._clips.at(_named_file(request))
+        return self._clips.of(request.key.subset, request.prompt, request.key.seed, request.rivals)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self._folder).as_posix()

@@ -9,7 +9,7 @@ decomposed (NFD, as macOS does).
 import filecmp
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -116,27 +116,6 @@ def clips_by_stem(folder: Path, prefix: str = "") -> dict[str, Path]:
                 msg = f"{folder}: {pair} have one name and are not the same clip; keep one of them"
                 raise InputError(msg)
     return found
-
-
-class ClipsByName:
-    """The clips of a folder by their paths in it, without suffix."""
-
-    def __init__(self, folder: Path, clips: Iterable[Path]) -> None:
-        self.by_stem: dict[str, list[Path]] = {}
-        """Path in the folder, as `without_suffix` gives it → the clips of this name, in the order of their paths."""
-        for path in sorted(clips):
-            self.by_stem.setdefault(without_suffix(path.relative_to(folder)), []).append(path)
-
-    def at(self, named: str) -> list[Path]:
-        """The clips at a path in the folder: that of the same suffix, else those of any suffix."""
-        found = self.by_stem.get(without_suffix(Path(named)), []) if named else []
-        return [path for path in found if same_name(path.name) == same_name(Path(named).name)] or found
-
-    def at_end_of(self, named: str) -> list[Path]:
-        """The clips at the longest end of a path, as ``c1`` for ``out/x/c1.mp4``."""
-        parts = Path(named).parts
-        ends = (self.at("/".join(parts[start:])) for start in range(1, len(parts)))
-        return next(filter(None, ends), [])
 
 
 def named_file(tags: Mapping[str, Any]) -> str:

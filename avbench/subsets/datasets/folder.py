@@ -2,20 +2,20 @@
 
 That is a prompts file (prompts.jsonl, .json, .csv, .parquet or .txt), in the folder or, if it fits a clip, beside it;
 or a metadata.jsonl, .csv or .parquet in the folder, whose lines need no caption. A line belongs to the clip that one of
-its `FILE_TAGS` names, or whose name without suffix is its id, or whose path the named one ends with. Clips without a
-line are entries without a caption; lines of a prompts file without a clip are entries whose file is missing. If several
-clips match one line, such as the clips of several models, each gets its path as id.
+its `FILE_TAGS` names, or that is named after its id or caption (`storage/media/clips_of_prompts.py`), in the folder or,
+if no clip there is, in a folder below it, as the clips of several models are. Clips without a line are entries without
+a caption; lines of a prompts file without a clip are entries whose file is missing. If several clips match one line,
+such as the clips of several models or seeds, each gets its path as id.
 """
 
-import itertools
-import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from avbench.core import InputError, Prompt
-from avbench.storage.media.clip_files import ClipsByName, clips_in, is_clip, named_file, same_name, without_suffix
+from avbench.storage.media.clip_files import clips_in, is_clip, named_file, without_suffix
+from avbench.storage.media.clips_of_prompts import ClipsOfPrompts, Rivals, within
 from avbench.storage.reading import exists
 from avbench.subsets.datasets import Entry, identifier
 from avbench.subsets.from_folders import PROMPT_FILES
@@ -62,12 +62,11 @@ def _described(folder: Path, clips: Sequence[Path]) -> _Described:
     listed = [folder / name for name in PROMPT_FILES]
     metadata = [folder / name for name in METADATA_FILES]
     beside = [folder.resolve().parent / name for name in PROMPT_FILES]
-    by_name = ClipsByName(folder, clips)
+    by_name = ClipsOfPrompts(folder, clips)
 
     def id_of(named: str) -> str:
-        within = _within(folder, named)
-        there = by_name.at(within) or by_name.at_end_of(within)
-        return _id_of(there[0].relative_to(folder).as_posix() if there else within)
+        there = by_name.at(named) or by_name.at_end_of(named)
+        return _id_of(there[0].relative_to(folder).as_posix() if there else within(folder, named))
 
     for path in filter(Path.is_file, [*listed, *metadata, *beside]):
         try:
@@ -77,43 +76,35 @@ def _described(folder: Path, clips: Sequence[Path]) -> _Described:
                 continue
             msg = f"{error}. This file was found with the clips and would describe them: correct it, or rename it"
             raise InputError(msg) from None
-        of_clips = _of_clips(folder, by_name, prompts)
+        of_clips = _of_clips(folder, clips, prompts)
         if of_clips or path in listed:
             return _Described(path, prompts, bare, of_clips)
     return _Described()
 
 
-def _of_clips(folder: Path, by_name: ClipsByName, prompts: Sequence[Prompt]) -> dict[Path, Prompt]:
+def _of_clips(folder: Path, clips: Sequence[Path], prompts: Sequence[Prompt]) -> dict[Path, Prompt]:
     """The prompt of each clip that has one."""
-    found, rest = dict[Path, Prompt](), dict[str, Prompt]()
-    for prompt in prompts:
-        at = by_name.at(_within(folder, named_file(prompt.tags)))
-        found |= {path: prompt for path in at if path not in found}
-        if not at:
-            rest[prompt.id] = prompt
-    for path in itertools.chain(*by_name.by_stem.values()):
-        prompt = rest.get(path.stem) or rest.get(path.stem.removesuffix("-0"))
-        if prompt and path not in found:
-            found[path] = prompt
-    placed = {prompt.id for prompt in found.values()}
-    for prompt in rest.values():
-        if prompt.id not in placed:
-            ends = by_name.at_end_of(_within(folder, named_file(prompt.tags)))
-            found |= {path: prompt for path in ends if path not in found}
+    here = ClipsOfPrompts(folder, clips)
+    found = _found(here, prompts)
+    below = defaultdict[Path, list[Path]](list)
+    for path in clips:
+        for place in path.relative_to(folder).parents[:-1] if path not in found else ():
+            below[folder / place].append(path)
+    rest = Rivals(prompt for prompt in prompts if not here.at(named_file(prompt.tags)))
+    for place in sorted(below, key=lambda place: (len(place.parts), place)):
+        there = ClipsOfPrompts(place, [path for path in below[place] if path not in found])
+        fitting = {prompt.id: prompt for name in there.by_name for prompt in rest.fitting(name)}
+        found |= _found(there, [*fitting.values()])
     return found
 
 
-def _within(folder: Path, named: str) -> str:
-    """A path as it is in the folder, or as it was given if it leads elsewhere; empty if none was given."""
-    path = Path(os.path.normpath(named))
-    for top in (folder.absolute(), folder.resolve()):
-        path = path.relative_to(top) if path.is_relative_to(top) else path
-    return same_name(path.as_posix()) if named else ""
+def _found(clips: ClipsOfPrompts, prompts: Sequence[Prompt]) -> dict[Path, Prompt]:
+    return {path: prompt for path, (prompt, _) in clips.of_all(prompts).items()}
 
 
 def _file_of(folder: Path, prompt: Prompt, listed: Path | None) -> str:
     """The path in the folder where a prompt's clip is missing. Raises InputError if it names a clip elsewhere."""
-    named = Path(_within(folder, named_file(prompt.tags)))
+    named = Path(within(folder, named_file(prompt.tags)))
     if not is_clip(named):
         return f"{prompt.id}.mp4"
     if not (named.is_absolute() or named.parts[:1] == ("..",)):
