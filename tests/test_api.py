@@ -95,6 +95,14 @@ def test_clips_are_paired_by_name_or_by_a_prompts_file_that_names_them(tmp_path)
     assert paired([one, two], None, scoring._fits).prompts_file == tmp_path / "prompts.jsonl"
 
 
+def test_a_prompts_file_that_fits_no_clip_is_said(tmp_path):
+    clips(tmp_path / "a", "x")
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    found = api.score(tmp_path / "a", metrics=["motion_amount"], out=tmp_path / "out", workers=0)
+    assert found.notes[0].startswith(f"{tmp_path}/prompts.txt is not used, because no clip is named after one of")
+    assert [*found.clips["prompt"]] == ["x"]
+
+
 def test_folders_whose_prompts_files_say_different_things_of_one_name_are_refused(tmp_path):
     one, two = clips(tmp_path / "one", "p0001", "p0002"), clips(tmp_path / "two", "p0001", "p0002")
     (one / "prompts.txt").write_text("a dog\na cat\n")

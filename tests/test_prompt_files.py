@@ -17,6 +17,8 @@ TEXTS = {
     "a.json": '[{"id": "x", "prompt": "a dog"}, {"id": "y", "video_caption": "a cat", "audio_caption": "purring"}]',
     "a.csv": 'ID,Prompt,audio_caption\nx,a dog,\n"y","a cat",purring\n',
     "semicolons.csv": "id;caption;audio_caption\nx;a dog;\ny;a cat;purring\n",
+    "of_excel.csv": "sep=;\nid;caption;audio_caption\nx;a dog;\ny;a cat;purring\n",
+    "capitals.jsonl": '{"ID": "x", "Prompt": "a dog"}\n{"Id": "y", "TEXT": "a cat", "Audio_Caption": "purring"}\n',
 }
 
 
@@ -35,7 +37,9 @@ def test_prompts_in_utf_16_are_refused(name, text, code, tmp_path):
     """Without a byte order mark, English in UTF-16 is valid UTF-8 with a NUL beside every letter."""
     (tmp_path / name).write_bytes(text.encode(code))
     reason = {"txt": "UTF-16", "csv": "no column of prompts"}.get(name.rpartition(".")[2], "not JSON at column")
-    with pytest.raises(InputError, match="not UTF-8: byte 1 is" if code == "utf-16" else reason):
+    with pytest.raises(
+        InputError, match="not UTF-8: byte 1 is .*; save the file as UTF-8" if code == "utf-16" else reason
+    ):
         from_prompts_file(tmp_path / name)
 
 
@@ -82,6 +86,11 @@ def test_parquet(tmp_path):
         ("a.csv", "prompt,Prompt\nA,B\n", "line 1: the column 'prompt' occurs twice"),
         ("a.csv", "id,audio_prompt\nx,barking\n", "line 2: no video caption; name it one of video_caption"),
         ("a.json", '{"prompt": "a dog"}', "must be a list of objects or of strings"),
+        (
+            "a.jsonl",
+            '{"id": "x", "ID": "y", "prompt": "a"}',
+            "line 1: the field 'id' occurs twice, in small and in capital",
+        ),
         ("a.json", '["a dog", 3]', "entry 2: a prompt must be a JSON object"),
         ("a.jsonl", '{"id": "x", "prompt": "a"}\n{"prompt": "b"}', "line 2: the field 'id' is missing"),
         ("a.txt", "\n\n", "it holds no prompts"),

@@ -117,8 +117,8 @@ def _pairing(found: Paired, metrics: Sequence[Metric], *, given: bool) -> Iterat
         return
     if found.unfit:
         yield (
-            f"{found.unfit} is not used, because no clip is named after one of its prompts, as in <id>-<seed>.mp4; a "
-            "field file with the path of a clip names it, too"
+            f"{found.unfit} is not used, because no clip is named after one of its prompts, as <id>.mp4 or "
+            "<caption>-<seed>.mp4; a field `file` in it can name the path of each prompt's clip instead"
         )
     if reading := [one.name for one in metrics if any(map(reads_captions, features_of([one])))]:
         first = found.subset.prompts[0].video_caption

@@ -153,8 +153,8 @@ def _of_csv(path: Path) -> Entries:
     try:
         for row in rows:
             where = f"line {rows.line_num}"
-            if not any(cell.strip() for cell in row):
-                continue
+            if not any(cell.strip() for cell in row) or (heads is None and row[0].strip().lower() == "sep="):
+                continue  # an empty line, or the first one of Excel, which names the sign between cells
             if heads is None:
                 names = [cell.strip() for cell in row]
                 heads = [_field(name) for name in names]

@@ -100,7 +100,7 @@ class ClipsOfPrompts:
         if found := self.at(named):
             return found
         for name, _ in _names(subset, prompt, seed):
-            if name in self.by_name and not self.is_of(rivals.get(name)):
+            if name in self.by_name and not self.goes_to(rivals.get(name)):
                 return self.by_name[name]
         return self.at_end_of(named, rivals)
 
@@ -123,22 +123,22 @@ class ClipsOfPrompts:
 
     def at_end_of(self, named: str, rivals: Mapping[str, Rival] = MappingProxyType({})) -> list[Path]:
         """The clips at the longest end of a path, as ``c1`` for ``out/x/c1.mp4``."""
-        ends = (end for end in _ends(named) if not self.is_of(rivals.get(end)))
+        ends = (end for end in _ends(named) if not self.goes_to(rivals.get(end)))
         return next(filter(None, (self._alike(end, named) for end in ends)), [])
 
     def _alike(self, name: str, named: str) -> list[Path]:
         found = self.by_name.get(name, [])
         return [path for path in found if same_name(path.name) == same_name(Path(named).name)] or found
 
-    def is_of(self, rival: Rival | None) -> bool:
-        """Whether a name is another prompt's, or neither's."""
+    def goes_to(self, rival: Rival | None) -> bool:
+        """Whether a name goes to another prompt, or to neither."""
         return rival is not None and rival.unless not in self.by_name
 
 
 def within(folder: Path, named: str) -> str:
     """A path as it is in a folder, or as it was given if it leads elsewhere; empty if none was given."""
     path = Path(os.path.normpath(named))
-    for top in (folder.absolute(), folder.resolve()):
+    for top in (folder.absolute(), folder.resolve()) if path.is_absolute() else ():
         path = path.relative_to(top) if path.is_relative_to(top) else path
     return same_name(path.as_posix()) if named else ""
 

@@ -126,7 +126,12 @@ def read_bytes(path: Path) -> bytes:
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 text file, without the byte order mark at its beginning."""
-    return decoded(read_bytes(path), str(path))
+    content = read_bytes(path)
+    try:
+        return decoded(content, str(path))
+    except InputError as error:
+        msg = f"{error}; save the file as UTF-8"
+        raise InputError(msg) from None
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
