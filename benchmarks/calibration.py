@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from avbench.comparison import gate, plan
+from avbench.comparison import baseline_file, gate, plan
 from avbench.comparison.differences import TO_TARGET, differences
 from avbench.comparison.score_table import clip_values, join
 from avbench.core import Direction
@@ -132,7 +132,7 @@ def simulated(pools: dict[str, Pool]) -> list[str]:
             plain += held(a, b)
             if number < CHECKS:
                 baseline = Path(place) / f"baseline{number}.zip"
-                gate.update(a, baseline, "calibration")
+                baseline_file.update(a, baseline, "calibration")
                 gated += any(verdict.failed for verdict in gate.check(b, baseline, known))
         rows = [
             f"| A/A: a false alarm anywhere in the family (Holm) | {COMPARISONS} | {alarms / COMPARISONS:.1%} |",

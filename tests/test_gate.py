@@ -24,7 +24,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 import avbench
-from avbench.comparison import gate, plan
+from avbench.comparison import baseline_file, first_plan, gate, plan
 from avbench.comparison.differences import CONSTANT, TO_TARGET, differences
 from avbench.core import InputError, Row, Sample, Score, digest
 from avbench.features.current import current_rows
@@ -54,7 +54,7 @@ def real(tmp_path):
 
 @pytest.fixture
 def baseline(tmp_path):
-    gate.update(evaluated(made_run(tmp_path / "before", seed=1)), tmp_path / "baseline.zip", "first")
+    baseline_file.update(evaluated(made_run(tmp_path / "before", seed=1)), tmp_path / "baseline.zip", "first")
     (tmp_path / "plan.toml").write_text(PLAN)
     return tmp_path / "baseline.zip"
 
@@ -106,7 +106,9 @@ def test_annotations_are_for_github_alone(tmp_path, baseline, monkeypatch):
 
 
 def test_an_improvement_passes_however_large(tmp_path):
-    gate.update(evaluated(made_run(tmp_path / "before", seed=1, lpips=0.004)), tmp_path / "baseline.zip", "first")
+    baseline_file.update(
+        evaluated(made_run(tmp_path / "before", seed=1, lpips=0.004)), tmp_path / "baseline.zip", "first"
+    )
     (tmp_path / "plan.toml").write_text(PLAN)
     result = check(tmp_path, evaluated(made_run(tmp_path / "after", seed=1)), "--summary", tmp_path / "summary.md")
     assert result.exit_code == 0
@@ -142,7 +144,9 @@ def test_a_check_says_which_loss_it_would_find(tmp_path, baseline):
 
 
 def test_a_run_of_another_subset_cannot_be_compared(tmp_path):
-    gate.update(evaluated(made_run(tmp_path / "before", names=["toy-control"])), tmp_path / "baseline.zip", "first")
+    baseline_file.update(
+        evaluated(made_run(tmp_path / "before", names=["toy-control"])), tmp_path / "baseline.zip", "first"
+    )
     (tmp_path / "plan.toml").write_text(PLAN)
     result = check(tmp_path, evaluated(made_run(tmp_path / "other", names=["toy-object-contact"])))
     assert result.exit_code == 2
@@ -162,7 +166,7 @@ def packaged(folder, version):
 
 def test_only_what_the_plan_names_must_be_made_alike(tmp_path):
     before, after = (evaluated(made_run(tmp_path / name, seed=1)) for name in ("before", "after"))
-    gate.update(packaged(before, "0.1"), tmp_path / "baseline.zip", "first")
+    baseline_file.update(packaged(before, "0.1"), tmp_path / "baseline.zip", "first")
     (tmp_path / "plan.toml").write_text("[margin]\nlpips_consecutive = 0.001\n")
     assert check(tmp_path, packaged(after, "0.2")).exit_code == 0
     (tmp_path / "plan.toml").write_text(PLAN)
@@ -207,7 +211,7 @@ def test_a_field_that_is_allowed_is_one_that_runs_have(tmp_path, baseline):
 
 
 def test_a_subset_that_the_plan_does_not_name_may_have_other_prompts(tmp_path, monkeypatch):
-    gate.update(evaluated(made_run(tmp_path / "before", seed=1)), tmp_path / "b.zip", "first")
+    baseline_file.update(evaluated(made_run(tmp_path / "before", seed=1)), tmp_path / "b.zip", "first")
     monkeypatch.setitem(SUBSETS, "toy-object-contact", SUBSETS["toy-object-contact"].limited(6))
     less = evaluated(made_run(tmp_path / "less", seed=1))
     assert not failures(less, tmp_path / "b.zip", margin={"toy-control/onset_rate": 9})
@@ -271,7 +275,7 @@ def test_on_fewer_than_six_prompts_a_loss_is_found_where_the_reference_is_right(
         evaluated(made_run(tmp_path / name, count=2, seeds=(0, 1, 2), seed=place, lpips=moved))
         for place, (name, moved) in enumerate((("before", 0.0), ("after", 0.1)))
     )
-    gate.update(before, tmp_path / "b.zip", "first")
+    baseline_file.update(before, tmp_path / "b.zip", "first")
     known = plan.from_plain({"margin": {"lpips_consecutive": 0.001, "macro/lpips_consecutive": 0.001}})
     found = {one.name: one for one in gate.check(after, tmp_path / "b.zip", known)}
     for subset in (*SUBSETS, "macro"):
@@ -285,7 +289,7 @@ def test_a_loss_that_is_not_shown_on_two_prompts_passes_and_says_which_would_be(
         evaluated(made_run(tmp_path / name, count=2, seed=place, lpips=moved, names=["toy-control"]))
         for place, (name, moved) in enumerate((("before", 0.0), ("after", 0.002)))
     )
-    gate.update(before, tmp_path / "b.zip", "first")
+    baseline_file.update(before, tmp_path / "b.zip", "first")
     tables = [run.values().query("metric == 'lpips_consecutive'") for run in (before, after)]
     off = [(one["value"] - one["real"]).to_numpy() for one in tables]
     loss = off[1] - off[0]
@@ -358,7 +362,7 @@ def test_a_pooled_number_of_one_subset_that_is_left_is_not_compared(tmp_path):
             row = Row(key, run.samples()[key].sha256, None, "the clip has no sound")
             run.add_row(protocol_of("onsets"), row)
         evaluated(run)
-    gate.update(RunFolder(tmp_path / "before"), tmp_path / "b.zip", "first")
+    baseline_file.update(RunFolder(tmp_path / "before"), tmp_path / "b.zip", "first")
     said = failures(RunFolder(tmp_path / "after"), tmp_path / "b.zip", margin={"macro/onset_rate": 9, "onset_rate": 9})
     assert said == {"macro/onset_rate": "not compared: no two subsets have it on clips of both"}
 
@@ -442,7 +446,7 @@ def test_a_first_plan_names_what_it_has_no_margin_for_and_why(tmp_path):
     for key, sample in run.samples().items():
         run.add_row(protocol_of("onsets"), Row(key, sample.sha256, {"onset_rate": 2.0}))
     evaluated(run, "lpips_consecutive", "onset_rate", "fvd")
-    gate.update(run, tmp_path / "baseline.zip", "first")
+    baseline_file.update(run, tmp_path / "baseline.zip", "first")
     words = ("check", run.path, "--baseline", tmp_path / "baseline.zip", "--init", "--plan", tmp_path / "first.toml")
     said = run_avbench(*words).stderr
     for sentence in (
@@ -462,7 +466,7 @@ def test_a_first_plan_names_what_it_has_no_margin_for_and_why(tmp_path):
     ],
 )
 def test_a_number_that_cannot_get_worse_gets_no_margin(metric, why):
-    assert gate._noise(Score("s", metric, 1.0, 24, "0" * 64, interval=(0.75, 1.25))) == why
+    assert first_plan._noise(Score("s", metric, 1.0, 24, "0" * 64, interval=(0.75, 1.25))) == why
 
 
 def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, monkeypatch):
@@ -471,7 +475,7 @@ def test_a_plan_that_would_have_no_margin_is_refused_with_the_reasons(tmp_path, 
     monkeypatch.setitem(REAL, "own", REAL["toy-control"])
     run = evaluated(made_run(tmp_path / "run", names=["own"]))
     assert all(score.interval and score.reference is None for score in run.scores())
-    gate.update(run, tmp_path / "bp.zip", "first")
+    baseline_file.update(run, tmp_path / "bp.zip", "first")
     words = ("check", run.path, "--baseline", tmp_path / "bp.zip", "--init", "--plan", tmp_path / "first.toml")
     said = run_avbench(*words, code=2).stderr
     assert "no number of" in said and "has a margin" in said
@@ -485,7 +489,7 @@ def test_a_baseline_with_a_reference_asks_for_one_by_a_command_that_can_be_copie
     evaluate(before, chosen_metrics(["onset_rate"]), place=real.rename(tmp_path / "my; real"))
     evaluate(after, chosen_metrics(["onset_rate"]))
     after = RunFolder(after.path.rename(tmp_path / "a change"))
-    gate.update(before, tmp_path / "b.zip", "first")
+    baseline_file.update(before, tmp_path / "b.zip", "first")
     with pytest.raises(InputError, match=r"b\.zip was scored with the reference my; real, and .* without one") as said:
         gate.check(after, tmp_path / "b.zip", plan.from_plain({"margin": {"onset_rate": 0.5}}))
     words = shlex.split(str(said.value).split("`")[1])
@@ -499,8 +503,8 @@ def test_the_first_margin_of_a_distance_is_two_deviations_of_its_null(tmp_path, 
         row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
         run.add_row(protocol_of("i3d-k400"), row)
     (score,) = evaluate(run, chosen_metrics(["fvd"]), place=real)
-    gate.update(run, tmp_path / "baseline.zip", "first")
-    written = plan.from_plain(tomllib.loads(gate.initial_plan(tmp_path / "baseline.zip")[0]))
+    baseline_file.update(run, tmp_path / "baseline.zip", "first")
+    written = plan.from_plain(tomllib.loads(first_plan.initial_plan(tmp_path / "baseline.zip")[0]))
     assert written.margin("toy-control", "fvd") == pytest.approx(2 * score.null.sd, rel=0.01)
 
 
@@ -511,8 +515,8 @@ def test_a_distance_of_too_few_clips_says_so_in_the_plan_and_in_the_check(tmp_pa
         row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
         run.add_row(protocol_of("i3d-k400"), row)
     evaluate(run, chosen_metrics(["fvd"]), place=real)
-    gate.update(run, tmp_path / "baseline.zip", "first")
-    text, notes = gate.initial_plan(tmp_path / "baseline.zip")
+    baseline_file.update(run, tmp_path / "baseline.zip", "first")
+    text, notes = first_plan.initial_plan(tmp_path / "baseline.zip")
     assert notes == ["with too few clips (n = 8: too few for FVD): toy-control/fvd"] and f"# {notes[0]}\n" in text
     known = plan.from_plain(tomllib.loads(text))
     (found,) = [
@@ -553,7 +557,7 @@ def test_clips_that_a_metric_loses_are_weighed_against_those_that_it_gains(tmp_p
             run.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
         return evaluated(run, "onset_rate", "lpips_consecutive")
 
-    gate.update(silenced("before", slice(mute_before)), tmp_path / "b.zip", "first")
+    baseline_file.update(silenced("before", slice(mute_before)), tmp_path / "b.zip", "first")
     after = silenced("after", slice(24 - mute_after, 24))
     known = plan.from_plain({"margin": {"onset_rate": 9, "lpips_consecutive": 9}})
     found = {one.name: one for one in gate.check(after, tmp_path / "b.zip", known) if "onset" in one.name}
@@ -582,7 +586,7 @@ def test_lost_clips_are_tested_by_prompt_and_other_clips_make_up_for_none(
     tmp_path, seeds_before, seeds_after, silent_clips, message, p
 ):
     """One margin and one coverage: Holm doubles the smaller p."""
-    gate.update(silent(tmp_path / "before", 0, seeds=range(seeds_before)), tmp_path / "b.zip", "first")
+    baseline_file.update(silent(tmp_path / "before", 0, seeds=range(seeds_before)), tmp_path / "b.zip", "first")
     after = silent(tmp_path / "after", silent_clips, seeds=range(seeds_after))
     found = {
         one.name: one for one in gate.check(after, tmp_path / "b.zip", plan.from_plain({"margin": {"onset_rate": 9}}))
@@ -601,7 +605,7 @@ def test_clips_under_other_seeds_are_other_clips(tmp_path, baseline):
 @pytest.mark.parametrize("lost", [1, 2, 4])
 def test_four_of_four_lost_clips_fail_and_so_do_two(tmp_path, lost):
     """So few that the sign test finds nothing, whatever is lost: half of the clips are too many."""
-    gate.update(evaluated(made_run(tmp_path / "before", count=4)), tmp_path / "b.zip", "first")
+    baseline_file.update(evaluated(made_run(tmp_path / "before", count=4)), tmp_path / "b.zip", "first")
     mute = made_run(tmp_path / "mute", count=4)
     for row in [row for row in current_rows(mute, "onsets").values() if row.key.subset == "toy-control"][:lost]:
         mute.add_row(protocol_of("onsets"), Row(row.key, row.clip_sha256, None, "the clip has no sound"))
@@ -626,7 +630,7 @@ def test_a_distance_that_can_no_longer_be_measured_fails(tmp_path, real):
         evaluate(folder, chosen_metrics(["fvd", "onset_rate"]), place=real)
         return folder
 
-    gate.update(of_logits("before", 24), tmp_path / "b.zip", "first")
+    baseline_file.update(of_logits("before", 24), tmp_path / "b.zip", "first")
     known = plan.from_plain({"margin": {"fvd": 1000}})
 
     def found(name, count, place=real):
@@ -664,7 +668,7 @@ def test_a_primary_question_must_be_answerable(tmp_path, baseline):
 
 
 def test_clips_of_one_prompt_cannot_be_tested_and_fail(tmp_path):
-    gate.update(evaluated(made_run(tmp_path / "before", count=1, seeds=(0, 1))), tmp_path / "b.zip", "first")
+    baseline_file.update(evaluated(made_run(tmp_path / "before", count=1, seeds=(0, 1))), tmp_path / "b.zip", "first")
     found = failures(evaluated(made_run(tmp_path / "after", count=1, seeds=(0, 1))), tmp_path / "b.zip")
     assert "not tested, because a subset has it on clips of one prompt only" in found["toy-control/onset_rate"]
 
@@ -677,7 +681,7 @@ def test_a_distance_over_clips_of_one_prompt_cannot_be_tested_and_fails(tmp_path
             row = Row(key, sample.sha256, {"logits": (random.standard_normal(12) + shift).astype(np.float32)})
             run.add_row(protocol_of("i3d-k400"), row)
         evaluate(run, chosen_metrics(["fvd"]), place=real)
-    gate.update(runs[0], tmp_path / "b.zip", "first")
+    baseline_file.update(runs[0], tmp_path / "b.zip", "first")
     found = gate.check(runs[1], tmp_path / "b.zip", plan.from_plain({"margin": {"fvd": 0.03}}), place=real)
     (failed,) = [one.message for one in found if one.failed]
     assert failed.startswith("not tested, because a subset has it on clips of one prompt only: worse by ")
@@ -717,7 +721,7 @@ def test_clips_of_another_form_are_noted_and_fail_nothing(tmp_path):
             make(run.path / sample.path, moving(frames), rate)
         return run
 
-    gate.update(run_of("before", 16), tmp_path / "b.zip", "first")
+    baseline_file.update(run_of("before", 16), tmp_path / "b.zip", "first")
     known = plan.from_plain({"margin": {"lpips_consecutive": 0.001}})
     for name, form, number in (("longer", (32,), 1), ("faster", (16, 16), 1), ("same", (16,), 0)):
         verdicts = gate.check(run_of(name, *form), tmp_path / "b.zip", known)
@@ -750,7 +754,7 @@ def test_a_folder_that_lost_a_clip_fails_by_its_name_if_both_have_one_prompts_fi
 
     prompts = {"prompts": asked}
     for given in ({}, prompts):
-        gate.update(run_of("before", **given), tmp_path / f"{len(given)}.zip", "first")
+        baseline_file.update(run_of("before", **given), tmp_path / f"{len(given)}.zip", "first")
     failed = [one for one in gate.check(run_of("after", **prompts), tmp_path / "1.zip", known) if one.failed]
     assert len(failed) == 1 and "1 of 7 clips could not be made, for example asked/c6: " in failed[0].message
     with pytest.raises(InputError, match="of folders of clips `avbench score` with the same prompts"):
@@ -807,7 +811,7 @@ def test_a_torn_run_becomes_no_baseline(tmp_path, baseline):
     torn, other = (evaluated(made_run(tmp_path / name, seed=seed)) for name, seed in (("torn", 1), ("other", 2)))
     (torn.path / "values.parquet").write_bytes((other.path / "values.parquet").read_bytes())
     with pytest.raises(InputError, match="from different evaluations"):
-        gate.update(torn, baseline, "again")
+        baseline_file.update(torn, baseline, "again")
     refused = check(tmp_path, torn)
     assert refused.exit_code == 2 and "from different evaluations" in refused.stderr
 
@@ -880,7 +884,7 @@ def two_prompts(content):
 )
 def test_a_baseline_from_which_clips_were_taken_fails_by_name(tmp_path, changes, words):
     run = evaluated(made_run(tmp_path / "before", seeds=(0, 1), names=["toy-control"]))
-    gate.update(run, tmp_path / "baseline.zip", "first")
+    baseline_file.update(run, tmp_path / "baseline.zip", "first")
     rewritten(tmp_path / "baseline.zip", changes)
     (tmp_path / "plan.toml").write_text(PLAN)
     result = check(tmp_path, run)
@@ -900,7 +904,7 @@ def test_rows_taken_from_under_a_distance_are_noticed(tmp_path, real):
             row = Row(key, sample.sha256, {"logits": random.standard_normal(12).astype(np.float32)})
             runs[-1].add_row(protocol_of("i3d-k400"), row)
         evaluate(runs[-1], chosen_metrics(["fvd", "onset_rate"]), place=real)
-    gate.update(runs[0], tmp_path / "baseline.zip", "first")
+    baseline_file.update(runs[0], tmp_path / "baseline.zip", "first")
     known = plan.from_plain({"margin": {"fvd": 1000}})
     assert not [one for one in gate.check(runs[1], tmp_path / "baseline.zip", known, place=real) if one.failed]
     (rows,) = runs[0].path.glob("features/i3d*/rows.jsonl")
@@ -925,9 +929,9 @@ def test_a_baseline_that_holds_less_than_before_says_so(tmp_path, baseline):
 def test_a_baseline_that_had_no_number_of_a_metric_loses_nothing_without_it(tmp_path):
     before = evaluated(made_run(tmp_path / "before", names=["toy-control"]), "onset_rate", "fvd")
     assert {one.metric: one.n for one in before.scores()} == {"onset_rate": 24, "fvd": 0}
-    assert gate.update(before, tmp_path / "b.zip", "first") is None
+    assert baseline_file.update(before, tmp_path / "b.zip", "first") is None
     after = evaluated(made_run(tmp_path / "after", names=["toy-control"]), "onset_rate")
-    assert gate.update(after, tmp_path / "b.zip", "second") is None
+    assert baseline_file.update(after, tmp_path / "b.zip", "second") is None
 
 
 def test_checks_name_no_folder_of_this_machine(tmp_path, baseline):
@@ -943,10 +947,10 @@ def test_checks_name_no_folder_of_this_machine(tmp_path, baseline):
 def test_a_baseline_moves_for_a_reason_and_keeps_all_of_them(tmp_path, baseline):
     folder = evaluated(made_run(tmp_path / "after", seed=1))
     with pytest.raises(InputError, match="give --reason"):
-        gate.update(folder, baseline, " ")
-    gate.update(folder, baseline, "new scheduler")
+        baseline_file.update(folder, baseline, " ")
+    baseline_file.update(folder, baseline, "new scheduler")
     with zipfile.ZipFile(baseline) as packed:
-        history = json.loads(packed.read(gate.HISTORY))
+        history = json.loads(packed.read(baseline_file.HISTORY))
         names = set(packed.namelist())
     assert [one["reason"] for one in history] == ["first", "new scheduler"] and history[1]["run"]["name"] == "after"
     assert {"run.json", "scores.json", "values.parquet", "samples.jsonl"} <= names

@@ -12,7 +12,7 @@ from made_runs import SUBSETS, made_run
 from scipy import linalg
 
 from avbench import api
-from avbench.comparison import gate, plan
+from avbench.comparison import baseline_file, gate, plan
 from avbench.comparison.differences import differences
 from avbench.comparison.leaderboard import leaderboard
 from avbench.core import InputError, Row
@@ -207,7 +207,7 @@ def test_a_reference_that_was_built_again_does_not_mix_with_the_old_scores(made,
 def test_a_check_by_another_reference_has_its_targets(made, tmp_path):
     """By the far reference's onsets the run is better than the baseline, by the near one's worse."""
     (a, b), _, far = made
-    gate.update(a, tmp_path / "baseline.zip", "first")
+    baseline_file.update(a, tmp_path / "baseline.zip", "first")
     (tmp_path / "plan.toml").write_text("[margin]\nonset_rate = 0.1\nfvd = 1\n")
     margins = plan.read(tmp_path / "plan.toml")
     kept, other = (

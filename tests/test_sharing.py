@@ -8,7 +8,7 @@ from command_line import run_avbench
 from made_media import make, moving
 from made_runs import evaluated, made_run, unsealed, values_of
 
-from avbench.comparison import gate, plan
+from avbench.comparison import baseline_file, gate, plan
 from avbench.core import Key, Sample
 from avbench.report.page import page
 from avbench.storage.reading import read_json
@@ -66,7 +66,7 @@ def test_a_command_for_others_can_be_given_where_the_paths_lie(tmp_path):
 
 def test_a_baseline_names_no_folder_and_is_compared_as_before(with_paths, tmp_path):
     baseline = tmp_path / "b.zip"
-    gate.update(with_paths, baseline, "first")
+    baseline_file.update(with_paths, baseline, "first")
     with zipfile.ZipFile(baseline) as packed:
         for name in ("run.json", "samples.jsonl", "scores.json", "baseline.json"):
             assert str(tmp_path) not in packed.read(name).decode(), name

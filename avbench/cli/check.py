@@ -59,19 +59,19 @@ def check(
 
 
 def _move_baseline(run: "RunFolder", baseline: Path, reason: str) -> None:
-    from avbench.comparison import gate
+    from avbench.comparison import baseline_file
 
-    shrunk = gate.update(run, baseline, reason)
+    shrunk = baseline_file.update(run, baseline, reason)
     print_line(f"{baseline} now holds {run.name}")
     print_notes([shrunk] if shrunk else [])
 
 
 def _write_first_plan(baseline: Path, place: Path) -> None:
-    from avbench.comparison import gate
+    from avbench.comparison import first_plan
 
     if place.exists():
         refuse(f"{place} exists; give --plan another name, or remove it")
-    text, without = gate.initial_plan(baseline)
+    text, without = first_plan.initial_plan(baseline)
     place.write_text(text, encoding="utf-8")
     print_line(f"{place} now holds margins from the noise of {baseline}; read them, then check with --plan {place}")
     print_notes(without)

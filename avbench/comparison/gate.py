@@ -1,8 +1,7 @@
 """Checks a run against a stored baseline by non-inferiority margins, to decide whether a change may be merged.
 
-A baseline is one file: a zip of a run folder without its clips, with the values of every clip, the rows of the
-features that a distance needs, the scores, their protocols, and the reasons why it was moved. So a check is an ordinary
-comparison (`differences`), on the clips that both have, of what the plan names, and refuses what that refuses.
+A baseline holds all that a run folder does except its clips (`baseline_file`). So a check is an ordinary comparison
+(`differences`), on the clips that both have, of what the plan names, and refuses what that refuses.
 
 A check fails where the run is worse than the baseline by more than the metric's margin, with confidence: the one-sided
 p-value of "worse by the margin or less", after Holm over all checks, lies below the plan's alpha. A change of rounding
@@ -21,14 +20,9 @@ What the plan names and the baseline lacks is skipped, in words. Nor may clips b
   margins), or, whatever chance says, where at least half of the baseline's clips are lost, less those gained.
 """
 
-import datetime
-import json
-import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +30,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from avbench.comparison import baseline_file
 from avbench.comparison.differences import CONSTANT, MICRO, POOLS, TO_TARGET, differences, freedom, sided, worsening
 from avbench.comparison.plan import Plan
 from avbench.comparison.score_table import (
@@ -48,20 +43,13 @@ from avbench.comparison.score_table import (
     targets,
     together,
 )
-from avbench.core import Direction, InputError, Sample, Score, as_typed, counted, one_line
+from avbench.core import InputError, Sample, Score, as_typed, counted
 from avbench.features.current import current_rows
 from avbench.metrics.rescoring import rescored
 from avbench.metrics.table import known_metrics
 from avbench.statistics import paired, power
-from avbench.storage.media.form import FIRST, form_of
-from avbench.storage.reading import read_json, unpack
-from avbench.storage.runs.folder import VALUES_FILE, RunFolder
+from avbench.storage.runs.folder import RunFolder
 from avbench.storage.sharing import without_folders
-from avbench.storage.writing import write_whole
-
-HISTORY = "baseline.json"
-_WHOLE = ("run.json", "samples.jsonl", "scores.json", VALUES_FILE)
-_BEGINNING = (1980, 1, 1, 0, 0, 0)  # of time, in a zip: equal content gives equal bytes
 
 
 @dataclass(frozen=True)
@@ -83,64 +71,6 @@ class Verdict:
     """Whether it is no check, but what a reader of the checks must know."""
 
 
-@dataclass(frozen=True)
-class _Move:
-    """What a check reads of an entry of HISTORY."""
-
-    forms: Mapping[str, str] = field(default_factory=dict)
-    """Of the first clips of each subset: ``subset/prompt/seed`` → size, frames and rate."""
-
-
-def update(folder: RunFolder, baseline: Path, reason: str) -> str | None:
-    """Make an evaluated run the baseline, without its local paths, and write down why.
-
-    Returns:
-        A sentence if the baseline held numbers or clips that it holds no longer, so that they are no longer gated.
-
-    Raises:
-        InputError: there is no reason, the run was not evaluated or has no number, or the file is no baseline.
-    """
-    if not reason.strip():
-        msg = "a baseline moves for a reason: give --reason, which is kept in its file"
-        raise InputError(msg)
-    scores = folder.scores()
-    if not any(score.value is not None for score in scores):
-        one = scores[0]
-        msg = f"{folder.path} has no number, so as a baseline it would gate nothing ({one.metric}: {one.missing})"
-        raise InputError(msg)
-    clip_values(folder)  # raises where they are not of the evaluation that the scores are of
-    history, shrunk = [], None
-    if baseline.exists():
-        with _opened(baseline) as before:
-            history = read_json(before.path / HISTORY, list[dict[str, Any]])
-            with suppress(InputError):  # of a damaged baseline, which is replaced
-                shrunk = _shrunk(before, folder)
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    run = without_folders(folder.run().to_json())
-    history.append({"date": today, "reason": reason, "run": run, "forms": _forms(folder)})
-    scored = {score.metric for score in scores}
-    features = {metric.feature for metric in known_metrics().values() if metric.name in scored and not metric.per_clip}
-    paths = [folder.path / name for name in _WHOLE] + sorted((folder.path / "subsets").glob("*.json"))
-    for feature in sorted(features):
-        paths += sorted((folder.path / "features").glob(f"{feature}@*/*"))
-    with tempfile.TemporaryDirectory() as place:
-        made = Path(place) / "baseline.zip"
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as packed:
-            for name in [path.relative_to(folder.path).as_posix() for path in paths]:
-                _add(packed, name, folder.shared(name))
-            _add(packed, HISTORY, json.dumps(history, indent=1, ensure_ascii=False).encode())
-        write_whole(baseline, made.read_bytes())
-    return shrunk
-
-
-def _shrunk(before: RunFolder, after: RunFolder) -> str | None:
-    """What the older of two baselines has, and the newer has not."""
-    old, new = ({"/".join(one.where) for one in of.scores() if one.n} for of in (before, after))
-    made = [{key for key, one in of.samples().items() if one.failure is None} for of in (before, after)]
-    lost = [*sorted(old - new), *([counted(gone, "clip")] if (gone := len(made[0] - made[1])) else [])]
-    return f"it had, and has no longer: {', '.join(lost)}" if lost else None
-
-
 def check(
     folder: RunFolder, baseline: Path, plan: Plan, *, place: Path | None = None, allow: Sequence[str] = ()
 ) -> list[Verdict]:
@@ -157,7 +87,7 @@ def check(
         InputError: the two cannot be compared, because what the plan names was made differently or they have no subset
             in common, or no margin of the plan is of a score of the baseline, or none of the two has an allowed field.
     """
-    with _opened(baseline) as before:
+    with baseline_file.opened(baseline) as before:
         had = {one.where: one for one in before.scores()}
         wanted = _wanted(had, plan)
         on_subsets, gated = _on_subsets(wanted, had), _gated(wanted, had, plan, baseline)
@@ -174,8 +104,7 @@ def check(
             *_margins(wanted, rows, had, before, folder),
             *_coverage(gated, before, folder),
         ]
-        history = read_json(before.path / HISTORY, list[_Move], known_only=False)
-        noted = [*_unlike(history, folder)]
+        noted = [*_unlike(baseline_file.moves(before), folder)]
     tested = {number: one.p for number, one in enumerate(checks) if one.p is not None}
     adjusted = dict(zip(tested, paired.holm([*tested.values()]), strict=True))
     verdicts = [one.verdict(adjusted.get(number), len(tested), plan.alpha) for number, one in enumerate(checks)]
@@ -232,71 +161,6 @@ class _Check:
         what = "loss" if sided(row) else "difference"
         also = f", on the other side of the reference's value one of {there[0]}" if there else ""
         return f"a {what} of {here} would be found{also}"
-
-
-def initial_plan(baseline: Path) -> tuple[str, list[str]]:
-    """A plan as TOML, with margins from a baseline's own noise, and sentences that name the numbers without one and
-    those with few clips.
-
-    The margin is half the 95 % interval of a mean over clips, and two standard deviations of a distance's null: a
-    smaller change could come from another choice of prompts.
-
-    Raises:
-        InputError: the file is no baseline, or none of its numbers has noise to make a margin of.
-    """
-    with _opened(baseline) as before:
-        scores = before.scores()
-    found = {"/".join(one.where): _noise(one) for one in scores}
-    margins = {name: one for name, one in found.items() if not isinstance(one, str)}
-    few = {"/".join(one.where): _few(one) for one in scores}
-    notes = [
-        *_named("without a margin", {name: one for name, one in found.items() if isinstance(one, str)}),
-        *_named("with too few clips", {name: why for name, why in few.items() if why and name in margins}),
-    ]
-    if not margins:
-        msg = f"no number of {baseline} has a margin in its own noise; {'; '.join(notes)}"
-        raise InputError(msg)
-    lines = [
-        "# Margins for `avbench check`: a change below them does not stop a merge.",
-        "# Each is the noise of the baseline: half the 95 % interval over prompts, or two standard deviations of a",
-        "# distance's null. Lower what must not get worse, and remove what may. What has no margin is not checked.",
-        *(f"# {sentence}" for sentence in notes),
-        "[margin]",
-        *(f"{json.dumps(name)} = {margin:.3g}" for name, margin in margins.items()),
-    ]
-    return "\n".join([*lines, ""]), notes
-
-
-def _named(what: str, reasons: Mapping[str, str]) -> Iterator[str]:
-    """A sentence per reason, with the names that it holds for."""
-    for why in dict.fromkeys(reasons.values()):
-        yield one_line(f"{what} ({why}): {', '.join(name for name, one in reasons.items() if one == why)}")
-
-
-def _few(score: Score) -> str | None:
-    """What a check will say of a distance of too few clips, if a run has as many as the baseline."""
-    metric = known_metrics().get(score.metric)
-    if metric is None or score.value is None or metric.per_clip:
-        return None
-    return metric.too_few(score.n, score.reference_clips)
-
-
-def _noise(score: Score) -> float | str:
-    """What another choice of prompts may change, or why no margin comes from that."""
-    metric = known_metrics().get(score.metric)
-    if score.value is None:
-        return str(score.missing)
-    if metric is None:
-        return "this avbench has no such metric"
-    if metric.direction is Direction.NEITHER:
-        return "it has no better side"
-    if metric.direction is Direction.BAND and score.reference is None:
-        return "it should match the reference, ≈, and there is no reference"
-    if not metric.per_clip:
-        return 2 * score.null.sd if score.null and score.null.sd else score.no_null or "its null has no spread"
-    if not score.interval:
-        return "clips of one prompt only have no interval"
-    return (score.interval[1] - score.interval[0]) / 2 or "every clip has the same value"
 
 
 def _wanted(had: Mapping[Where, Score], plan: Plan) -> dict[Where, float | None]:
@@ -523,64 +387,11 @@ def _example(failed: list[Sample]) -> str:
     return f", for example {failed[0].key.subset}/{failed[0].key.prompt}: {failed[0].failure}" if failed else ""
 
 
-def _forms(folder: RunFolder) -> dict[str, str]:
-    """The form of the first clips of each subset whose files are there: ``subset/prompt/seed`` → its words."""
-    made: dict[str, list[Sample]] = {}
-    for key, sample in sorted(folder.samples().items()):
-        if sample.path is not None:
-            made.setdefault(key.subset, []).append(sample)
-    first = [sample for samples in made.values() for sample in samples[:FIRST]]
-    return {"/".join(map(str, one.key)): form for one in first if (form := _form(folder, one))}
-
-
-def _form(folder: RunFolder, sample: Sample) -> str | None:
-    try:
-        form = form_of(folder.path / str(sample.path))
-    except InputError:  # it is gone; what was measured of it is kept
-        return None
-    return f"{form.width}×{form.height}, {counted(form.frames, 'frame')}, {float(form.rate):.4g} frames/s"
-
-
-def _unlike(history: Sequence[_Move], after: RunFolder) -> Iterator[Verdict]:
+def _unlike(moves: Sequence[baseline_file.Move], after: RunFolder) -> Iterator[Verdict]:
     """A note if a clip has another size, length or rate than the baseline's, on which numbers depend."""
     made = {"/".join(map(str, key)): one for key, one in after.samples().items() if one.path is not None}
-    for clip, form in history[-1].forms.items() if history else ():
-        if clip in made and (own := _form(after, made[clip])) not in (None, form):
+    for clip, form in moves[-1].forms.items() if moves else ():
+        if clip in made and (own := baseline_file.form_of_clip(after, made[clip])) not in (None, form):
             message = f"{clip} has {own} instead of {form}: a difference may come from the form of the clips alone"
             yield Verdict("clip form", failed=False, message=without_folders(message), note=True)
             return
-
-
-@contextmanager
-def _opened(baseline: Path) -> Iterator[RunFolder]:
-    """The baseline as a run folder, for a while; whatever is wrong in it is said of the baseline's own file."""
-    with tempfile.TemporaryDirectory() as place:
-        try:
-            yield RunFolder(_unpacked(baseline, Path(place)))
-        except InputError as error:
-            if place not in str(error):
-                raise
-            why = without_folders(str(error)).partition(": run `avbench")[0]
-            msg = (
-                f"{baseline} is damaged, or was changed after it was made ({why}): put it back as it was; or delete "
-                "it, and `avbench check RUN --baseline FILE --update --reason …` makes a new one"
-            )
-            raise InputError(msg) from None
-
-
-def _unpacked(baseline: Path, place: Path) -> Path:
-    """The baseline as a run folder in `place`, of the file's name. Raises InputError where the file is not one."""
-    target = place / baseline.name
-    try:
-        unpack(baseline, target, lambda name: name in (*_WHOLE, HISTORY) or name.startswith(("subsets/", "features/")))
-    except InputError as error:
-        msg = f"{error}; a baseline is a file that `avbench check RUN --baseline FILE --update --reason …` makes"
-        raise InputError(msg) from None
-    if missing := [name for name in (*_WHOLE, HISTORY) if not (target / name).is_file()]:
-        msg = f"{baseline} is no baseline: it has no {missing[0]}"
-        raise InputError(msg)
-    return target
-
-
-def _add(packed: zipfile.ZipFile, name: str, content: bytes) -> None:
-    packed.writestr(zipfile.ZipInfo(name, _BEGINNING), content, zipfile.ZIP_DEFLATED)

@@ -26,7 +26,7 @@ import torch
 from made_runs import evaluated, made_run, unsealed
 from safetensors.numpy import save
 
-from avbench.comparison import gate, paper_presets, plan, score_table, votes
+from avbench.comparison import baseline_file, paper_presets, plan, score_table, votes
 from avbench.core import InputError, Row
 from avbench.curation import rules
 from avbench.features.protocols import protocol_of
@@ -411,14 +411,14 @@ def test_heads_of_weights(tmp_path):
 
 
 def test_baselines(runs, tmp_path):
-    gate.update(RunFolder(runs / "two"), tmp_path / "good.zip", "a reason")
+    baseline_file.update(RunFolder(runs / "two"), tmp_path / "good.zip", "a reason")
     good = (tmp_path / "good.zip").read_bytes()
 
     def read(path):
         place = path.with_name("unpacked")
         shutil.rmtree(place, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            found = RunFolder(gate._unpacked(path, place))
+            found = RunFolder(baseline_file._unpacked(path, place))
             found.run(), found.scores(), found.samples(), found.values()
 
     drill(read_each(tmp_path / "b.zip", damaged(good, 300), read), 300)
