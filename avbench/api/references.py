@@ -150,9 +150,11 @@ def reference_of(
 
 
 def _of_prompts(real: Subset, path: Path, prompts: Sequence[Prompt]) -> Subset:
-    """Real clips, where they are named after prompts as their clips of seed 0, with these prompts' ids and captions."""
+    """Real clips with the ids and captions of the prompts that name them as their reference clips, or that they are
+    named after, as clips of seed 0; the others are as they were.
+    """
     clips = {path / str(one.tags["file"]): one for one in real.prompts}
-    known = {prompt.id: prompt for prompt in prompts}
+    known = {one.id: replace(one, tags={"file": one.reference_clip}) if one.reference_clip else one for one in prompts}
     found = ClipsOfPrompts(path, clips).of_all([*known.values()])
     of_clips = {clip: replace(prompt, tags=clips[clip].tags) for clip, (prompt, seed) in found.items() if seed == 0}
     ids = Counter(of_clips.get(clip, own).id for clip, own in clips.items())

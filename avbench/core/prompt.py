@@ -108,7 +108,7 @@ class Prompt:
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Any JSON values: for toy prompts, the scene and the measurements by which it was chosen."""
     reference_clip: str | None = None
-    """Id of a real clip of the same prompt, or None."""
+    """Name of a real clip of the same prompt: its path in a folder of real clips, with or without suffix; or None."""
 
     def __post_init__(self) -> None:
         checked_id(self.id, "prompt id")
