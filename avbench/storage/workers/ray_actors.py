@@ -203,7 +203,7 @@ class _Crew:
 
         here = Surroundings(str(Path.cwd()), tuple(sys.path), _settings(), _versions())
         one_gpu = min(1, self.how.gpus())
-        kind = ray.remote(num_cpus=1, num_gpus=one_gpu, max_restarts=-1, max_task_retries=1)(Actor)
+        kind = ray.remote(num_cpus=1, num_gpus=one_gpu, max_restarts=-1)(Actor)
         actor: Any = kind.remote(here)
         self.slots.append(_Slot(actor, actor.load.remote(self.build)))
 
@@ -223,7 +223,7 @@ class _Crew:
             raise InputError(msg) from crash.__cause__
 
     def _give(self, slot: _Slot, number: int, tasks: Sequence[Any]) -> None:
-        slot.number, slot.call = number, slot.actor.call.options(max_task_retries=0).remote(self.build, tasks[number])
+        slot.number, slot.call = number, slot.actor.call.remote(self.build, tasks[number])
         slot.deadline = time.monotonic() + (self.how.item_seconds or math.inf)
 
     def _ended(self) -> tuple[_Slot, Any]:
