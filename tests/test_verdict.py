@@ -4,16 +4,9 @@ import pandas as pd
 import pytest
 
 from avbench.comparison.differences import TO_TARGET, by_pair
-from avbench.comparison.verdict import (
-    _p,
-    _without_reference,
-    ahead,
-    arm_verdict,
-    effect,
-    percent,
-    preliminary,
-    verdict,
-)
+from avbench.comparison.not_compared import without_reference
+from avbench.comparison.verdict import ahead, arm_verdict, effect, preliminary, verdict
+from avbench.comparison.wording import p_value, percent
 from avbench.metrics.evaluate import NO_REFERENCE
 
 COLUMNS = [
@@ -510,7 +503,7 @@ def test_no_run_is_named_for_what_every_run_lacks():
 
 
 def test_a_p_beside_its_level_does_not_look_like_it():
-    assert [_p(one) for one in (0.04953, 0.0504, 0.05, 0.04, 0.0512, 0.0004)] == [
+    assert [p_value(one) for one in (0.04953, 0.0504, 0.05, 0.04, 0.0512, 0.0004)] == [
         "0.0495", "0.0504", "0.05", "0.04", "0.051", "below 0.001",
     ]  # fmt: skip
 
@@ -542,5 +535,5 @@ def test_only_metrics_that_are_compared_can_show_a_difference():
     names.append("warping_error")  # of too few clips
     numbers = {"difference": [0.1, NAN, 0.1], "p": [0.2, NAN, 0.3], "too_few": [None, None, "n = 3: too few"]}
     found = pd.DataFrame({"subset": "s", "metric": names, "direction": "band", **numbers})
-    (said,) = _without_reference(scores, found)
+    (said,) = without_reference(scores, found)
     assert "kvd has no value, and 1 metric that should match real clips can show a difference, but not which" in said

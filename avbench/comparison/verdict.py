@@ -5,7 +5,6 @@ Console, page, markdown and the Python API all print these sentences. They are m
 """
 
 import itertools
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -15,8 +14,6 @@ import pandas as pd
 
 from avbench.comparison.differences import (
     ALIKE,
-    MACRO,
-    MICRO,
     NO_WORSE,
     POOLS,
     TO_TARGET,
@@ -26,16 +23,20 @@ from avbench.comparison.differences import (
     sided,
     worsening,
 )
+from avbench.comparison.not_compared import lost_subsets, not_compared, unscored, without_reference
 from avbench.comparison.score_table import MADE_DIFFERENTLY
+from avbench.comparison.wording import (
+    MOST_NAMED,
+    by_metric,
+    names_of,
+    on_subset,
+    p_value,
+    percent,
+    spelled,
+)
 from avbench.core import Direction, all_of, counted, listed
-from avbench.metrics.evaluate import NO_REFERENCE
 from avbench.statistics.paired import ALPHA, LEAST_PROMPTS
-from avbench.storage.plug_ins import FAILED
 
-UNMEASURABLE = "no clip can be measured"
-"""The reason where a metric has a value of none of the clips that were measured for it."""
-MOST_NAMED = 4
-"""Metrics that one sentence names; the others are counted."""
 MOST_NAMED_OF_MANY = 2
 """The same where there are several pairs of runs, and so several such sentences."""
 EARLY = (
@@ -63,7 +64,7 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         subsets = list(dict.fromkeys(frame["subset"]))
         where = subsets[0] if len(subsets) == 1 else f"{len(subsets)} subsets"
         alone = f"{models[0]} on {where}: {_of_one(frame)}"
-        return [alone, *_in_reference(frame), *_without_reference(frame, own)]
+        return [alone, *_in_reference(frame), *without_reference(frame, own)]
     if own.empty:
         return [f"Nothing could be compared: {all_of(models)} have no metric on a common subset."]
     pairs = [_Pair(run, against, rows, frame) for (run, against), rows in by_pair(differences).items()]
@@ -78,11 +79,11 @@ def verdict(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
         _without_reach(pairs),
         _nearest(pairs),
         _exploratory(pairs),
-        _unscored(frame),
-        _not_compared(own, frame),
-        _lost_subsets(frame),
+        unscored(frame),
+        not_compared(own, frame),
+        lost_subsets(frame),
     )
-    return [*found, *itertools.chain(*limits), *_without_reference(frame, own)]
+    return [*found, *itertools.chain(*limits), *without_reference(frame, own)]
 
 
 def _of_one(frame: pd.DataFrame) -> str:
@@ -113,37 +114,12 @@ def preliminary(differences: pd.DataFrame, done: int, planned: int) -> str:
         return f"{after}: nothing can be compared yet."
     every = counted(pair.made, "comparison")
     ahead = [
-        f"{name} is ahead so far in {_named(won, several=pair.several)} ({len(won)} of {every})"
+        f"{name} is ahead so far in {names_of(won, several=pair.several)} ({len(won)} of {every})"
         for name, won in ((pair.run, pair.better), (pair.against, pair.worse))
         if won
     ]
     found = ", ".join(ahead) or f"no difference between {pair.against} and {pair.run} is seen so far"
     return f"{after}: {found}. {EARLY}"
-
-
-def _named(rows: Sequence[Any], *, several: bool = False) -> str:
-    """The metrics of rows, with their subsets where the runs have several."""
-    names = dict.fromkeys(_words(row.metric) for row in rows)
-    if several:
-        names = dict.fromkeys(
-            f"{_words(found[0].metric)} {_on(found[0].subset) if len(found) == 1 else f'on {len(found)} subsets'}"
-            for found in _by_metric(rows).values()
-        )
-    shown = [*names]
-    return all_of(shown if len(shown) <= MOST_NAMED else [*shown[:MOST_NAMED], f"{len(shown) - MOST_NAMED} more"])
-
-
-def _on(subset: str) -> str:
-    """Where a metric was compared: on a subset, or over all of them together, each counted alike, or each clip."""
-    return {MACRO: "over all subsets", MICRO: "over the clips of all subsets"}.get(subset, f"on {subset}")
-
-
-def _by_metric(rows: Sequence[Any]) -> dict[tuple[str, str | None], list[Any]]:
-    """The rows of each metric on all subsets, and each row over several subsets alone."""
-    found: defaultdict[tuple[str, str | None], list[Any]] = defaultdict(list)
-    for row in rows:
-        found[row.metric, row.subset if row.subset in POOLS else None].append(row)
-    return found
 
 
 def arm_verdict(scores: pd.DataFrame, differences: pd.DataFrame, pairings: Sequence[str]) -> list[str]:
@@ -188,43 +164,6 @@ def ahead(frame: pd.DataFrame, differences: pd.DataFrame) -> pd.Series:
     return where.isin(won - lost)
 
 
-def reason(row: Any, frame: pd.DataFrame) -> tuple[str, str | None]:
-    """Why the comparison in a row of `differences` could not be made, short, and the run that alone is the cause.
-
-    The run is None where both are, or where the words name it.
-
-    Args:
-        row: a row without a p-value, or one that rests on too few clips.
-        frame: the scores of the same runs.
-    """
-    if isinstance(row.too_few, str):
-        few = row.too_few.partition(":")[0]
-        return (f"only {few} of at least {LEAST_PROMPTS}" if "prompt" in few else f"too few clips, {few}"), None
-    if str(row.missing).startswith(FAILED):  # its author needs the whole sentence
-        return f"{row.metric} {row.missing}", None
-    if of_real := re.match(r"the reference of .+ has no \w+: the clips? ha(?:s|ve) no (\w+)", str(row.missing)):
-        return f"the reference has no {of_real[1]}", None
-    short = re.split(r"[:(;]", str(row.missing or "no value"), maxsplit=1)[0].strip()
-    here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
-    of_both = frame.loc[here & frame["model"].isin((row.run, row.against))]
-    missing = zip(of_both["model"], of_both["missing"], strict=True)
-    lacking = [model for model, why in missing if str(why).startswith(short)]
-    if "no reference" in short:
-        return "no reference", None
-    if re.fullmatch(r"\w+ cannot measure any of the \d+ clips", short):
-        short = UNMEASURABLE
-    if lacks := re.fullmatch(r"the clips? ha(?:s|ve) no (.+)", short):
-        return (f"{lacking[0]} has no {lacks[1]}" if len(lacking) == 1 else f"no {lacks[1]}"), None
-    return short, lacking[0] if len(lacking) == 1 else None
-
-
-def reason_of(why: str, runs: Sequence[str]) -> str:
-    """A reason in words, with the runs that alone are its cause, if there are some."""
-    if not runs:
-        return why
-    return f"no clip of {all_of(runs)} can be measured" if why == UNMEASURABLE else f"{why} in {all_of(runs)}"
-
-
 class _Pair:
     """The comparisons of a run with another, sorted into what they show."""
 
@@ -253,16 +192,16 @@ class _Pair:
 
     def findings(self, rows: Sequence[Any], subject: str, most: int = MOST_NAMED) -> str:
         """What rows show of one of the two runs, by metric, the largest first."""
-        return listed((self._finding(found, subject) for found in _by_metric(rows).values()), most)
+        return listed((self._finding(found, subject) for found in by_metric(rows).values()), most)
 
     def _finding(self, rows: Sequence[Any], subject: str) -> str:
         first = rows[0]
         if len(rows) > 1:
             largest = max(row.p_holm for row in rows)
-            certainty = f"p {_p(largest)}" if largest < 0.001 else f"p at most {_p(largest)}"
-            return f"{_words(first.metric)} (on {len(rows)} subsets, {certainty})"
-        where = f"{_on(first.subset)}, " if self.several else ""
-        return f"{_words(first.metric)} ({where}{self._amount(first, subject)}, p {_p(first.p_holm)})"
+            certainty = f"p {p_value(largest)}" if largest < 0.001 else f"p at most {p_value(largest)}"
+            return f"{spelled(first.metric)} (on {len(rows)} subsets, {certainty})"
+        where = f"{on_subset(first.subset)}, " if self.several else ""
+        return f"{spelled(first.metric)} ({where}{self._amount(first, subject)}, p {p_value(first.p_holm)})"
 
     def _amount(self, row: Any, subject: str) -> str:
         more = row.difference if subject == self.run else -row.difference
@@ -394,10 +333,10 @@ def _within_margin(pairs: Sequence[_Pair]) -> Iterator[str]:
     """What the margins of a plan show. These tests are not corrected for how many there are."""
     for pair in pairs:
         if pair.alike:
-            named = _named(pair.alike, several=pair.several)
+            named = names_of(pair.alike, several=pair.several)
             yield f"{pair.against} and {pair.run} are alike in {named}, to within the plan's margin."
         if pair.no_worse:
-            named = _named(pair.no_worse, several=pair.several)
+            named = names_of(pair.no_worse, several=pair.several)
             yield f"{pair.run} is no worse than {pair.against} in {named} by more than the plan's margin."
 
 
@@ -413,7 +352,7 @@ def _targets(pairs: Sequence[_Pair]) -> Iterator[str]:
     """What no difference means where values are compared with the reference's."""
     rows = [row for pair in pairs if not pair.better and not pair.worse for row in pair.open if row.kind == TO_TARGET]
     if rows:
-        yield f"In {_named(rows)}, distances from the reference's value are compared, not the values themselves."
+        yield f"In {names_of(rows)}, distances from the reference's value are compared, not the values themselves."
 
 
 def _in_reference(frame: pd.DataFrame) -> Iterator[str]:
@@ -463,9 +402,9 @@ def _nearest(pairs: Sequence[_Pair]) -> Iterator[str]:
     if known:
         _, words, pair, row = min(known, key=lambda one: one[0])
         of = f" between {pair.against} and {pair.run}" if len(pairs) > 1 else ""
-        where = f" {_on(row.subset)}" if pair.several else ""
+        where = f" {on_subset(row.subset)}" if pair.several else ""
         yield (
-            f"Closest to a clear result is {_words(row.metric)}{where}{of}: {words} would show its difference, if the "
+            f"Closest to a clear result is {spelled(row.metric)}{where}{of}: {words} would show its difference, if the "
             "true one is as large as the one seen."
         )
 
@@ -485,104 +424,6 @@ def _settling(row: Any) -> tuple[float, str] | None:
     return (min(larger)[0], " or ".join(words for _, words in larger)) if larger else None
 
 
-def _not_compared(own: pd.DataFrame, frame: pd.DataFrame) -> Iterator[str]:
-    lost = own[~could_be_made(own)]
-    if len(lost):
-        causes: defaultdict[tuple[str, bool], list[str]] = defaultdict(list)
-        for row in lost.itertuples():
-            why, run = reason(row, frame)
-            causes[why, run is not None].append(run or _between(row, frame))
-        pairs = {f"between {against} and {run}" for run, against in zip(own["run"], own["against"], strict=True)}
-        named = []
-        for (why, of_runs), places in sorted(causes.items(), key=lambda cause: -len(cause[1])):
-            alone = [*dict.fromkeys(filter(None, places))] if {*places} != pairs else []
-            words = reason_of(why, alone) if of_runs else ", ".join([why, *([all_of(alone)] if alone else [])])
-            named.append(f"{words} ({len(places)})")
-        one_pair = own[["subset", "run", "against"]].drop_duplicates().shape[0] == 1
-        what = ("metric", "compared") if one_pair else ("comparison", "made")
-        yield f"{counted(len(lost), what[0])} could not be {what[1]}: {', '.join(named)}."
-
-
-def _between(row: Any, frame: pd.DataFrame) -> str:
-    """Names the runs of a comparison that could not be made though both have a value; else an empty string."""
-    here = (frame["subset"] == row.subset) & (frame["metric"] == row.metric)
-    values = frame.loc[here & frame["model"].isin((row.run, row.against)), "value"]
-    return f"between {row.against} and {row.run}" if values.notna().all() else ""
-
-
-def percent(share: float) -> str:
-    """A share for people, with two digits at least."""
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
-
-
-def _without_reference(frame: pd.DataFrame, differences: pd.DataFrame) -> list[str]:
-    """Which metrics have no value because a subset has no reference, and how many are compared all the same: a sentence
-    for all such subsets, or none. Where no metric needs a reference, which ones lack its value.
-    """
-    lacking = frame[frame["missing"].astype(str).str.contains(NO_REFERENCE, regex=False)]
-    how = "by reference (--reference; `avbench reference for` builds it from a data set)."
-    if lacking.empty:
-        return _without_target(differences, how)
-    subsets, metrics = list(dict.fromkeys(lacking["subset"])), list(dict.fromkeys(lacking["metric"]))
-    bands = differences["subset"].isin(subsets) & (differences["direction"] == Direction.BAND.value)
-    compared = {*differences.loc[bands & could_be_made(differences), "metric"]}
-    aimless = (
-        f", and {counted(len(compared), 'metric')} that should match real clips can show a difference, but not which "
-        "side is better"
-        if compared
-        else ""
-    )
-    alone = len(set(frame["subset"])) == 1
-    where = "There is" if alone else f"{all_of(subsets)} {'has' if len(subsets) == 1 else 'have'}"
-    lack = f"{all_of(metrics)} {'has' if len(metrics) == 1 else 'have'} no value{'' if alone else ' there'}"
-    return [f"{where} no reference of real clips, so {lack}{aimless}: give one {how}"]
-
-
-def _without_target(differences: pd.DataFrame, how: str) -> list[str]:
-    """A sentence on the ≈ metrics that are compared without the reference's value, though none lacks a value."""
-    bands = (differences["direction"] == Direction.BAND.value) & (differences["kind"] != TO_TARGET)
-    asked = could_be_made(differences) & differences["primary"].astype(bool)
-    rows: list[Any] = [*differences.loc[bands & asked].itertuples()]
-    if not rows:
-        return []
-    they = "they" if len({row.metric for row in rows}) > 1 else "it"
-    return [
-        f"There is no reference value of {_named(rows)} for all runs, so {they} can show a difference, but not which "
-        f"side is better: give a reference {how}"
-    ]
-
-
-def _lost_subsets(frame: pd.DataFrame) -> Iterator[str]:
-    """Subsets that not every run has: they count in no comparison with a run that lacks them."""
-    had = frame.groupby("subset", sort=False)["model"].unique()
-    for subset, models in had.items():
-        lacking = [model for model in dict.fromkeys(frame["model"]) if model not in models]
-        if lacking:
-            has = "has" if len(lacking) == 1 else "have"
-            yield f"{all_of(lacking)} {has} no clips of the subset {subset}: nothing is compared there."
-
-
-def _unscored(frame: pd.DataFrame) -> Iterator[str]:
-    """Metrics that a run was not scored by, on subsets that it has: they count in no comparison with it."""
-    lacking: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
-    for model, own in frame.groupby("model", sort=False):
-        scored = {*zip(own["subset"], own["metric"], strict=True)}
-        here = frame.loc[frame["subset"].isin(own["subset"])]
-        names = [
-            f"{_words(metric)} on {subset}" if metric in {*own["metric"]} else _words(metric)
-            for subset, metric in zip(here["subset"], here["metric"], strict=True)
-            if (subset, metric) not in scored
-        ]
-        if names:
-            lacking[*dict.fromkeys(names)].append(str(model))
-    for names, models in lacking.items():
-        was, them = "was" if len(models) == 1 else "were", "it" if len(names) == 1 else "them"
-        yield (
-            f"{all_of(models)} {was} not scored by {listed(names, MOST_NAMED)}, so nothing is compared by {them}: "
-            "`avbench measure` and `avbench evaluate`, each with --metric, add scores."
-        )
-
-
 def _size(made: pd.DataFrame) -> str:
     """The numbers of prompts, and of arms those of trainings before them."""
     prompts = _range(made["prompts"].to_numpy(float), "prompt")
@@ -596,12 +437,3 @@ def _range(known: np.ndarray, noun: str) -> str:
     counts = {int(count) for count in known[~np.isnan(known)]}
     low, high = (min(counts), max(counts)) if counts else (0, 0)
     return counted(low, noun) if low == high else f"{low} to {high} {noun}s"
-
-
-def _words(metric: object) -> str:
-    return str(metric).replace("_", " ")
-
-
-def _p(value: float) -> str:
-    """As `report.tables.p_value`, for a sentence."""
-    return "below 0.001" if value < 0.001 else f"{value:.3g}" if round(value, 3) == ALPHA else f"{value:.2g}"

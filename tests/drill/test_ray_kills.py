@@ -21,6 +21,7 @@ from processes import children_named, wait_until
 
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.runs.retried import TRIED_AGAIN
+from avbench.storage.workers.worker_pool import WorkerCrashed
 
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(2 * 3600)]
 if importlib.util.find_spec("ray") is None:
@@ -85,8 +86,9 @@ def finished(place):
 
 
 def without_deaths(place):
-    """`in_order`, without rows of clips whose process died twice: they were measured again, and a later row counts."""
+    """`in_order`, without lines of clips whose process died twice: they were tried again, and a later line counts."""
     found = in_order(place)
+    found["samples.jsonl"] = [one for one in found["samples.jsonl"] if one["failure"] != str(WorkerCrashed("making"))]
     for name in found:
         if name.endswith("rows.jsonl"):
             missing = [(line, json.loads(line).get("missing") or "") for line in found[name]]

@@ -18,7 +18,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from avbench.comparison.differences import POOLS, could_be_made, sided, worsening
-from avbench.comparison.verdict import effect, out_of_reach, reason, reason_of
+from avbench.comparison.not_compared import reason, reason_of
+from avbench.comparison.verdict import effect, out_of_reach
 from avbench.core import counted
 from avbench.report.page import svg
 from avbench.report.tables import p_value
