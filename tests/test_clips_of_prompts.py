@@ -56,6 +56,16 @@ CASES = {
         ["cat/0.mp4", "cat/1.mp4", "dog/0.mp4"],
         {("cat", 0): "cat/0.mp4", ("cat", 1): "cat/1.mp4", ("dog", 0): "dog/0.mp4"},
     ),
+    "a lower line before the seed": (
+        dict.fromkeys(("dog", "dog_1", "cat")),
+        ["dog_0.mp4", "dog_1.mp4", "caption of cat_0.mp4"],
+        {("dog", 0): "dog_0.mp4", ("dog_1", 0): "dog_1.mp4", ("cat", 0): "caption of cat_0.mp4"},
+    ),
+    "a lower line, and seeds are written out": (
+        dict.fromkeys(("dog", "dog_1")),
+        ["dog_0.mp4", "dog_1.mp4", "dog_1_0.mp4"],
+        {("dog", 0): "dog_0.mp4", ("dog", 1): "dog_1.mp4", ("dog_1", 0): "dog_1_0.mp4"},
+    ),
     "captions": (
         dict.fromkeys(("p1", "p2")),
         ["caption of p1-0.mp4", "caption of p1-1.mp4", "caption of p2-0.mp4"],

@@ -26,7 +26,7 @@ AS_THEY_ARE = "give another out (--out), and prompts (--prompts FILE.jsonl) with
         (names("{}_seed{}", "abc", [42, 1234]), (2, 3, 6), "call them a-0, a-1 and so on, from 0, and give"),
         (names("{}_seed{:04}", "abc", range(2)), (2, 3, 6), "call them a-0, a-1 and so on, from 0, and give"),
         (names("{}-{}", "ab", [1, 2, 3]), (3, 2, 6), "call them a-0, a-1 and so on, from 0, and give"),
-        (names("{}_{}", ["a b", "c d"], range(3)), (3, 2, 6), "call them <id>-0, <id>-1 and so on, from 0, and give"),
+        (names("{}_{}", ["a b", "c d"], range(3)), (3, 2, 6), f'{AS_THEY_ARE} {{"prompt": "a b"}}'),
         (names("{}-{}", "abc", range(4))[:-1], (4, 2, 8), "give another out (--out), and"),  # one seed is missing
     ],
 )

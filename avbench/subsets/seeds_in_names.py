@@ -60,7 +60,7 @@ def _remedy(seeds: Collection[_Seed], count: int) -> str:
     """What makes clips the seeds of prompts: a prompts file, and other names if clips of these would not be found."""
     prompt = next(iter(seeds)).prompt
     by_id = all(map(_is_id, {one.prompt for one in seeds}))
-    signs = "-/" if by_id else "-"  # as `clips:` finds the clips of an id, or of a caption
+    signs = "-_/" if by_id else "-_"  # as `clips:` finds the clips of an id, or of a caption
     found = all(one.name in {f"{one.prompt}{sign}{one.number}" for sign in signs} for one in seeds)
     fitting = found and {one.number for one in seeds} == {*map(str, range(count))}
     name = prompt if by_id else "<id>"

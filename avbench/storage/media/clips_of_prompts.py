@@ -1,8 +1,9 @@
 """Finds the clips of prompts among the files of a folder: one rule for every command.
 
 A prompt's clip is looked up in this order: for seed 0, by the path in the prompt's tag ``file`` (or another of
-`FILE_TAGS`); by prompt id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>/<seed>`` and, for seed 0, ``<id>``; as
-``<caption>-<seed>`` and, for seed 0, ``<caption>``; for seed 0, by the end of that path: as ``c1`` for ``out/c1.mp4``.
+`FILE_TAGS`); by id, as ``<subset>/<id>-<seed>``, ``<id>-<seed>``, ``<id>_<seed>``, ``<id>/<seed>`` and, for seed 0,
+``<id>``; by caption, as ``<caption>-<seed>``, ``<caption>_<seed>`` and, for seed 0, ``<caption>``; for seed 0, by the
+end of that path, as ``c1`` for ``out/c1.mp4``.
 
 A name that fits two prompts belongs to the one that it fits better: to the one that names the file, else to the one
 whose id it is. So ``dog-1`` is seed 0 of the prompt ``dog-1`` and not seed 1 of ``dog``, unless a file ``dog-1-0``
@@ -22,7 +23,7 @@ from types import MappingProxyType
 from avbench.core import Prompt
 from avbench.storage.media.clip_files import named_file, same_name, without_suffix
 
-_NUMBERED = re.compile(r"(.+)[-/](0|[1-9]\d*)")
+_NUMBERED = re.compile(r"(.+)[-_/](0|[1-9]\d*)")
 
 
 class _Fit(IntEnum):
@@ -40,8 +41,8 @@ class Rival:
     """Another prompt that a name fits better, or as well."""
 
     prompt: str
-    unless: str | None = None
-    """A name; if a clip has it, that one is the other prompt's."""
+    unless: tuple[str, ...] = ()
+    """Names; if a clip has one of them, that one is the other prompt's."""
 
 
 class Rivals:
@@ -74,7 +75,7 @@ class Rivals:
     def _of(self, name: str, fit: _Fit, prompt: Prompt) -> Rival | None:
         for its_fit, other in self._claims(name):
             if its_fit < fit and other.id != prompt.id:
-                return Rival(other.id, unless=f"{name}-0" if its_fit is _Fit.ID else None)
+                return Rival(other.id, unless=(f"{name}-0", f"{name}_0") if its_fit is _Fit.ID else ())
             if its_fit == fit and other.video_caption != prompt.video_caption:
                 return Rival(other.id)
         return None
@@ -132,7 +133,7 @@ class ClipsOfPrompts:
 
     def goes_to(self, rival: Rival | None) -> bool:
         """Whether a name goes to another prompt, or to neither."""
-        return rival is not None and rival.unless not in self.by_name
+        return rival is not None and not any(name in self.by_name for name in rival.unless)
 
 
 def within(folder: Path, named: str) -> str:
@@ -145,13 +146,12 @@ def within(folder: Path, named: str) -> str:
 
 def _names(subset: str, prompt: Prompt, seed: int) -> list[tuple[str, _Fit]]:
     """The names by which a prompt's clip of a seed is looked up, besides that of the file it names, in their order."""
-    numbered, caption = f"{prompt.id}-{seed}", same_name(prompt.video_caption)
+    caption = same_name(prompt.video_caption)
     return [
-        (f"{subset}/{numbered}", _Fit.ID_AND_SEED),
-        (numbered, _Fit.ID_AND_SEED),
-        (f"{prompt.id}/{seed}", _Fit.ID_AND_SEED),
+        (f"{subset}/{prompt.id}-{seed}", _Fit.ID_AND_SEED),
+        *((f"{prompt.id}{sign}{seed}", _Fit.ID_AND_SEED) for sign in "-_/"),
         *([(prompt.id, _Fit.ID)] if seed == 0 else []),
-        (f"{caption}-{seed}", _Fit.CAPTION),
+        *((f"{caption}{sign}{seed}", _Fit.CAPTION) for sign in "-_"),
         *([(caption, _Fit.CAPTION)] if seed == 0 else []),
     ]
 

@@ -41,10 +41,12 @@ def read(folder: Path) -> Iterator[Entry]:
     clips = clips_in(folder).clips
     found = _described(folder, clips)
     count = Counter(prompt.id for prompt in found.of_clips.values())
-    for path in clips:
-        name = _id_of(path.relative_to(folder).as_posix())
+    names = {path: _id_of(path.relative_to(folder).as_posix()) for path in clips}
+    alone = {path: one.id for path, one in found.of_clips.items() if count[one.id] == 1}
+    taken = {name for path, name in names.items() if path not in alone}
+    for path, name in names.items():
         if prompt := found.of_clips.get(path):
-            yield _entry(found, prompt, path, prompt.id if count[prompt.id] == 1 else name)
+            yield _entry(found, prompt, path, prompt.id if path in alone and prompt.id not in taken else name)
         else:
             yield Entry(name, path)
     for prompt in found.prompts:
