@@ -235,6 +235,21 @@ def test_real_clips_of_a_folder_are_those_of_the_prompts_that_they_are_named_aft
     assert real.notna().all() and real["cat"] != real["dog"], "each clip is held against the real one of its prompt"
 
 
+def test_a_reference_is_built_of_several_real_clips_of_each_prompt_of_a_file(tmp_path):
+    clips(tmp_path / "real", "cat-0", "cat-1", "A dog barks_0", "A dog barks_1")
+    clips(tmp_path / "model", "cat", "dog")
+    prompts = tmp_path / "p.json"
+    prompts.write_text('[{"id": "cat", "prompt": "A cat runs"}, {"id": "dog", "prompt": "A dog barks"}]')
+    build = ["reference", "build", prompts, "--model", f"clips:{tmp_path}/real", "--seeds", 2, "--workers", 0]
+    run_avbench(*build, "--metric", "motion_amount", "--work", tmp_path / "w", "--out", tmp_path)
+    found = avbench.metrics.reference.load(tmp_path / "p").clips
+    assert [*zip(found["prompt"], found["seed"], strict=True)] == [("cat", 0), ("cat", 1), ("dog", 0), ("dog", 1)]
+    asked = {"prompts": prompts, "reference": tmp_path / "p", "metrics": ["motion_amount"], "workers": 0}
+    api.score(tmp_path / "model", out=tmp_path / "out", **asked)
+    real = pd.read_parquet(tmp_path / "out" / "model" / "values.parquet").set_index("prompt")["real"]
+    assert real.notna().all() and real["cat"] != real["dog"]
+
+
 def test_copies_of_clips_do_not_stay_in_the_cache_if_one_is_broken(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     real, model = clips(tmp_path / "real", *"abcd"), clips(tmp_path / "model", *"efgh")

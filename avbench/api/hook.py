@@ -42,7 +42,7 @@ from avbench.storage.reading import exists
 from avbench.storage.runs.folder import RunFolder, no_run
 from avbench.storage.workers.worker_pool import threads_restored
 from avbench.storage.writing import written_alone
-from avbench.subsets.loading import from_prompts_file, load
+from avbench.subsets.loading import load_any
 
 
 class Scores(dict[str, float]):
@@ -189,9 +189,7 @@ def _sampled(
 
 
 def _subset(one: str | Subset) -> Subset:
-    if isinstance(one, Subset):
-        return one
-    return from_prompts_file(Path(one)) if exists(Path(one)) and Path(one).is_file() else load(one)
+    return one if isinstance(one, Subset) else load_any(one)
 
 
 def _drain(items: Iterable[Any]) -> None:

@@ -187,7 +187,7 @@ def _require_curation() -> None:
 
 @reference_app.command("build")
 def reference_build(
-    what: Annotated[str, typer.Argument(help="A shipped subset, a subset folder, or a folder of clips.")],
+    what: Annotated[str, typer.Argument(help="A subset, its folder, a prompts file, or a folder of clips.")],
     model: Annotated[
         str | None, typer.Option(help="Where the real clips come from: toyworld: (default) or clips:FOLDER.")
     ] = None,
@@ -226,11 +226,11 @@ def reference_build(
     from avbench import api
     from avbench.metrics import reference, reference_building
     from avbench.storage.sharing import shared_command
-    from avbench.subsets.loading import from_folder, load
+    from avbench.subsets.loading import from_folder, load_any
 
     how = work_of(workers, replace=replace, device=device, precision=precision)
     bare = Path(what).is_dir() and not (Path(what) / "card.toml").exists()
-    asked = from_folder(Path(what), name, frames=fps is not None) if bare else load(what)
+    asked = from_folder(Path(what), name, frames=fps is not None) if bare else load_any(what)
     finished = bare or (model or "").startswith("clips:")
     start = first_seed if first_seed is not None else 0 if finished else reference_building.FIRST_SEED
     count = seeds or (1 if finished else 4)

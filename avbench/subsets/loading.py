@@ -105,6 +105,15 @@ def load(name: str) -> Subset:
     return replace(found, card={**found.card, "package": plug_in.package})
 
 
+def load_any(what: str) -> Subset:
+    """Load a subset as `load` does, or make one of a prompts file. Raises InputError as `load` and `read_any` do."""
+    path = Path(what)
+    if not (exists(path) and path.is_file()):
+        return load(what)
+    of_a_run = path.suffix == ".json" and read_bytes(path).lstrip().startswith(b"{")
+    return load(what) if of_a_run else from_prompts_file(path)
+
+
 def load_folder(folder: Path) -> Subset:
     """Load a subset from its folder. Raises InputError as `load` does."""
     if not (folder / "card.toml").is_file():
