@@ -39,7 +39,7 @@ from avbench.storage.workers.worker_pool import (
 
 _TRIES = 2
 """After so many deaths of its actor a task is given up."""
-_LOADS = 3
+_LOADS = 6
 """After so many deaths per actor, in a row and while they loaded, the work is given up."""
 _CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 80 * 2**20
