@@ -7,7 +7,7 @@ import pytest
 from avbench.core import InputError, Prompt, Subset
 from avbench.generation.sample import plan
 from avbench.generation.table import build
-from avbench.storage.media.clips_of_prompts import ClipsOfPrompts
+from avbench.storage.media.clips_of_prompts import ClipsOfPrompts, Rivals
 from avbench.subsets import datasets
 
 
@@ -120,6 +120,15 @@ def test_a_clip_that_fits_two_prompts_is_said(tmp_path):
     for key, words in {("a", 0): "0001 fits the prompt b", ("dog", 1): "dog-1 fits the prompt dog-1"}.items():
         with pytest.raises(InputError, match=f"; the clip {words} as well, or better"):
             source.generate([requests[key]])
+
+
+def test_a_caption_of_many_prompts_is_looked_at_once(tmp_path):
+    of = [Prompt(f"p{number}", "drums") for number in range(50)] + prompts(**{"drums-1": None})
+    rivals = Rivals(of)
+    assert len(rivals._claims("drums")) <= 3
+    assert {*rivals.of("", of[9], 1)} == {"drums-1"} and not rivals.of("", of[9], 0)
+    found = ClipsOfPrompts(tmp_path, written(tmp_path, "p9-0.mp4", "p49.mp4", "drums-1.mp4")).of_all(of)
+    assert [one.id for one, _ in found.values()] == ["p9", "p49", "drums-1"]
 
 
 def test_prompts_of_one_id_share_a_clip_only_where_their_captions_are_the_same(tmp_path):

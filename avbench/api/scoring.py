@@ -17,11 +17,12 @@ from avbench.generation.providers.clips import ClipsFolder
 from avbench.metrics.columns import Wanted, wanted_metrics
 from avbench.metrics.evaluate import features_of
 from avbench.metrics.table import Metric
+from avbench.storage.media.clips_of_prompts import MOST_SEEDS
 from avbench.storage.mirrors.mirror import Mirrors
 from avbench.storage.runs.folder import RunFolder
 from avbench.storage.workers.ray_actors import RayActors
 from avbench.subsets.from_folders import Paired, paired
-from avbench.subsets.seeds_in_names import MOST_SEEDS, seeds_note
+from avbench.subsets.seeds_in_names import seeds_note
 
 
 def score(

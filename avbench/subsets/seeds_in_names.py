@@ -11,9 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from avbench.core import InputError, checked_id
+from avbench.storage.media.clips_of_prompts import MOST_SEEDS
 
-MOST_SEEDS = 64
-"""How many seeds of a prompt are looked for in a folder of clips, counted from 0; longer series are no seeds."""
 _LAST = re.compile(r"(.+?)[-_ /](seed[-_ ]?)?(\d+)", re.IGNORECASE)
 _FOLDER = re.compile(r"(.+/)?seed[-_ ]?(\d+)/(.+)", re.IGNORECASE)
 _INDEX = re.compile(r"0\d\d+")

@@ -23,6 +23,8 @@ from types import MappingProxyType
 from avbench.core import Prompt
 from avbench.storage.media.clip_files import named_file, same_name, without_suffix
 
+MOST_SEEDS = 64
+"""How many seeds of a prompt are looked for in a folder of clips, counted from 0; longer series are no seeds."""
 _NUMBERED = re.compile(r"(.+)[-_/](0|[1-9]\d*)")
 
 
@@ -52,14 +54,14 @@ class Rivals:
         self._whole = defaultdict[str, list[tuple[_Fit, Prompt]]](list)
         self._before_seed = defaultdict[str, list[tuple[_Fit, Prompt]]](list)
         for prompt in prompts:
-            self._whole[prompt.id].append((_Fit.ID, prompt))
-            self._before_seed[prompt.id].append((_Fit.ID_AND_SEED, prompt))
+            _add(self._whole[prompt.id], _Fit.ID, prompt)
+            _add(self._before_seed[prompt.id], _Fit.ID_AND_SEED, prompt)
             for names in (self._whole, self._before_seed):
-                names[same_name(prompt.video_caption)].append((_Fit.CAPTION, prompt))
+                _add(names[same_name(prompt.video_caption)], _Fit.CAPTION, prompt)
             if named := named_file(prompt.tags):
-                self._whole[without_suffix(Path(named))].append((_Fit.NAMED, prompt))
+                _add(self._whole[without_suffix(Path(named))], _Fit.NAMED, prompt)
                 for end in _ends(named):
-                    self._whole[end].append((_Fit.END, prompt))
+                    _add(self._whole[end], _Fit.END, prompt)
 
     def of(self, subset: str, prompt: Prompt, seed: int) -> dict[str, Rival]:
         """The names of a prompt's clip of a seed that belong to another prompt, or to neither."""
@@ -69,7 +71,7 @@ class Rivals:
         return {name: rival for name, rival in found if rival}
 
     def fitting(self, name: str) -> Iterator[Prompt]:
-        """The prompts that the whole name of a clip fits, some of them more than once."""
+        """Prompts that the whole name of a clip fits: of many with one caption the first ones, some more than once."""
         return (prompt for fit, prompt in self._claims(name) if fit < _Fit.END)
 
     def _of(self, name: str, fit: _Fit, prompt: Prompt) -> Rival | None:
@@ -83,6 +85,15 @@ class Rivals:
     def _claims(self, name: str) -> list[tuple[_Fit, Prompt]]:
         numbered = _NUMBERED.fullmatch(name)
         return [*self._whole.get(name, ()), *(self._before_seed.get(numbered[1], ()) if numbered else ())]
+
+
+def _add(claims: list[tuple[_Fit, Prompt]], fit: _Fit, prompt: Prompt) -> None:
+    """Note that a name fits a prompt. Of each fit two prompts suffice, and two captions if there are several: one label
+    may be the caption of thousands.
+    """
+    alike = [one for its_fit, one in claims if its_fit is fit]
+    if len(alike) < 2 or (len(alike) < 3 and prompt.video_caption not in {one.video_caption for one in alike}):
+        claims.append((fit, prompt))
 
 
 class ClipsOfPrompts:
@@ -109,7 +120,8 @@ class ClipsOfPrompts:
         """Every clip that is a prompt's, with the prompt and the seed."""
         seeds = defaultdict[str, set[int]](set)
         for numbered in filter(None, map(_NUMBERED.fullmatch, self.by_name)):
-            seeds[numbered[1]].add(int(numbered[2]))
+            if len(numbered[2]) < 3 and int(numbered[2]) < MOST_SEEDS:
+                seeds[numbered[1]].add(int(numbered[2]))
         rivals, found = Rivals(prompts), dict[Path, tuple[Prompt, int]]()
         for prompt in prompts:
             of_prompt = seeds.get(prompt.id, set()) | seeds.get(same_name(prompt.video_caption), set())
