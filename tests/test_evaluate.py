@@ -630,7 +630,8 @@ def test_copies_of_reference_clips_are_named(tmp_path, real):
     score = scored(folder, real, "near_copies")["near_copies"]
     assert 2 / 40 <= score.value <= 4 / 40
     assert score.shared == 1, "one clip is a reference clip, byte for byte; another is, and was not measured"
-    table = pd.read_csv(folder.path / "near_copies.csv", float_precision="round_trip")
+    table = pd.read_csv(folder.path / "near_copies.csv", dtype={"nearness": str})
+    table["nearness"] = table["nearness"].map(float)  # which pandas 2 does not read to the last digit
     first = table.iloc[:2]
     assert set(first["prompt"]) == {SUBSET.prompts[5].id, SUBSET.prompts[6].id} and first["near_copy"].all()
     assert set(zip(first["nearest_prompt"], first["nearest_seed"], strict=True)) == {
