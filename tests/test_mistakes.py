@@ -29,6 +29,7 @@ def place(tmp_path_factory):
     (folder / "empty.toml").write_text('out = ""')
     (folder / "list.toml").write_text("limit = [1]")
     (folder / "wrong.csv").write_text("name,colour\nx,red\n")
+    (folder / "listed.json").write_text('["a dog"]')
     return folder
 
 
@@ -48,7 +49,8 @@ MISTAKES = {
     "run toyworld: --subset ''": "a value is empty",
     f"run toyworld: --metric {','.join(['fvd'] * 99)},fdv": "did you mean 'fvd'",  # longer than a path may be
     "run toyworld: --subset a": "a is no subset folder: it has no card.toml",
-    "run toyworld: --subset wrong.csv": "wrong.csv is a file; if it holds prompts, give it with prompts (--prompts)",
+    "run toyworld: --subset wrong.csv": "wrong.csv is a file and no subset; prompts (--prompts) of run, sample and",
+    "run toyworld: --subset listed.json": "listed.json is a file and no subset; prompts (--prompts) of run, sample and",
     "run toyworld: --mirror s3:/bucket": "'s3:/bucket' is no address that fsspec knows",
     "run toyworld: --metric ,": "a value is empty",
     "run toyworld: --view ''": "a value is empty",

@@ -4,6 +4,7 @@ A subset is a folder with prompts.jsonl (one prompt per line: id, video_caption,
 and card.toml (name, version, clip_spec and purpose). prompt_files.py reads the other forms of prompts files.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ def folder_of(name: str) -> Path:
 
 def _unknown(name: str) -> str:
     if exists(Path(name)):
-        return f"{name} is a file; if it holds prompts, give it with prompts (--prompts)"
+        return f"{name} is a file and no subset; prompts (--prompts) of run, sample and score takes a file of prompts"
     choices = nearest(name, [*names(), *plug_ins().usable])
     gone = f"; there is no folder {name}" if _is_path(name) else ""
     return f"subset {name!r} is unknown; {choices}, or a folder with card.toml and prompts.jsonl{gone}"
@@ -91,7 +92,7 @@ def load(name: str) -> Subset:
     Raises:
         InputError: the subset does not exist, or a line of it is wrong; the message gives file and line.
     """
-    if name.endswith(".json"):
+    if name.endswith(".json") and not _is_list(Path(name)):
         return read_subset(Path(name))
     folder, plug_in = folder_of(name), None if _is_path(name) else plug_ins().usable.get(name)
     if plug_in is None:
@@ -110,8 +111,12 @@ def load_any(what: str) -> Subset:
     path = Path(what)
     if not (exists(path) and path.is_file()):
         return load(what)
-    of_a_run = path.suffix == ".json" and read_bytes(path).lstrip().startswith(b"{")
-    return load(what) if of_a_run else from_prompts_file(path)
+    return load(what) if path.suffix == ".json" and not _is_list(path) else from_prompts_file(path)
+
+
+def _is_list(path: Path) -> bool:
+    """Whether a .json file holds a list, as prompts files do and the subset of a run does not."""
+    return read_bytes(path).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
 
 
 def load_folder(folder: Path) -> Subset:
