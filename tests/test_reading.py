@@ -338,6 +338,9 @@ def test_an_archive_unpacks_inside_its_folder_and_no_more_than_allowed(tmp_path,
         packed(("a", b"x"), ("a", b"y"))
     with pytest.raises(InputError, match="holds 'a' twice"):
         reading.unpack(path, tmp_path / "bad", any_name)
+    path.write_bytes(packed(("no", b"x")).read_bytes().replace(b"no", b"\0o"))  # a name ends at a NUL
+    with pytest.raises(InputError, match="holds '', which such a file must not hold"):
+        reading.unpack(path, tmp_path / "bad", lambda name: name == "o")
     monkeypatch.setenv("AVBENCH_FILE_MEMORY", "1000000")
     with pytest.raises(InputError, match=r"would take 3.0 MB of memory"):
         reading.unpack(packed(("a", bytes(3_000_000))), tmp_path / "bad", any_name)

@@ -54,7 +54,7 @@ def unpack(path: Path, target: Path, allowed: Callable[[str], bool]) -> None:
             would take more than `Limits.memory_bytes`, or one file more than `Limits.text_bytes`.
     """
     with opened(path) as file, opened_zip(path, file) as packed:
-        members = [one for one in packed.infolist() if not one.is_dir()]
+        members = [one for one in packed.infolist() if not one.filename.endswith("/")]  # a damaged one may be empty
         for name, count in Counter(one.filename for one in members).items():
             if count > 1 or not allowed(name):
                 msg = f"{path} holds {name[:100]!r}{' twice' if count > 1 else ', which such a file must not hold'}"
