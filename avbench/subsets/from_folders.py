@@ -78,9 +78,8 @@ def paired(
         for prompt in from_folder(folder, frames=frames).prompts:
             united.setdefault(prompt.id, prompt)
     ordered = tuple(united[identifier] for identifier in sorted(united))
-    return Paired(
-        Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"}), None, _apart(stems), lying
-    )
+    subset = Subset(SUBSET_NAME, 1, ordered, None, {"purpose": "clips, paired by name"})
+    return Paired(subset, None, _apart(stems), unfit=lying)
 
 
 def _require_same_captions(

@@ -98,9 +98,9 @@ class ClipsFolder:
             return f"looked in {self._folder} for {named}, with any suffix"
         also = " with or without the '-0'" if key.seed == 0 else ""
         looked = f"looked in {self._folder} for {key.prompt}-{key.seed}{also}, and for its caption"
-        theirs = ((name, one) for name, one in request.rivals.items() if self._clips.by_name.get(name))
-        if other := next(((name, one.prompt) for name, one in theirs if self._clips.goes_to(one)), None):
-            looked += f"; the clip {other[0]} fits the prompt {other[1]} as well, or better"
+        for name, rival in request.rivals.items():
+            if name in self._clips.by_name and self._clips.goes_to(rival):
+                looked += f"; the clip {name} fits the prompt {rival.prompt} as well, or better"
         if named:
             return f"the prompts file names {named}, which is not in {self._folder}; also {looked}"
         values = {name: value for name, value in request.prompt.tags.items() if value and isinstance(value, str)}
