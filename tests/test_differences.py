@@ -50,6 +50,7 @@ from avbench.report import paper
 from avbench.report.comparison_tables import difference_tables, power_legend
 from avbench.report.page import forest
 from avbench.report.tables import subset_tables
+from avbench.statistics import power
 from avbench.statistics.paired import paired_difference, t_test
 from avbench.storage.reading import read_json
 from avbench.storage.runs.folder import RunFolder
@@ -88,6 +89,21 @@ def test_the_smallest_that_could_be_found_is_what_was_found_where_it_is_that_lar
     assert (seen["needed"] <= seen["prompts"]).all()
     unseen = found[found["better"].isna() & found["error"].notna()]
     assert (unseen["needed"] > unseen["prompts"]).all()
+
+
+def test_what_could_be_found_of_distances_from_the_reference_counts_the_side_as_well(runs):
+    where = ("toy-control", "onset_rate")
+    row = table(runs["good"], runs["same"], pooled=False).loc[(*where, "same")]
+    a, b = (clip_values(runs[name])[where] for name in ("same", "good"))
+    goal = np.full(len(a), next(one.reference for one in runs["good"].scores() if one.where == where))
+    found = paired_difference(a, b, [*a.index.get_level_values("prompt")], targets=goal)
+    family = int(row["family"])
+    least = power.detectable_farther(found.contrasts.as_seen(), 0.0, level=0.05 / family / 2)
+    assert row["kind"] == TO_TARGET and row["detectable"] == pytest.approx(least)
+    assert least > power.detectable(found.error, found.dof, family=family), "which takes the side as known"
+    both = found.contrasts.values, found.contrasts.errors
+    assert row["needed"] == power.prompts_needed(*both, found.prompts, family=family)
+    assert "contrasts" not in row
 
 
 def test_clips_that_one_side_lacks_are_dropped_on_both_and_counted(tmp_path, runs):

@@ -582,6 +582,38 @@ def test_what_is_detectable_of_distances_from_the_reference_is_found(apart, toge
     assert shown / draws == pytest.approx(0.8, abs=0.07)
 
 
+def test_what_a_comparison_of_distances_from_the_reference_could_have_found_counts_both_tests():
+    """B is half a unit above the reference's 0 and A 0.4 farther; prompts move both by 1, and clips by 0.2."""
+    random, prompts, shown = np.random.default_rng(0), 24, []
+    targets = np.zeros(prompts)
+    for distance in (0.5, 10):
+        luck, mine, theirs = random.standard_normal((3, prompts)) * np.array([[1], [0.2], [0.2]])
+        a, b = distance + 0.4 + luck + mine, distance + luck + theirs
+        found, swapped = (paired_difference(*of, range(prompts), targets=targets) for of in ((a, b), (b, a)))
+        contrasts = found.contrasts.as_seen()
+        assert contrasts.values == pytest.approx([found.value, a.mean() + b.mean()])
+        assert contrasts.values == pytest.approx(swapped.contrasts.values), "whichever is the farther one"
+        size = detectable_farther(contrasts, 0.0, level=0.025 / 18)
+        needed = prompts_needed(contrasts.values, contrasts.errors, prompts, family=18)
+        shown.append((size / detectable(found.error, 23, family=18), needed, found))
+    assert shown[0][0] > 2 and 24 < shown[0][1] < 60, "the side is not clear: 12 prompts would show it in 8 % of cases"
+    (ratio, needed, found) = shown[1]
+    assert ratio == pytest.approx(1, rel=1e-3), "the side is clear"
+    assert needed == prompts_needed(found.value, found.error, prompts, family=18)
+
+
+@pytest.mark.statistical
+def test_the_prompts_that_a_comparison_of_distances_from_the_reference_needs_find_it():
+    random, draws, shown = np.random.default_rng(0), 400, 0
+    apart, together = np.sqrt([2 * 0.2**2, 4 + 2 * 0.2**2]) / np.sqrt(24)
+    needed = prompts_needed(np.array([0.4, 1.4]), np.array([apart, together]), 24, family=18)
+    for _ in range(draws):
+        luck, mine, theirs = random.standard_normal((3, needed)) * np.array([[1], [0.2], [0.2]])
+        how = {"targets": np.zeros(needed), "permutations": 3000}
+        shown += paired_difference(0.9 + luck + mine, 0.5 + luck + theirs, range(needed), **how).p < 0.05 / 18
+    assert shown / draws == pytest.approx(0.8, abs=0.07)
+
+
 @pytest.mark.parametrize(("dof", "shift", "alpha"), [(2.11, 8, 0.005), (2.05, 12, 0.005), (1, 8, 0.005), (5, 12, 1e-4)])
 def test_power_is_that_of_simulations_where_others_have_none(dof, shift, alpha):
     random, draws = np.random.default_rng(0), 400_000

@@ -113,7 +113,7 @@ def differences(
         for one, other in (pairs_of(len(folders)) if pairs is None else pairs)
         for row in _of_pair(sides[one], sides[other], asked)
     ]
-    return sharable(_judged(pd.DataFrame(rows, columns=list(COLUMNS)), known_metrics(), plan))
+    return sharable(_judged(pd.DataFrame(rows, columns=[*COLUMNS, "contrasts"]), known_metrics(), plan))
 
 
 def pairs_of(count: int, *, all_pairs: bool = False) -> list[tuple[int, int]]:
@@ -335,6 +335,7 @@ def _numbers(found: paired.PairedDifference, to_target: bool) -> dict[str, Any]:
         "pairs": found.pairs,
         "prompts": found.prompts,
         "dropped": 0,
+        "contrasts": found.contrasts,
         **({"remark": f"{CONSTANT}{found.value:g}"} if found.constant else {}),
     }
 
@@ -372,7 +373,8 @@ def _judged(frame: pd.DataFrame, known: dict[str, Metric], plan: Plan) -> pd.Dat
     made = [_followed(row, size, plan.alpha) for row in frame.itertuples()]
     followed = pd.DataFrame(made, frame.index, [*FOLLOWING, "verdict", "better"])
     beyond = _out_of_reach(frame, size, plan.alpha)
-    return frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)), out_of_reach=beyond)
+    frame = frame.assign(**followed.astype(dict.fromkeys(FOLLOWING, float)), out_of_reach=beyond)
+    return frame.drop(columns="contrasts")
 
 
 def _out_of_reach(frame: pd.DataFrame, family: int, alpha: float) -> pd.Series:
@@ -422,10 +424,15 @@ def _followed(row: Any, family: int, alpha: float) -> dict[str, Any]:
     """What follows from a row's difference and error."""
     if np.isnan(row.error):
         return dict.fromkeys(("better", "detectable", "needed", "p_alike", "p_not_worse", "verdict"))
+    values, errors = row.difference, row.error
+    found = power.detectable(row.error, freedom(row), family=family, alpha=alpha)
+    if row.kind == TO_TARGET and found is not None:  # the side of the reference's value must be shown, too
+        values, errors = row.contrasts.values, row.contrasts.errors
+        found = power.detectable_farther(row.contrasts.as_seen(), 0.0, level=alpha / family / 2)
     return {
         "better": better(row),
-        "detectable": power.detectable(row.error, freedom(row), family=family, alpha=alpha),
-        "needed": power.prompts_needed(row.difference, row.error, int(row.prompts), family=family, alpha=alpha),
+        "detectable": found,
+        "needed": power.prompts_needed(values, errors, int(row.prompts), family=family, alpha=alpha),
         **against_margin(row, alpha),
     }
 

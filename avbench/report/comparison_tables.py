@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from avbench.comparison.differences import TO_TARGET, sided
 from avbench.core import Direction, counted
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
-from avbench.statistics.paired import ALPHA
 
 DIFFERENCES_LEGEND = (
     "Δ is the run's number minus the other's, on the clips that both have; for ≈ it is that of their distances from "
@@ -143,8 +141,6 @@ def difference_remark(row: Any) -> str:
         remarks.append("unpaired: the runs share no (prompt, seed)")
     if row["dropped"] > 0:
         remarks.append(f"left out: {counted(int(row['dropped']), 'clip')} of which only one of the runs has a value")
-    if row["kind"] == TO_TARGET and row["p"] >= ALPHA and row.get("needed", np.inf) <= row["prompts"]:
-        remarks.append("needed is too small, because the side of the reference's value is not shown")
     if isinstance(row["verdict"], str):
         remarks.append(f"{row['verdict']}, to a margin of {row['margin']:g}")
     return "; ".join(remarks)

@@ -32,7 +32,7 @@ import functools
 import itertools
 import math
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,8 @@ class PairedDifference:
     """Whether every clip has the same difference, so that the interval has no width."""
     other_side: float | None = None
     """With `targets`: `value`, if the middle of A and B lies as far on the other side of them as it may."""
+    contrasts: "Contrasts | None" = field(default=None, compare=False)
+    """With `targets`: of the farther one with the other; None if a subset has only one prompt."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,10 @@ class Contrasts:
             tail(above(value, margin), error, dof) + tail(value + margin, error, dof) for value, error, dof in found
         ]
         return min(1.0, max(each))
+
+    def as_seen(self) -> "Contrasts":
+        """The same, if B is as far from the reference's value as it was seen to be."""
+        return replace(self, spare=self.values - self.values.min())
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,7 @@ def paired_difference(
         prompts=strata.prompts,
         constant=bool(max(np.ptp(per_clip), np.ptp(x - y)) <= rounding),
         other_side=other_side,
+        contrasts=_farther_one(x, y, value, strata, np.arange(len(strata.clips))) if to_target else None,
     )
 
 
@@ -254,9 +261,19 @@ def unpaired_farther(
 ) -> Farther | None:
     """The same for A and B that share no (prompt, seed), on one subset; `targets` are of A's clips and then of B's."""
     both = _strata([*a_prompts, *b_prompts], ["a"] * len(a) + ["b"] * len(b))
-    x, y = (2 * (one - goal) for one, goal in zip((a, b), np.split(targets, [len(a)]), strict=True))  # each is half
-    x, y = np.concatenate([x, np.zeros(len(b))]), np.concatenate([np.zeros(len(a)), y])
-    return _farther(x, y, both, np.zeros(2, dtype=int))
+    return _farther(*_halves(a, b, targets), both, np.zeros(2, dtype=int))
+
+
+def _halves(a: np.ndarray, b: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A's and B's values less the reference's, each on the clips of both: of two strata, each is half of the mean."""
+    x, y = (2 * (one - goal) for one, goal in zip((a, b), np.split(targets, [len(a)]), strict=True))
+    return np.concatenate([x, np.zeros(len(b))]), np.concatenate([np.zeros(len(a)), y])
+
+
+def _farther_one(x: np.ndarray, y: np.ndarray, value: float, strata: _Strata, subset: np.ndarray) -> Contrasts | None:
+    """The contrasts of the one that is farther from the reference's value with the other; `value` is x's less y's."""
+    found = _farther(*((x, y) if value >= 0 else (y, x)), strata, subset)
+    return found and found.observed
 
 
 def _farther(x: np.ndarray, y: np.ndarray, strata: _Strata, subset: np.ndarray) -> Farther | None:
@@ -430,6 +447,9 @@ def unpaired_difference(
         prompts,
         constant=not error,
         other_side=other_side,
+        contrasts=None
+        if targets is None
+        else _farther_one(*_halves(a, b, targets), value, both, np.zeros(2, dtype=int)),
     )
 
 

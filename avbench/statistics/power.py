@@ -103,22 +103,31 @@ def detectable_to_target(
 
 
 def prompts_needed(
-    value: float, error: float | None, prompts: int, *, family: int = 1, alpha: float = paired.ALPHA
+    value: float | np.ndarray,
+    error: float | np.ndarray | None,
+    prompts: int,
+    *,
+    family: int = 1,
+    alpha: float = paired.ALPHA,
 ) -> int | None:
     """How many prompts, with as many seeds each, would detect a true difference of the observed size (80 %, by Holm).
 
-    At least `least_prompts`. None if more than a million would be needed.
+    At least `least_prompts`. None if more than a million would be needed. Of several values all must be detected;
+    their chances to be missed are added.
     """
-    if error is None or value == 0:
+    if error is None or not np.all(value):
         return None
+    values, errors = np.atleast_1d(value), np.atleast_1d(error)
     least = least_prompts(family=family, alpha=alpha)
-    if error == 0:
+    if not errors.any():
         return max(prompts, least)
-    spread = error * np.sqrt(prompts)  # standard deviation of one prompt's difference
+    spread = errors * np.sqrt(prompts)  # standard deviation of one prompt's difference
+    found = [*zip(values[errors > 0], spread[errors > 0], strict=True)]
 
-    return fewest(
-        lambda count: power(value, spread / np.sqrt(count), count - 1, alpha / family) >= 0.8, least, MOST_PROMPTS
-    )
+    def missed(count: int) -> float:
+        return sum(1 - power(one, apart / np.sqrt(count), count - 1, alpha / family) for one, apart in found)
+
+    return fewest(lambda count: missed(count) <= 0.2, least, MOST_PROMPTS)
 
 
 def least_prompts(*, family: int = 1, alpha: float = paired.ALPHA) -> int:
