@@ -12,7 +12,8 @@ from avbench.statistics.paired import LEAST_PROMPTS
 
 DIFFERENCES_LEGEND = (
     "Δ is the run's number minus the other's, on the clips that both have; for ≈ it is that of their distances from "
-    "the reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
+    "the reference's value, so that below 0 the run is nearer; if the reference has clips of each of these prompts, "
+    "they alone make this value. Intervals are 95 %, over prompts; a distance between "
     "distributions has none. p swaps labels prompt by prompt; of a distance it is not below that of a t test, and for "
     "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
