@@ -47,7 +47,7 @@ from avbench.metrics import reference_building
 from avbench.metrics.evaluate import chosen_metrics, evaluate
 from avbench.metrics.table import known_metrics
 from avbench.report import paper
-from avbench.report.comparison_tables import difference_tables, power_legend
+from avbench.report.comparison_tables import difference_tables, power_legend, power_tables
 from avbench.report.page import forest
 from avbench.report.tables import subset_tables
 from avbench.statistics import power
@@ -535,7 +535,7 @@ def test_whether_runs_may_stand_in_one_table_does_not_depend_on_their_order(tmp_
         (
             {"reference": {"clips.csv": "HASH", "columns.safetensors": "HASH"}},
             "--allow reference",
-            "the reference (HASH against HASH); reference (--reference) PLACE computes both with one reference",
+            "the reference (HASH against HASH); `avbench evaluate` of both with the same --reference makes them alike",
         ),
         (
             {"feature": {"weights_sha256": "HASH", "crop": "SIDE"}},
@@ -924,8 +924,20 @@ def test_power_is_that_of_a_t_test_with_the_spread_of_a_pilot(tmp_path):
         planned([*pilots, once], [24], [1])
     other = evaluated(made_run(tmp_path / "c", settings={"steps": 2}, **how))
     fast = evaluated(made_run(tmp_path / "d", settings={"steps": 1}, **how))
-    with pytest.raises(InputError, match=r"sampling\.steps"):
+    with pytest.raises(InputError, match=r"sampling\.steps") as refused:
         planned([other, fast], [24], [1])
+    assert "--allow" not in str(refused.value), "`avbench power` has no such option"
+
+
+def test_power_says_where_the_pilots_have_too_few_prompts_to_plan_from(tmp_path):
+    for count in (3, 6):
+        frame = planned([evaluated(made_run(tmp_path / f"of-{count}", count=count))], [5, 24], [1])
+        assert {*frame["pilot"]} == {count}
+        (of_subset, *_) = power_tables(frame)
+        few = "the pilots have it on 3 prompts only, too few to know how much prompts differ"
+        assert of_subset.notes == ([few] if count == 3 else [])
+        (first, second) = of_subset.rows[0][1]
+        assert not first.text and second.text.endswith("[1]") == (count == 3), "five prompts can show nothing"
 
 
 def test_power_is_of_distances_from_the_reference_where_the_pilots_have_its_value(tmp_path):

@@ -187,8 +187,8 @@ def _of_reference(held: Sequence[_Held]) -> Iterator[str]:
         if 0 < kept < LEAST_CLIPS:
             has = f"has {counted(clips, 'clip')}" if kept == clips else f"keeps rows of {kept} of its {clips} clips"
             yield (
-                f"The reference {has} only, and the values that ≈ is read against are taken as exact: of more real "
-                "clips they may be others, and so may the answer."
+                f"The reference {has} only: of more real clips the values that ≈ is read against may be others, and so "
+                "may the answer."
             )
         if real.copies:
             yield f"{real.copies}, and each counts."
@@ -201,7 +201,7 @@ def _beside_reference(held: Sequence[_Held]) -> Iterator[str]:
     """
     unlike: dict[str, list[str]] = {}
     unknown: dict[str, None] = {}
-    part: dict[tuple[int, int], list[str]] = {}
+    part: dict[tuple[int, int, bool], list[str]] = {}
     for run, subset, clips, real in held:
         ours, theirs = first_forms(run.path / str(one.path) for one in clips.values()), real.first_clips
         known, own = {*real.clips["prompt"]}, {key.prompt for key in clips}
@@ -215,7 +215,7 @@ def _beside_reference(held: Sequence[_Held]) -> Iterator[str]:
             which = f"sound of another form than the reference's ({odd[0].heard} against {heard[0].heard})"
             unlike.setdefault(which, []).append(run.name)
         if subset.whole_digest != real.subset_digest and len(own & known) > len(own) / 2 and known - own:
-            part.setdefault((len(known), len(own & known)), []).append(run.name)
+            part.setdefault((len(known), len(own & known), own <= known), []).append(run.name)
     for which, names in unlike.items():
         yield (
             f"Clips of {all_of(names)} have {which}, and numbers depend on it: what is read against the reference may "
@@ -226,9 +226,10 @@ def _beside_reference(held: Sequence[_Held]) -> Iterator[str]:
             "The reference's card does not say which form its clips have, so they may have another than those of "
             f"{all_of([*unknown])}. An earlier version built it, or its clips were conformed to a clip spec."
         )
-    for (whole, shared), names in part.items():
+    for (whole, shared, each), names in part.items():
         have = "has" if len(names) == 1 else "have"
+        apart = ", but differences in ≈ metrics rest on those of the same prompts alone" if each else ""
         yield (
             f"The reference has clips of {counted(whole, 'prompt')}, of which {all_of(names)} {have} {shared}: its "
-            "values are those of all its clips."
+            f"values are those of all its clips{apart}."
         )

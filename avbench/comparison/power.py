@@ -34,7 +34,7 @@ from avbench.core import InputError
 from avbench.statistics import power, trainings, uncertainty
 from avbench.storage.runs.folder import RunFolder
 
-COLUMNS = ("subset", "metric", "kind", "prompts", "seeds", "detectable", "between", "within", "middle")
+COLUMNS = ("subset", "metric", "kind", "prompts", "seeds", "detectable", "between", "within", "middle", "pilot")
 """Of `planned`."""
 
 
@@ -45,7 +45,8 @@ def planned(
     none where so few prompts can show no difference, however large, or where the pilots have no spread.
 
     `kind` says of what: of the values, or of their distances from the reference's value; then `middle` is how far from
-    it the middle of the runs is taken to lie. `between` and `within` are the spreads of the difference of the values.
+    it the middle of the runs is taken to lie. `between` and `within` are the spreads of the difference of the values,
+    and `pilot` is the number of prompts that they are estimated from.
 
     Args:
         folders: one pilot run, or two.
@@ -61,7 +62,7 @@ def planned(
         raise InputError(msg)
     values, real = ([read(folder) for folder in folders] for read in (clip_values, real_values))
     if len(folders) == 2:
-        check_comparable(made(folders[0]), made(folders[1]))
+        check_comparable(made(folders[0]), made(folders[1]), allow=None)
     rows = []
     for subset, metric in values[0]:
         if (subset, metric) not in values[-1]:
@@ -80,6 +81,7 @@ def planned(
                 (between * np.sqrt(2), within and within * np.sqrt(2)) for between, within in (of_one, of_off)
             )
         middle = None if goal is None else _least(off, one.prompts)
+        known = {"between": apart[0], "within": apart[1], "middle": middle, "pilot": len(set(one.prompts))}
         for count in seeds if apart[1] is not None else [1]:
             spread, of_sum = (np.hypot(part, (rest or 0.0) / np.sqrt(count)) for part, rest in (apart, together))
             for number in prompts:
@@ -91,7 +93,7 @@ def planned(
                     found = power.detectable_to_target(spread, of_sum, middle, number, family=family)
                 of = {"subset": subset, "metric": metric, "kind": "clips" if middle is None else TO_TARGET}
                 plan = {"prompts": number, "seeds": count, "detectable": found}
-                rows.append({**of, **plan, "between": apart[0], "within": apart[1], "middle": middle})
+                rows.append({**of, **plan, **known})
     if not rows:
         where, remedy = folders[0].name, "give a run of more prompts"
         if len(folders) == 2:

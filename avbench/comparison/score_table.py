@@ -42,7 +42,10 @@ SAMPLING = (
 """Settings that say how a model was sampled, not which it is: where two models both have one, it must be equal."""
 
 _REMEDIES = {
-    "the reference": "reference (--reference) PLACE computes both with one reference, and `shipped` with avbench's own",
+    "the reference": (
+        "`avbench evaluate` of both with the same --reference makes them alike; compare, report, leaderboard and check "
+        "of runs compute both with the one that they are given (--reference; `shipped` is avbench's own)"
+    ),
     "the prompts": (
         "the runs are of two versions of the subset; `avbench run` with the same version makes them alike, of folders "
         "of clips `avbench score` with the same prompts (--prompts)"
@@ -110,13 +113,14 @@ def made(folder: RunFolder, metrics: Sequence[str] | None = None) -> Made:
     )
 
 
-def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[Where, str | None]:
+def check_comparable(run: Made, other: Made, allow: Sequence[str] | None = ()) -> dict[Where, str | None]:
     """For every number that both runs have: None, or the sentence in what allowed way they were made differently.
 
     Args:
         run: one run.
         other: another.
-        allow: fields in which they may differ, such as ``feature.iterations``; ``feature`` allows all inside it.
+        allow: fields in which they may differ, such as ``feature.iterations``; ``feature`` allows all inside it. None
+            where the caller lets nobody allow any, so that the message does not advise it.
 
     Raises:
         InputError: they differ in a field that is not allowed; the message names the fields and their values.
@@ -137,16 +141,18 @@ def check_comparable(run: Made, other: Made, allow: Sequence[str] = ()) -> dict[
         specs = [{"clip_spec": one.clip_specs.get(where[0])} for one in (run, other)]
         differing |= different_fields(*specs)
         sentence = "; ".join(_said(differing))
-        refused = [name for name in differing if not any(name == one or name.startswith(f"{one}.") for one in allow)]
+        permitted = allow or ()
+        refused = [one for one in differing if not any(one == of or one.startswith(f"{of}.") for of in permitted)]
         if refused:
             fields = [one if (one := name.partition(".")[0]) in _WHOLE else name for name in refused]
             fields = [*dict.fromkeys(fields)]
             allowed = f"{' '.join(f'--allow {field}' for field in fields)}, in Python allow={fields},"
+            anyway = "" if allow is None else f" ({allowed} compares them all the same, and marks it)"
             unlike = sorted({one[1] for one in both if run.protocols[one][0] != other.protocols[one][0]})
             why = "; ".join([sentence, *_remedies(refused, unlike, run, other)])
             msg = (
                 f"{where[1]} on {where[0]} of {run.name} and of {other.name} were made under different protocols and "
-                f"cannot be compared: {why} ({allowed} compares them all the same, and marks it)"
+                f"cannot be compared: {why}{anyway}"
             )
             raise InputError(msg)
         marks[where] = f"{MADE_DIFFERENTLY}: {sentence}" if sentence else None

@@ -8,10 +8,12 @@ import pandas as pd
 from avbench.comparison.differences import TO_TARGET, sided
 from avbench.core import Direction, counted
 from avbench.report.tables import Cell, SubsetTable, column_head, noted, number, p_value
+from avbench.statistics.paired import LEAST_PROMPTS
 
 DIFFERENCES_LEGEND = (
     "Δ is the run's number minus the other's, on the clips that both have; for ≈ it is that of their distances from "
-    "the reference's value, so that below 0 the run is nearer. Intervals are 95 %, over prompts; a distance between "
+    "the reference's value, so that below 0 the run is nearer; if the reference has clips of each of these prompts, "
+    "they alone make this value. Intervals are 95 %, over prompts; a distance between "
     "distributions has none. p swaps labels prompt by prompt; of a distance it is not below that of a t test, and for "
     "≈ the side of the reference's value must be shown, too. Holm's counts the whole family. Detectable is the "
     "smallest true difference that 80 % of such comparisons find, needed how many prompts would find the one "
@@ -36,7 +38,7 @@ POWER_LEGEND = (
     "lie on one side of it, their middle as far from it as that of the pilots at least is; where they will lie cannot "
     "be known before, and nearer to it, or on either side, more is needed. Empty: so few prompts can show no "
     "difference, or the pilots have no spread in this metric. Distances between sets of clips (fvd and the like) "
-    "cannot be planned, nor can metrics that have values of fewer than two prompts in every pilot."
+    "cannot be planned, nor can metrics that the pilots have on fewer than two common prompts."
 )
 """`power_legend` fills in the level."""
 
@@ -76,18 +78,20 @@ def power_tables(frame: pd.DataFrame, repeated: str = "seeds") -> Iterator[Subse
     for subset, of_subset in frame.groupby("subset", sort=False):
         designs = sorted({*zip(of_subset[repeated], of_subset["prompts"], strict=True)})
         found = of_subset.set_index(["metric", repeated, "prompts"])["detectable"].to_dict()
-        rows = [
-            (
-                f"{name} ≈" if kind == TO_TARGET else str(name),
-                [_planned(found.get((name, *design))) for design in designs],
-            )
-            for name, kind in of_subset.drop_duplicates("metric")[["metric", "kind"]].itertuples(index=False)
-        ]
-        yield SubsetTable(str(subset), [f"{count} × {number}" for number, count in designs], rows, [], head="metric")
+        rows, notes = [], []
+        for row in of_subset.drop_duplicates("metric").to_dict("records"):
+            texts = [_planned(found.get((row["metric"], *design))) for design in designs]
+            if any(texts) and row.get("pilot", LEAST_PROMPTS) < LEAST_PROMPTS:
+                first = next(place for place, text in enumerate(texts) if text)
+                there = f"the pilots have it on {counted(row['pilot'], 'prompt')} only"
+                texts[first] = noted(texts[first], f"{there}, too few to know how much prompts differ", notes)
+            head = f"{row['metric']} ≈" if row["kind"] == TO_TARGET else str(row["metric"])
+            rows.append((head, [Cell(text) for text in texts]))
+        yield SubsetTable(str(subset), [f"{count} × {number}" for number, count in designs], rows, notes, head="metric")
 
 
-def _planned(detectable: float | None) -> Cell:
-    return Cell("" if detectable is None or pd.isna(detectable) else number(detectable))
+def _planned(detectable: float | None) -> str:
+    return "" if detectable is None or pd.isna(detectable) else number(detectable)
 
 
 def difference_texts(row: Any) -> list[str]:
